@@ -203,8 +203,7 @@ class ShallowNetwork:
             The file exists (and ``force`` is false) or cannot be written.
         """
         buffer = io.BytesIO()
-        arrays = {"W": self.W, "b": self.b, "V": self.V, "c": self.c}
-        np.savez(buffer, format=np.array(_FORMAT), units=np.array(self.units), **arrays)
+        np.savez(buffer, format=np.array(_FORMAT), units=np.array(self.units), W=self.W, b=self.b, V=self.V, c=self.c)
         return write_atomic(path, buffer.getvalue(), force=force)
 
     @classmethod
