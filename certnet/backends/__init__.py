@@ -1,0 +1,1 @@
+"""Solvers of others: one file each, detected without importing them."""

@@ -1,0 +1,103 @@
+"""CVXPY: convex programs handed to a solver that is always named, with its tolerance and time limit."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final
+
+from certnet.backends import mosek_
+from certnet.errors import SolverUnavailableError
+from certnet.outcome import Status
+
+if TYPE_CHECKING:
+    import cvxpy
+
+__all__ = ["SOLVERS", "SolveReport", "require", "solve", "why_unusable"]
+
+SOLVERS: Final = ("CLARABEL", "SCS", "MOSEK")
+"""Solvers that take second-order and semidefinite cones; the first is certnet's default."""
+
+
+@dataclass(frozen=True)
+class SolveReport:
+    """How a solve ended: certnet's status, the solver's own word, and seconds including CVXPY's compilation."""
+
+    status: Status
+    solver: str
+    solver_status: str
+    seconds: float
+
+
+def why_unusable(name: str) -> str | None:
+    """None if the solver can be used, else the reason and what to do."""
+    if name not in SOLVERS:
+        return f"certnet does not know the solver {name!r}: choose one of {', '.join(SOLVERS)}"
+    if name == "MOSEK":
+        return mosek_.why_unusable()
+    module = name.lower()
+    return None if find_spec(module) is not None else f"{name} is not installed: pip install {module}"
+
+
+def require(name: str) -> str:
+    """The solver's name in capitals, if it can be used.
+
+    Raises
+    ------
+    SolverUnavailableError
+        Unknown, not installed or without a licence; the message names the alternative.
+    """
+    name = str(name).upper()
+    reason = why_unusable(name)
+    if reason is not None:
+        raise SolverUnavailableError(reason)
+    return name
+
+
+def solve(
+    problem: cvxpy.Problem, solver: str, *, tol: float = 1e-8, time_limit: float | None = None, verbose: bool = False
+) -> SolveReport:
+    """Solve ``problem`` with the named solver; the variables hold the point, if there is one.
+
+    A solver's failure is a status, not an exception: callers keep what they had.
+
+    Raises
+    ------
+    SolverUnavailableError
+        See :func:`require`.
+    """
+    import cvxpy
+
+    name = require(solver)
+    start = time.perf_counter()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an inaccurate solution is told by the status, not by a warning
+            problem.solve(solver=name, verbose=verbose, **_options(name, tol, time_limit))
+        word = str(problem.status)
+    except cvxpy.error.SolverError as error:
+        word = f"solver error: {error}"
+    return SolveReport(_status(word), name, word, time.perf_counter() - start)
+
+
+def _options(name: str, tol: float, time_limit: float | None) -> dict[str, Any]:
+    if name == "CLARABEL":
+        limit = {} if time_limit is None else {"time_limit": time_limit}
+        return {"tol_gap_abs": tol, "tol_gap_rel": tol, "tol_feas": tol, **limit}
+    if name == "SCS":
+        limit = {} if time_limit is None else {"time_limit_secs": time_limit}
+        return {"eps_abs": tol, "eps_rel": tol, "max_iters": 100_000, **limit}
+    params: dict[str, Any] = {"MSK_DPAR_INTPNT_CO_TOL_REL_GAP": tol, "MSK_DPAR_INTPNT_CO_TOL_PFEAS": tol}
+    if time_limit is not None:
+        params["MSK_DPAR_OPTIMIZER_MAX_TIME"] = time_limit
+    return {"mosek_params": params}
+
+
+def _status(word: str) -> Status:
+    if word == "optimal":
+        return Status.OPTIMAL
+    if word in ("optimal_inaccurate", "user_limit"):
+        return Status.TIME_LIMIT if word == "user_limit" else Status.INACCURATE
+    return Status.SOLVER_FAILED

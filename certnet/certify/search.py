@@ -1,0 +1,212 @@
+r"""Multipliers for one hidden layer: floating-point search for the t that minimises ``½ λ_max(M(t))``.
+
+With the rank-one terms ``z_j = (√t_j w_j, V_:j / √t_j)`` of :mod:`certnet.certify.verify`, Lagrangian duality and the
+elimination of t give
+
+    L* = min_t ½ λ_max(M(t)) = max { Σ_j ( p_jᵀ q_j + ‖p_j‖ ‖q_j‖ ) : ‖R‖_F² + ‖Q‖_F² = 1 }
+
+with ``p_j = Rᵀ w_j`` and ``q_j = Qᵀ V_:j``: concave in ``(R; Q)(R; Q)ᵀ``, with the minimiser ``t_j = ‖q_j‖ / ‖p_j‖``. For one output Q can be eliminated too: with
+``F = (Σ_j v_j w_j ; v_1 w_1 ; … ; v_h w_h)`` it is the MaxCut-type program of design 2.2,
+
+    ρ* = L*² = max { ¼ (Σ_i ‖Rᵀ f_i‖)² : ‖R‖_F = 1 },
+
+a problem in d × k numbers however many units there are. Nothing found here is trusted: the claim is the verifier's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import eigh, qr
+from scipy.optimize import minimize
+
+from certnet.kernels.elliptope import ascend
+from certnet.network import ShallowNetwork
+from certnet.outcome import Status
+from certnet.validation import Float
+
+__all__ = ["SearchResult", "closed_form", "search_multipliers"]
+
+_FLOOR = 1e-11  # smallest ‖Rᵀ f_i‖ relative to the mean: keeps multipliers finite, costs 1e-11 of the bound
+_SMALL = 5000  # entries of F up to which sweeps go on
+_NEGLIGIBLE = 1e-17  # units this much smaller than the rest are charged by their norm instead
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """Multipliers t (h,), the value ``½ λ_max(M(t))`` and the dual value below it, both in floating point.
+
+    ``gap`` is ``(upper / below)² − 1``, the relative gap of the squared bound ρ.
+    """
+
+    multipliers: Float
+    upper: float
+    below: float
+    status: Status
+
+    @property
+    def gap(self) -> float:
+        if self.upper == 0.0:
+            return 0.0
+        return (self.upper / self.below) ** 2 - 1.0 if self.below > 0.0 else float("inf")
+
+
+def closed_form(W: Float, V: Float, t: Float) -> float:
+    """``½ λ_max(M(t))`` in floating point for W (h, d), V (m, h), t (h,) > 0: a bound on L up to rounding."""
+    Z = np.hstack([np.sqrt(t)[:, None] * W, V.T / np.sqrt(t)[:, None]])
+    return 0.5 * _largest_eigenvalue(Z.T @ Z if Z.shape[1] <= Z.shape[0] else Z @ Z.T)
+
+
+def search_multipliers(
+    network: ShallowNetwork, *, tol: float = 1e-6, max_iterations: int = 2000, random_state: int = 0
+) -> SearchResult:
+    """Multipliers whose bound ρ is within a relative ``tol`` of the best that LipSDP can give.
+
+    Parameters
+    ----------
+    network : ShallowNetwork
+    tol : float
+        Relative gap between the squared bound and its dual value.
+    max_iterations : int
+        Limit on quasi-Newton iterations; reaching it gives ``Status.MAX_ITERATIONS`` and the gap that was reached.
+    random_state : int
+        Seed of the start.
+    """
+    W, V = network.W, network.V
+    size_w, size_v = np.linalg.norm(W, axis=1), np.linalg.norm(V, axis=0)
+    size = size_w * size_v
+    kept = size > _NEGLIGIBLE * size.max(initial=0.0)
+    t = np.zeros(network.n_hidden)
+    if not kept.any():
+        return SearchResult(t, 0.0, 0.0, Status.OPTIMAL)
+    # balanced and of order one: ‖w_j‖ = ‖V_:j‖ = √size_j / √max size
+    top = float(size.max())
+    balance = np.sqrt(size_w[kept] / size_v[kept])
+    W = W[kept] / (balance * np.sqrt(top))[:, None]
+    V = V[:, kept] * (balance / np.sqrt(top))
+    W = _reduce(W)
+    find = _search_one if V.shape[0] == 1 else _search_several
+    found, upper, below, status = find(W, V, tol, max_iterations, np.random.default_rng(random_state))
+    t[kept] = found / balance**2
+    return SearchResult(t, upper * top, below * top, status)
+
+
+def _reduce(W: Float) -> Float:
+    """W with the same Gram matrix and at most h columns."""
+    h, d = W.shape
+    if d <= h:
+        return W
+    return np.ascontiguousarray(qr(W.T, mode="r", check_finite=False)[0][:h].T)
+
+
+def _largest_eigenvalue(M: Float) -> float:
+    last = len(M) - 1
+    return float(eigh(M, eigvals_only=True, subset_by_index=(last, last), check_finite=False)[0])
+
+
+def _search_one(
+    W: Float, V: Float, tol: float, max_iterations: int, rng: np.random.Generator
+) -> tuple[Float, float, float, Status]:
+    """One output: sweeps of coordinate ascent, and a quasi-Newton finish in R where the sweeps' tail is slow."""
+    v = V[0]
+    B = v[:, None] * W
+    F = np.ascontiguousarray(np.vstack([B.sum(axis=0), B]))
+    n, d = F.shape
+    k = min(int(np.ceil(np.sqrt(2.0 * n))) + 1, d)
+    Y = F if k == d else F @ rng.standard_normal((d, k))
+    norms = np.linalg.norm(Y, axis=1)
+    Y = np.where(norms[:, None] > 0.0, Y / np.where(norms > 0.0, norms, 1.0)[:, None], 1.0 / np.sqrt(k))
+    R = F.T @ Y
+
+    def measure(R: Float) -> tuple[Float, float, float]:
+        """Multipliers from R, and the two sides of ρ*."""
+        r = np.linalg.norm(F @ R, axis=1)
+        total = r.sum()
+        below = 0.25 * total**2 / np.sum(R * R)
+        r = np.maximum(r, _FLOOR * total / n)
+        rho = 0.25 * r.sum() * _largest_eigenvalue((F.T / r) @ F)
+        t = v**2 * r.sum() / (2.0 * r[1:] * np.sqrt(rho))
+        return t, float(np.sqrt(rho)), float(np.sqrt(below))
+
+    # small problems are left to the sweeps for a while: a call of the quasi-Newton code costs as much as a hundred
+    for _ in range(1 if n * d > _SMALL else 10):
+        ascend(F, Y, R, 10)
+        t, upper, below = measure(R)
+        if (upper / below) ** 2 - 1.0 <= tol:
+            return t, upper, below, Status.OPTIMAL
+    R = F.T @ Y
+
+    def negative(x: Float) -> tuple[float, Float]:
+        """``½ ‖R‖² − Σ_i ‖Rᵀ f_i‖`` and its gradient; its minimisers maximise the ratio."""
+        R = x.reshape(d, k)
+        P = F @ R
+        r = np.linalg.norm(P, axis=1)
+        P /= np.maximum(r, 1e-300)[:, None]
+        return 0.5 * float(x @ x) - float(r.sum()), (R - F.T @ P).ravel()
+
+    R *= np.linalg.norm(F @ R, axis=1).sum() / np.sum(R * R)
+    return _quasi_newton(negative, R.ravel(), lambda x: measure(x.reshape(d, k)), tol, max_iterations)
+
+
+def _search_several(
+    W: Float, V: Float, tol: float, max_iterations: int, rng: np.random.Generator
+) -> tuple[Float, float, float, Status]:
+    """Several outputs: quasi-Newton ascent in (R; Q)."""
+    h, d = W.shape
+    m = V.shape[0]
+    Vt = np.ascontiguousarray(V.T)
+    k = min(int(np.ceil(np.sqrt(2.0 * (h + 1)))) + 1, d + m)
+
+    def measure(x: Float) -> tuple[Float, float, float]:
+        R, Q = x[: d * k].reshape(d, k), x[d * k :].reshape(m, k)
+        P, S = W @ R, Vt @ Q
+        p, q = np.linalg.norm(P, axis=1), np.linalg.norm(S, axis=1)
+        below = float((np.sum(P * S) + p @ q) / (x @ x))
+        t = np.maximum(q, _FLOOR * q.mean()) / np.maximum(p, _FLOOR * p.mean())
+        return t, closed_form(W, V, t), below
+
+    def negative(x: Float) -> tuple[float, Float]:
+        """``−log Σ_j (p_jᵀ q_j + ‖p_j‖ ‖q_j‖) + log(‖R‖² + ‖Q‖²)`` and its gradient."""
+        R, Q = x[: d * k].reshape(d, k), x[d * k :].reshape(m, k)
+        P, S = W @ R, Vt @ Q
+        p, q = np.linalg.norm(P, axis=1) + 1e-300, np.linalg.norm(S, axis=1) + 1e-300
+        value = float(np.sum(P * S) + p @ q)
+        square = float(x @ x)
+        gradient = np.concatenate(
+            [(W.T @ (S + (q / p)[:, None] * P)).ravel(), (Vt.T @ (P + (p / q)[:, None] * S)).ravel()]
+        )
+        return np.log(square) - np.log(value), 2.0 / square * x - gradient / value
+
+    left, values, right = np.linalg.svd(V @ W, full_matrices=False)
+    width = min(k, len(values))
+    start = 0.3 * rng.standard_normal((d + m, k)) / np.sqrt((d + m) * k)
+    start[:d, :width] += right[:width].T / np.sqrt(2.0 * width)
+    start[d:, :width] += left[:, :width] / np.sqrt(2.0 * width)
+    return _quasi_newton(negative, start.ravel(), measure, tol, max_iterations)
+
+
+def _quasi_newton(
+    negative: Callable[[Float], tuple[float, Float]],
+    x: Float,
+    measure: Callable[[Float], tuple[Float, float, float]],
+    tol: float,
+    max_iterations: int,
+) -> tuple[Float, float, float, Status]:
+    """L-BFGS in rounds; between them the gap is measured, and the best multipliers are kept."""
+    best_t, best_upper, best_below = measure(x)
+    spent = 0
+    while spent < max_iterations:
+        done = minimize(
+            negative, x, jac=True, method="L-BFGS-B", options={"maxiter": 50, "maxcor": 20, "ftol": 0.0, "gtol": 0.0}
+        )
+        x = done.x
+        t, upper, below = measure(x)
+        best_below = max(best_below, below)
+        if upper < best_upper:
+            best_t, best_upper = t, upper
+        if (best_upper / best_below) ** 2 - 1.0 <= tol:
+            return best_t, best_upper, best_below, Status.OPTIMAL
+        spent += max(int(done.nit), 10)  # a round that cannot move any more still counts
+    return best_t, best_upper, best_below, Status.MAX_ITERATIONS

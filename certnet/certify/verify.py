@@ -1,0 +1,239 @@
+r"""The checker: does a set of multipliers prove a Lipschitz bound? NumPy only; no code shared with any solver.
+
+For one hidden layer with slopes in [0, 1] every positive vector t proves (see ``docs/certificates.md``)
+
+    L ≤ ½ λ_max( M(t) ),   M(t) = Σ_j z_j z_jᵀ,   z_j = ( √t_j w_j , V_:j / √t_j ),
+
+because ``V D W = ½ (V W + V E W)`` with a diagonal ``|E| ≤ 1``. With ``T = L t`` and ``ρ = L²`` this is the LMI of
+LipSDP-neuron (Fazlyab et al. 2019; Y (2b)) after two Schur complements. A unit with multiplier 0 is left out of M and
+charged by its norm, ``‖V_:j‖ ‖w_j‖``.
+
+The question ``u I − ½ M(t) ⪰ 0`` is answered with floating-point numbers and proven error bounds: every entry of M is
+a sum of products, whose rounding error is at most ``γ_k = k u / (1 − k u)`` times the sum of the absolute terms,
+whatever the order of summation (Higham, Accuracy and Stability of Numerical Algorithms, 3.1). A Cholesky factor is
+only a guess: what counts is the residual ``u I − ½ M − s I − R Rᵀ``, bounded the same way. The proof assumes IEEE 754
+double precision with round-to-nearest and matrix products formed from ordinary sums of products.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from certnet.network import ShallowNetwork
+from certnet.validation import Float
+
+__all__ = ["BoundChecker", "Verdict", "gradient_norm_below", "verify_bound"]
+
+_U = 2.0**-53
+# every error bound is itself computed in floating point from non-negative numbers: this covers its own rounding
+_SAFETY = 1.0625
+_T_RANGE = (2.0**-300, 2.0**300)
+
+
+def _gamma(k: int) -> float:
+    """``γ_k``, the relative error bound of k rounded operations."""
+    return _SAFETY * k * _U / (1.0 - 2.0 * k * _U)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a bound is proved; true or false in a condition.
+
+    Attributes
+    ----------
+    holds : bool
+    reason : str
+        Where it fails, or what was shown.
+    """
+
+    holds: bool
+    reason: str
+
+    def __bool__(self) -> bool:
+        return self.holds
+
+
+class BoundChecker:
+    """One network and one set of multipliers, prepared to test many bounds.
+
+    Parameters
+    ----------
+    network : ShallowNetwork
+    multipliers : array_like, shape (h,)
+        Non-negative and finite; 0 charges the unit by its norm.
+
+    Attributes
+    ----------
+    refusal : str or None
+        Why no bound at all follows from these multipliers, if so.
+    """
+
+    def __init__(self, network: ShallowNetwork, multipliers: ArrayLike) -> None:
+        self.refusal: str | None = None
+        try:
+            t = np.array(multipliers, dtype=np.float64)
+        except (TypeError, ValueError, OverflowError):
+            self.refusal = "the multipliers are not numbers"
+            return
+        if t.shape != (network.n_hidden,):
+            self.refusal = f"there are {t.shape} multipliers, the network has {network.n_hidden} hidden units"
+        elif not np.isfinite(t).all():
+            self.refusal = f"multiplier {int(np.argmin(np.isfinite(t)))} is NaN or infinite"
+        elif (t < 0.0).any():
+            self.refusal = f"multiplier {int(np.argmax(t < 0.0))} is negative"
+        else:
+            self._prepare(network, t)
+
+    def _prepare(self, network: ShallowNetwork, t: Float) -> None:
+        kept = t > 0.0
+        W, V, t = network.W[kept], network.V[:, kept], t[kept]
+        # units are balanced, and the whole brought to order one, by powers of two: exact but for what underflows
+        # against entries of order one
+        unit = _exponent(np.abs(V).max(axis=0, initial=0.0))
+        row = np.abs(W).max(axis=1, initial=0.0)
+        self._exponent = int((_exponent(row) + unit)[row > 0.0].max(initial=-4000))
+        with np.errstate(over="ignore", under="ignore"):
+            V, W = np.ldexp(V, -unit), np.ldexp(W, (unit - self._exponent)[:, None])
+            t = np.ldexp(t, self._exponent - 2 * unit)
+        if t.size and not (t.min() >= _T_RANGE[0] and t.max() <= _T_RANGE[1]):
+            j = int(np.flatnonzero(kept)[np.argmax((t < _T_RANGE[0]) | (t > _T_RANGE[1]))])
+            self.refusal = f"multiplier {j} is out of all proportion to the weights of its unit"
+            return
+        self._charge = _charge(network.W[~kept], network.V[:, ~kept])
+        self._M, self._error = _assemble(W, V, t)
+
+    def holds(self, upper: float) -> Verdict:
+        """Is ``L ≤ upper`` proved? One Cholesky factorisation of order d + m."""
+        if self.refusal is not None:
+            return Verdict(False, self.refusal)
+        if not (isinstance(upper, float | int) and math.isfinite(upper) and upper >= 0.0):
+            return Verdict(False, f"the bound {upper!r} is not a finite non-negative number")
+        if self._M.any() and not np.isfinite(self._M).all():
+            return Verdict(False, "the multipliers are out of all proportion to the weights")
+        left = float(upper) - self._charge
+        # one rounding in the difference, and none of the scaling unless it underflows
+        bound = float(np.ldexp(left, -self._exponent)) * (1.0 - 4.0 * _U)
+        if self._M.size == 0 or not self._M.any():
+            proved = left >= 0.0
+        else:
+            proved = bound > 0.0 and _dominates(bound, self._M, self._error)
+        if proved:
+            return Verdict(True, f"L <= {upper!r} is proved")
+        return Verdict(False, f"the multipliers do not prove L <= {upper!r}")
+
+    def smallest(self, guess: float) -> float | None:
+        """A bound near ``guess`` that :meth:`holds`: the guess inflated as little as the rounding errors ask for.
+
+        None when even twice the guess is not proved.
+        """
+        if self.refusal is not None:
+            return None
+        scale = max(float(np.ldexp(guess, -self._exponent)), 1e-300)
+        step = max(4.0 * _U, 2.0 * self._error / scale + 8.0 * _gamma(len(self._M) + 8) * len(self._M))
+        while step < 1.0:
+            upper = guess * (1.0 + step) + self._charge
+            if self.holds(upper):
+                return upper
+            step *= 4.0
+        return None
+
+
+def verify_bound(network: ShallowNetwork, multipliers: ArrayLike, upper: float) -> Verdict:
+    """Check that ``multipliers`` prove ``‖f(x) − f(y)‖₂ ≤ upper ‖x − y‖₂`` for all x, y (see the module's formula).
+
+    The claim is about the real-arithmetic network with the stored float64 weights. Never raises on bad numbers: they
+    are refused in the verdict.
+    """
+    return BoundChecker(network, multipliers).holds(upper)
+
+
+def _exponent(magnitude: Float | float) -> np.ndarray:
+    """e with ``magnitude · 2^−e`` in [½, 1), and 0 for zero."""
+    return np.frexp(magnitude)[1].astype(np.int32)
+
+
+def _charge(W: Float, V: Float) -> float:
+    """At least ``Σ_j ‖V_:j‖ ‖w_j‖``, and exactly zero when every term is."""
+    alive = W.any(axis=1) & V.any(axis=0)
+    if not alive.any():
+        return 0.0
+    W, V = W[alive], V[:, alive].T
+    top_w, top_v = np.abs(W).max(axis=1), np.abs(V).max(axis=1)
+    with np.errstate(over="ignore", under="ignore"):  # infinite means refused, underflow is paid for below
+        norm_w = np.sqrt(((W / top_w[:, None]) ** 2).sum(axis=1))
+        norm_v = np.sqrt(((V / top_v[:, None]) ** 2).sum(axis=1))
+        total = float(np.sum(top_w * norm_w * top_v * norm_v))
+    terms = sum(W.shape) + V.shape[1]
+    return total * (1.0 + 4.0 * _gamma(terms + 8)) + terms * 2.0**-1000
+
+
+def _assemble(W: Float, V: Float, t: Float) -> tuple[Float, float]:
+    """½ M(t) and a bound on the spectral norm of its rounding error."""
+    h, d = W.shape
+    m = V.shape[0]
+    half = np.zeros((d + m, d + m))
+    cross_terms = np.zeros((m, d))
+    chunk = max(256, math.isqrt(max(h, 1)))  # short sums have small error bounds
+    with np.errstate(under="ignore"):
+        for first in range(0, h, chunk):
+            w, v, s = W[first : first + chunk], V[:, first : first + chunk], t[first : first + chunk]
+            half[:d, :d] += w.T @ (s[:, None] * w)
+            half[d:, d:] += (v / s) @ v.T
+            half[d:, :d] += v @ w
+            cross_terms += np.abs(v) @ np.abs(w)
+    half[:d, d:] = half[d:, :d].T
+    half = 0.25 * (half + half.T)  # symmetric, halved
+    # a diagonal block sums x xᵀ: its absolute terms are at most √(a_kk a_ll), a matrix of norm tr; the cross block
+    # has the norm of its absolute terms; underflow adds less than the last term
+    k = chunk + h // chunk + 8
+    error = _gamma(k) * (float(np.trace(half)) + 0.5 * float(np.linalg.norm(cross_terms)))
+    return half, error * (1.0 + 8.0 * _gamma(k)) + (h + d + m) ** 2 * 2.0**-700
+
+
+def _dominates(bound: float, half: Float, error: float) -> bool:
+    """Is ``bound · I − H ⪰ 0`` proved for every symmetric H with ``‖H − half‖₂ ≤ error``?"""
+    n = len(half)
+    diagonal = bound + float(np.abs(np.diagonal(half)).max())
+    error = error + 4.0 * _U * diagonal  # forming the shifted diagonal below
+    shift = error + 3.0 * _gamma(n + 8) * n * diagonal
+    shifted = -half
+    shifted[np.diag_indices(n)] += bound - shift
+    try:
+        R = np.linalg.cholesky(shifted)
+    except np.linalg.LinAlgError:
+        return False
+    residual = float(np.linalg.norm(shifted - R @ R.T))
+    rounding = _gamma(n + 4) * (float(np.sum(R * R)) + float(np.linalg.norm(shifted)))
+    return _SAFETY * (residual + rounding + error) <= shift
+
+
+def gradient_norm_below(network: ShallowNetwork, x: ArrayLike) -> float:
+    """A proven lower bound on the Lipschitz constant: ``‖∂f/∂x‖₂`` at ``x``, rounded down.
+
+    Zero where the sign of a pre-activation at ``x`` cannot be told from rounding (f may have a kink there) or ``x``
+    is not a finite vector of d numbers.
+    """
+    x = np.asarray(x, dtype=np.float64)
+    if x.shape != (network.n_inputs,) or not np.isfinite(x).all():
+        return 0.0
+    W, V = network.W, network.V
+    live = V.any(axis=0) & W.any(axis=1)
+    with np.errstate(all="ignore"):  # what overflows is refused below
+        z = W @ x + network.b
+        doubt = _gamma(network.n_inputs + 4) * (np.abs(W) @ np.abs(x) + np.abs(network.b)) + 2.0**-1000
+    if not np.isfinite(z).all() or (live & (np.abs(z) <= doubt)).any():
+        return 0.0
+    active = live & (z > 0.0)
+    W, V = W[active], V[:, active]
+    J = V @ W
+    top = float(np.abs(J).max(initial=0.0))
+    if not (2.0**-400 < top < 2.0**400):
+        return 0.0
+    direction = np.linalg.svd(J, full_matrices=False)[2][0]
+    error = _gamma(sum(J.shape) + len(W) + 8) * float(np.linalg.norm(np.abs(V) @ np.abs(W)))
+    image = float(np.linalg.norm(J @ direction)) - 2.0 * error
+    return max(0.0, image / float(np.linalg.norm(direction)) * (1.0 - 4.0 * _gamma(sum(J.shape) + 8)))
