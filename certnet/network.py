@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,10 +190,11 @@ class ShallowNetwork:
         )
         if not np.all(x_scale) or not np.all(y_scale):
             raise InvalidInputError("a scale is zero: a constant column must have scale 1")
-        W = self.W / x_scale
-        return ShallowNetwork(
-            W, self.b - W @ x_shift, y_scale[:, None] * self.V, y_scale * self.c + y_shift, units=units
-        )
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused by the new network
+            W = self.W / x_scale
+            b = self.b - W @ x_shift
+            V, c = y_scale[:, None] * self.V, y_scale * self.c + y_shift
+        return ShallowNetwork(W, b, V, c, units=units)
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
         """Write the network to an ``.npz`` file (bit-exact, no pickles), complete or not at all.
@@ -219,15 +221,16 @@ class ShallowNetwork:
         try:
             if source.stat().st_size > _MAX_FILE_BYTES:
                 raise FileFormatError(f"{source} is larger than {_MAX_FILE_BYTES >> 30} GiB: not a shallow network")
-            with np.load(source, allow_pickle=False) as file:
+            with source.open("rb") as handle:
+                file = np.load(handle, allow_pickle=False)
                 if not isinstance(file, np.lib.npyio.NpzFile):
                     raise FileFormatError(f"{source} holds one array, not a certnet network (.npz with W, b, V, c)")
                 return cls._from_arrays(file, source)
+        except (FileFormatError, InvalidInputError):
+            raise
         except FileNotFoundError as error:
             raise FileFormatError(f"{source} does not exist: check the path") from error
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-            if isinstance(error, FileFormatError | InvalidInputError):
-                raise
+        except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise FileFormatError(
                 f"{source} is not a readable .npz file (truncated or of another format): {error}"
             ) from error

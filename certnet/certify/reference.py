@@ -5,7 +5,7 @@ Dense (Y (2b)), in diagonal T > 0 and ρ::
     [ ρ I_d    −Wᵀ T    ]
     [ −T W     2T − VᵀV ]  ⪰ 0
 
-Arrow, in η = 1 / diag(T) and ρ, linear in W too (design 4.3)::
+Arrow, in η = 1 / diag(T) and ρ, linear in W too::
 
     [ ρ I_d    Wᵀ          ½ Wᵀ Vᵀ             ]
     [ W        2 diag(η)   0                   ]  ⪰ 0
@@ -28,7 +28,7 @@ FORMS = ("arrow", "dense")
 
 
 def lipsdp_rho(network: ShallowNetwork, T: Float) -> float:
-    """The smallest ρ that is feasible with the multipliers T (h,) > 0, by Woodbury's formula (design 2.1).
+    """The smallest ρ that is feasible with the multipliers T (h,) > 0, by Woodbury's formula.
 
     ``ρ(T) = λ_max( ½ Wᵀ T W + ¼ Wᵀ Vᵀ K⁻¹ V W )``, ``K = I − ½ V T⁻¹ Vᵀ``; infinite where K is not positive definite.
     """

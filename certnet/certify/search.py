@@ -5,8 +5,8 @@ elimination of t give
 
     L* = min_t ½ λ_max(M(t)) = max { Σ_j ( p_jᵀ q_j + ‖p_j‖ ‖q_j‖ ) : ‖R‖_F² + ‖Q‖_F² = 1 }
 
-with ``p_j = Rᵀ w_j`` and ``q_j = Qᵀ V_:j``: concave in ``(R; Q)(R; Q)ᵀ``, with the minimiser ``t_j = ‖q_j‖ / ‖p_j‖``. For one output Q can be eliminated too: with
-``F = (Σ_j v_j w_j ; v_1 w_1 ; … ; v_h w_h)`` it is the MaxCut-type program of design 2.2,
+with ``p_j = Rᵀ w_j`` and ``q_j = Qᵀ V_:j``: concave in ``(R; Q)(R; Q)ᵀ``, with the minimiser ``t_j = ‖q_j‖ / ‖p_j‖``.
+For one output Q can be eliminated too: with ``F = (Σ_j v_j w_j ; v_1 w_1 ; … ; v_h w_h)`` it is a MaxCut-type program,
 
     ρ* = L*² = max { ¼ (Σ_i ‖Rᵀ f_i‖)² : ‖R‖_F = 1 },
 

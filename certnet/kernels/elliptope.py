@@ -14,8 +14,7 @@ __all__ = ["ascend"]
 def ascend(F: Float, Y: Float, S: Float, n_sweeps: int) -> None:
     """Run ``n_sweeps`` sweeps of ``y_i ← (Sᵀ f_i − ‖f_i‖² y_i) / ‖·‖`` in place, with ``S = Fᵀ Y`` kept up to date.
 
-    Each update maximises the objective over one unit row, the others fixed (design 2.2); a sweep costs
-    ``4 n d k`` flops.
+    Each update maximises the objective over one unit row, the others fixed; a sweep costs ``4 n d k`` flops.
 
     Parameters
     ----------

@@ -1,0 +1,379 @@
+"""from_torch, to_torch and files: bit-exact weights, nothing executed, clear refusals."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import warnings
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from certnet.errors import FileFormatError, InvalidInputError, OutputError, UnsupportedModelError
+from certnet.io import from_torch, load_model, load_torch, save_torch, to_torch
+from certnet.network import ShallowNetwork
+
+torch = pytest.importorskip("torch", reason='PyTorch is not installed: pip install "certnet[torch]"')
+nn = torch.nn
+
+
+def random_network(d: int = 3, h: int = 5, m: int = 1, seed: int = 0) -> ShallowNetwork:
+    rng = np.random.default_rng(seed)
+    return ShallowNetwork(rng.normal(size=(h, d)), rng.normal(size=h), rng.normal(size=(m, h)), rng.normal(size=m))
+
+
+def sequential(*layers: object) -> object:
+    """Linear, ReLU, Linear with some layers replaced or added, its random state local."""
+    return nn.Sequential(*layers) if layers else to_torch(random_network())
+
+
+def evaluate(module: object, X: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        return module(torch.as_tensor(X)).numpy()  # type: ignore[operator]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 8), st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_round_trip_is_bit_exact(d: int, h: int, m: int, seed: int) -> None:
+    net = random_network(d, h, m, seed)
+    module = to_torch(net)
+    assert from_torch(module).digest == net.digest
+    assert from_torch(module.state_dict()).digest == net.digest
+    X = np.random.default_rng(seed).normal(size=(7, d))
+    np.testing.assert_allclose(evaluate(module, X), net.forward(X), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_every_float_type_is_exact(dtype: str) -> None:
+    module = to_torch(random_network()).to(getattr(torch, dtype))
+    net = from_torch(module)
+    assert np.array_equal(net.W, np.array(module[0].weight.tolist()))
+    assert np.array_equal(net.V, np.array(module[2].weight.tolist()))
+    X = np.random.default_rng(1).normal(size=(9, 3))
+    np.testing.assert_allclose(evaluate(module.double(), X), net.forward(X), rtol=1e-12, atol=1e-12)
+
+
+def test_predictions_of_a_trained_float32_module() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Linear(4, 16), nn.ReLU(inplace=True), nn.Linear(16, 2))
+    X = np.random.default_rng(2).normal(size=(20, 4)).astype(np.float32)
+    np.testing.assert_allclose(evaluate(module, X), from_torch(module, units="raw").forward(X), rtol=1e-4, atol=1e-5)
+    assert from_torch(module, units="raw").units == "raw"
+
+
+def test_missing_biases_are_zero() -> None:
+    module = nn.Sequential(nn.Linear(3, 4, bias=False), nn.ReLU(), nn.Linear(4, 1, bias=False)).double()
+    X = np.random.default_rng(3).normal(size=(9, 3))
+    for source in (module, module.state_dict()):
+        net = from_torch(source)
+        assert not net.b.any()
+        assert not net.c.any()
+        np.testing.assert_allclose(evaluate(module, X), net.forward(X), rtol=1e-12, atol=1e-12)
+
+
+def test_nested_sequences_are_opened() -> None:
+    module = sequential()
+    nested = nn.Sequential(nn.Sequential(module[0], module[1]), nn.Sequential(module[2]))
+    assert from_torch(nested) == from_torch(module)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("0.weight", "0.bias", "2.weight", "2.bias"),
+        ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"),
+        ("module.body.in.weight", "module.body.in.bias", "module.out.weight", "module.out.bias"),
+    ],
+)
+def test_state_dict_with_any_prefix(keys: tuple[str, ...]) -> None:
+    values = list(to_torch(random_network(m=2)).state_dict().values())
+    assert from_torch(dict(zip(keys, values))) == random_network(m=2)
+    shuffled = {keys[i]: values[i] for i in (1, 0, 3, 2)}  # bias before weight
+    assert from_torch(shuffled) == random_network(m=2)
+
+
+def test_to_torch_is_a_copy_in_float64_and_leaves_the_random_state() -> None:
+    net = random_network()
+    before = torch.random.get_rng_state()
+    module = to_torch(net)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert [p.dtype for p in module.parameters()] == [torch.float64] * 4
+    assert all(p.requires_grad for p in module.parameters())
+    module(torch.ones(2, 3, dtype=torch.float64)).sum().backward()
+    digest = net.digest
+    with torch.no_grad():
+        module[0].weight.zero_()
+    assert net.digest == digest
+
+
+def test_source_is_not_changed_nor_shared() -> None:
+    module = sequential()
+    net = from_torch(module)
+    with torch.no_grad():
+        module[0].weight.zero_()
+    assert net == random_network()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_weights_are_copied_to_the_host() -> None:
+    module = to_torch(random_network()).cuda()
+    assert from_torch(module) == random_network()
+    assert module[0].weight.is_cuda
+
+
+def linear(d: int, h: int) -> object:
+    return nn.utils.skip_init(nn.Linear, d, h)
+
+
+class Custom(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(3, 4), nn.Linear(4, 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: sequential(linear(3, 4), nn.Tanh(), linear(4, 1)), r"Sequential\(Linear, Tanh, Linear\).*nn.ReLU"),
+        (lambda: sequential(linear(3, 4), nn.ReLU6(), linear(4, 1)), "ReLU6"),
+        (lambda: sequential(linear(3, 4), nn.LeakyReLU(), linear(4, 1)), "LeakyReLU"),
+        (lambda: sequential(linear(3, 4), nn.ReLU(), nn.Dropout(), linear(4, 1)), "Dropout"),
+        (lambda: sequential(linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), linear(4, 1)), "BatchNorm1d"),
+        (lambda: sequential(linear(3, 4), nn.ReLU(), linear(4, 4), nn.ReLU(), linear(4, 1)), "Linear, ReLU, Linear, R"),
+        (lambda: sequential(linear(3, 4), nn.ReLU(), linear(4, 1), nn.ReLU()), r"Linear, ReLU\): certnet reads"),
+        (lambda: sequential(linear(3, 4), linear(4, 1)), r"Sequential\(Linear, Linear\)"),
+        (lambda: nn.Sequential(), r"Sequential\(\)"),
+        (lambda: linear(3, 1), "module Linear, whose forward is unknown"),
+        (Custom, r"module Custom.*pass module.state_dict\(\)"),
+        (lambda: sequential(linear(3, 4), nn.ReLU(), linear(5, 1)), r"\(4, 3\) and \(1, 5\), which do not chain"),
+    ],
+)
+def test_unsupported_modules(make: object, match: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=match):
+        from_torch(make())  # type: ignore[operator]
+
+
+def test_subclass_of_sequential_is_refused() -> None:
+    class Doubled(nn.Sequential):
+        def forward(self, x: object) -> object:
+            return 2 * super().forward(x)
+
+    with pytest.raises(UnsupportedModelError, match="Doubled"):
+        from_torch(Doubled(*sequential()))
+
+
+@pytest.mark.parametrize("name", ["weight_norm", "spectral_norm"])
+def test_parametrisations_are_refused_until_removed(name: str) -> None:
+    module = sequential()
+    getattr(nn.utils.parametrizations, name)(module[0])
+    with pytest.raises(UnsupportedModelError, match=r"ParametrizedLinear.*remove_parametrizations"):
+        from_torch(module)
+    with pytest.raises(UnsupportedModelError, match="parametrizations"):
+        from_torch(module.state_dict())
+    nn.utils.parametrize.remove_parametrizations(module[0], "weight")
+    X = np.random.default_rng(4).normal(size=(5, 3))
+    np.testing.assert_allclose(from_torch(module).forward(X), evaluate(module, X), rtol=1e-12, atol=1e-12)
+
+
+def test_hooks_are_refused() -> None:
+    module = sequential()
+    for register in (module[0].register_forward_hook, module.register_forward_hook):
+        handle = register(lambda layer, inputs, output: 2 * output)
+        with pytest.raises(UnsupportedModelError, match="has hooks"):
+            from_torch(module)
+        handle.remove()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the old form is deprecated, and still in use
+        nn.utils.weight_norm(module[2])
+    with pytest.raises(UnsupportedModelError, match=r"Linear has hooks \(weight norm"):
+        from_torch(module)
+    nn.utils.remove_weight_norm(module[2])
+    np.testing.assert_allclose(from_torch(module).V, random_network().V, rtol=1e-12)
+
+
+def state(**changes: object) -> dict[str, object]:
+    return {**to_torch(random_network()).state_dict(), **changes}
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: {}, "holds nothing: certnet reads"),
+        (lambda: {"0.weight": torch.ones(2, 2)}, "holds 0.weight: certnet reads"),
+        (lambda: state(**{"4.weight": torch.ones(1, 1)}), "0.weight, 0.bias, 2.weight, 2.bias, 4.weight"),
+        (lambda: state(**{"1.running_mean": torch.ones(5)}), "'1.running_mean' of shape \\(5,\\)"),
+        (lambda: state(**{"1.weight": torch.ones(5)}), "'1.weight' of shape \\(5,\\)"),
+        (lambda: {"a.bias": torch.ones(2), "b.weight": torch.ones(2, 2)}, "holds a.bias, b.weight"),
+        (lambda: {"model": state(), "epoch": 3}, "'model' is dict, not a tensor.*checkpoint"),
+        (lambda: {"0.weight": np.ones((2, 2))}, "'0.weight' is ndarray"),
+        (lambda: {3: torch.ones(2, 2)}, "entry 3"),
+        (lambda: {"b.weight": torch.ones(1, 4), "a.weight": torch.ones(4, 3)}, "do not chain.*order of their use"),
+        (lambda: state(**{"0.weight": torch.ones(5, 3, device="meta")}), "W is on the meta device"),
+        (lambda: state(**{"2.weight": torch.ones(1, 5, dtype=torch.int64)}), "V has dtype torch.int64"),
+        (lambda: state(**{"0.weight": torch.ones(5, 3, dtype=torch.complex64)}), "W has dtype torch.complex64"),
+        (lambda: state(**{"0.weight": torch.ones(5, 3).to_sparse()}), r"layout torch.sparse_coo.*to_dense"),
+        (lambda: "model.pt", r"found str.*load_torch\(path\)"),
+        (lambda: None, "found NoneType"),
+        (lambda: torch.ones(2, 2), "found Tensor"),
+    ],
+)
+def test_unsupported_state_dicts(make: object, match: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=match):
+        from_torch(make())  # type: ignore[operator]
+
+
+def test_bad_values() -> None:
+    with pytest.raises(InvalidInputError, match="W has 1 entries that are NaN or infinite"):
+        from_torch(
+            state(**{"0.weight": torch.ones(5, 3).index_put((torch.tensor(1), torch.tensor(2)), torch.tensor(np.inf))})
+        )
+    with pytest.raises(InvalidInputError, match="b has shape"):
+        from_torch(state(**{"0.bias": torch.ones(4)}))
+    with pytest.raises(InvalidInputError, match="units must be one of"):
+        from_torch(sequential(), units="furlongs")
+
+
+# files ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".PT"])
+def test_file_round_trip(tmp_path: Path, suffix: str) -> None:
+    net = random_network(m=2)
+    path = save_torch(net, tmp_path / f"model{suffix}")
+    assert load_torch(path) == net
+    assert load_model(path) == net
+    assert load_torch(str(path), units="raw").units == "raw"
+    assert os.listdir(tmp_path) == [path.name]
+    module = to_torch(random_network(m=2, seed=9))
+    module.load_state_dict(torch.load(path, weights_only=True))
+    assert from_torch(module) == net
+
+
+def test_save_does_not_overwrite(tmp_path: Path) -> None:
+    path = save_torch(random_network(), tmp_path / "model.pt")
+    with pytest.raises(OutputError, match="exists"):
+        save_torch(random_network(seed=1), path)
+    assert load_torch(path) == random_network()
+    save_torch(random_network(seed=1), path, force=True)
+    assert load_torch(path) == random_network(seed=1)
+    with pytest.raises(OutputError, match="does not exist"):
+        save_torch(random_network(), tmp_path / "nowhere" / "model.pt")
+
+
+def test_old_file_format_is_read(tmp_path: Path) -> None:
+    torch.save(to_torch(random_network()).state_dict(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert load_torch(tmp_path / "old.pt") == random_network()
+
+
+class Malicious:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("writer", ["pickle", "torch", "torch, old format", "state dict"])
+@pytest.mark.parametrize("forced", ["0", "1"])
+def test_nothing_in_a_file_is_executed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str, forced: str
+) -> None:
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", forced)
+    made, path = tmp_path / "made", tmp_path / "model.pt"
+    malicious = Malicious(made)
+    if writer == "pickle":
+        path.write_bytes(pickle.dumps(malicious))
+    else:
+        content = OrderedDict(state(**{"4.weight": malicious})) if writer == "state dict" else malicious
+        torch.save(content, path, _use_new_zipfile_serialization="old" not in writer)
+    with pytest.raises(FileFormatError, match=r"which would run code; save .*torch.save\(model.state_dict\(\), path\)"):
+        load_torch(path)
+    assert not made.exists()
+    with path.open("rb") as file:  # the trap works where it is let loose
+        (pickle if writer == "pickle" else torch).load(file, **({} if writer == "pickle" else {"weights_only": False}))
+    assert made.exists()
+
+
+def test_whole_module_is_refused(tmp_path: Path) -> None:
+    torch.save(sequential(), tmp_path / "model.pt")
+    with pytest.raises(FileFormatError, match=r"a whole module.*torch.save\(model.state_dict\(\), path\)"):
+        load_torch(tmp_path / "model.pt")
+
+
+def test_torchscript_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated, and still found on disks
+        torch.jit.script(sequential()).save(str(path))
+    with pytest.raises(FileFormatError, match="TorchScript"):
+        load_torch(path)
+
+
+@pytest.mark.parametrize("kept", [1, 10, 200, -1, -30])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_truncated_files(tmp_path: Path, kept: int, zipped: bool) -> None:
+    buffer = io.BytesIO()
+    torch.save(to_torch(random_network()).state_dict(), buffer, _use_new_zipfile_serialization=zipped)
+    path = tmp_path / "model.pt"
+    path.write_bytes(buffer.getvalue()[:kept])
+    with pytest.raises(FileFormatError, match="truncated"):
+        load_torch(path)
+
+
+@pytest.mark.parametrize("content", [b"not a model", b"PK\x03\x04rest", b"\x80\x04.", b"\x00" * 500])
+def test_garbage(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.pt"
+    path.write_bytes(content)
+    with pytest.raises(FileFormatError, match="is no PyTorch state dict"):
+        load_torch(path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(min_size=1, max_size=200))
+def test_any_bytes_give_a_file_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.pt"
+    path.write_bytes(content)
+    with pytest.raises(FileFormatError):
+        load_torch(path)
+
+
+def test_missing_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match="does not exist"):
+        load_torch(tmp_path / "model.pt")
+    (tmp_path / "model.pt").touch()
+    with pytest.raises(FileFormatError, match="is empty"):
+        load_torch(tmp_path / "model.pt")
+    with pytest.raises(FileFormatError, match="is a folder"):
+        load_torch(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "match"),
+    [
+        (torch.ones(2, 2), FileFormatError, "holds Tensor, not a state dict"),
+        ([1, 2], FileFormatError, "holds list"),
+        ({"model": {}, "epoch": 1}, UnsupportedModelError, "model.pt: the entry 'model' is dict"),
+        (state(**{"0.weight": torch.full((5, 3), torch.nan)}), InvalidInputError, "model.pt: W has 15 entries"),
+        (state(**{"0.weight": torch.ones(1).expand(10**7, 10**7)}), FileFormatError, "only 1 stored entries"),
+    ],
+)
+def test_files_with_other_content(tmp_path: Path, content: object, error: type[Exception], match: str) -> None:
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(error, match=match):
+        load_torch(tmp_path / "model.pt")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser reads every file")
+def test_unreadable_file(tmp_path: Path) -> None:
+    path = save_torch(random_network(), tmp_path / "model.pt")
+    path.chmod(0)
+    with pytest.raises(FileFormatError, match="cannot be read"):
+        load_torch(path)
