@@ -196,6 +196,10 @@ class ShallowNetwork:
             V, c = y_scale[:, None] * self.V, y_scale * self.c + y_shift
         return ShallowNetwork(W, b, V, c, units=units)
 
+    def labelled(self, units: str) -> ShallowNetwork:
+        """The same weights with another statement of what they are measured in; nothing is converted."""
+        return ShallowNetwork(self.W, self.b, self.V, self.c, units=units)
+
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
         """Write the network to an ``.npz`` file (bit-exact, no pickles), complete or not at all.
 

@@ -12,6 +12,7 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import ArrayLike
 
+from certnet.digits import above, below
 from certnet.errors import InvalidInputError, MissingDependencyError
 from certnet.files import check_writable, write_atomic
 from certnet.network import UNITS
@@ -169,7 +170,7 @@ class BoundsDisplay:
         self.ax_.barh(row, upper - lower, left=lower, height=0.28, color=colour)
         # end caps, so that a bracket too narrow to see is still seen
         self.ax_.plot([lower, upper], [row, row], "|", ms=22, mew=2, color=colour)
-        text = f"{upper:.4g}" if lower == upper else f"{lower:.4g} to {upper:.4g}"
+        text = above(upper, 4) if lower == upper else f"{below(lower, 4)} to {above(upper, 4)}"
         right = self.ax_.transLimits.transform(self.ax_.transScale.transform((upper, row)))[0] > 0.6
         place: dict[str, Any] = {"xytext": (0, 14), "textcoords": "offset points", "fontsize": 9, "color": colour}
         self.ax_.annotate(text, (upper if right else lower, row), ha="right" if right else "left", **place)

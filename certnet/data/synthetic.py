@@ -42,7 +42,7 @@ def make_rastrigin(
     """Inputs uniform on ``[−half_width, half_width]^d``, shape (N, d), and :func:`rastrigin` of them, without noise.
 
     The default box has two periods per input, which 100 hidden units can follow; on the usual box of half width 5.12
-    the function has some hundred basins for d = 2, and such a network fits little more than the bowl.
+    the function has 121 local minima for d = 2, and such a network fits little more than the bowl.
 
     Raises
     ------

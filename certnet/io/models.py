@@ -1,18 +1,20 @@
-"""A model file for the command line, read by its suffix."""
+"""Model files for the command line, read and written by their suffix."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Final
 
-from certnet.errors import FileFormatError
+from certnet.errors import FileFormatError, OutputError
 from certnet.io.paths import readable_file
-from certnet.io.torch_ import load_torch
+from certnet.io.torch_ import load_torch, save_torch
 from certnet.network import ShallowNetwork
 
-__all__ = ["load_model"]
+__all__ = ["TORCH_SUFFIXES", "load_model", "save_model"]
 
 _PICKLES: Final = (".pkl", ".pickle", ".joblib", ".dill")
+TORCH_SUFFIXES: Final = (".pt", ".pth")
 _READERS: Final = {".npz": ShallowNetwork.load, ".pt": load_torch, ".pth": load_torch}
 
 
@@ -45,3 +47,21 @@ def load_model(path: str | os.PathLike[str]) -> ShallowNetwork:
             "and .pt or .pth (a PyTorch state dict)"
         )
     return _READERS[suffix](source)
+
+
+def save_model(network: ShallowNetwork, path: str | os.PathLike[str], *, force: bool = False) -> Path:
+    """Write ``network`` as ``.npz``, or as a PyTorch state dict (``.pt``, ``.pth``; it knows no units).
+
+    Raises
+    ------
+    OutputError
+        Another suffix; the file exists (and ``force`` is false) or cannot be written.
+    MissingDependencyError
+        A PyTorch file is asked for and PyTorch is not installed.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix == ".npz":
+        return network.save(path, force=force)
+    if suffix in TORCH_SUFFIXES:
+        return save_torch(network, path, force=force)
+    raise OutputError(f"{path} has the suffix {suffix!r}: name a file with .npz, .pt or .pth")

@@ -1,0 +1,201 @@
+"""The whole path on scikit-learn's diabetes data: train, certify, refine, certify, check, attack, report."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from certnet._version import __version__
+from certnet.certify import Certificate, certify
+from certnet.data import Dataset, load_dataset
+from certnet.digits import above
+from certnet.errors import CertificateError, OutputError
+from certnet.files import check_writable, write_atomic
+from certnet.io import from_sklearn
+from certnet.network import ShallowNetwork
+from certnet.report import Evaluation, evaluate, html_page, table
+from certnet.restrict import RefineResult, refine
+
+__all__ = ["OUTPUTS", "DemoResult", "run", "write"]
+
+OUTPUTS = (
+    "start.npz",
+    "refined.npz",
+    "certificate.json",
+    "refined_raw.npz",
+    "certificate_raw.json",
+    "results.json",
+    "report.html",
+    "tradeoff.png",
+    "bracket.png",
+)
+EPSILONS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
+
+
+@dataclass(frozen=True, eq=False)
+class DemoResult:
+    """Everything the demo made and measured; networks in standardised units, and the refined one in raw units too."""
+
+    dataset: Dataset
+    weight: float
+    start: ShallowNetwork
+    refined: RefineResult
+    raw: ShallowNetwork
+    raw_certificate: Certificate
+    evaluations: Mapping[str, Evaluation]
+    seconds: Mapping[str, float]
+
+    def rows(self) -> list[tuple[str, ...]]:
+        return table(self.evaluations, self.seconds)
+
+
+def run(
+    *,
+    weight: float = 0.1,
+    n_hidden: int = 100,
+    random_state: int = 0,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> DemoResult:
+    """Train an ``MLPRegressor`` on diabetes, refine it, and evaluate both on the held-out part.
+
+    Parameters
+    ----------
+    weight : float
+        Of the squared certified Lipschitz constant, in standardised units.
+    n_hidden : int
+    random_state : int
+    progress : callable
+        Told the name of every stage as it begins.
+    """
+    from sklearn.neural_network import MLPRegressor
+
+    dataset = load_dataset("diabetes")
+    train, test = (dataset.X_train, dataset.y_train), (dataset.X_test, dataset.y_test)
+    progress(f"training {n_hidden} hidden units on {len(dataset.y_train)} patients")
+    begin = time.perf_counter()
+    model = MLPRegressor(hidden_layer_sizes=(n_hidden,), max_iter=5000, random_state=random_state).fit(*train)
+    trained = time.perf_counter() - begin
+    start = from_sklearn(model, units=dataset.units)
+    certify(start)  # compiles the kernels, so that the seconds below are of the work
+    progress("refining: one convex program over the network's activation cell")
+    begin = time.perf_counter()
+    refined = refine(start, *train, weight)
+    solved = time.perf_counter() - begin
+    progress("attacking and certifying both")
+    evaluations = {
+        name: evaluate(network, train, test, weight=weight, epsilons=EPSILONS)
+        for name, network in (("before", start), ("after", refined.network))
+    }
+    raw = dataset.scaling.raw_network(refined.network)
+    return DemoResult(
+        dataset=dataset,
+        weight=weight,
+        start=start,
+        refined=refined,
+        raw=raw,
+        raw_certificate=certify(raw),
+        evaluations=evaluations,
+        seconds={"before": trained, "after": solved},
+    )
+
+
+def write(result: DemoResult, folder: Path, *, force: bool = False) -> list[Path]:
+    """Write the networks, certificates, figures and the report to ``folder``, and check what was written.
+
+    Raises
+    ------
+    OutputError
+        A file exists (and ``force`` is false), or the folder cannot be made or written.
+    CertificateError
+        A certificate read back from its file does not hold for the network read back from its file.
+    """
+    prepare(folder, force=force)
+    result.start.save(folder / "start.npz", force=force)
+    result.refined.network.save(folder / "refined.npz", force=force)
+    result.raw.save(folder / "refined_raw.npz", force=force)
+    result.refined.certificate.save(folder / "certificate.json", force=force)
+    result.raw_certificate.save(folder / "certificate_raw.json", force=force)
+    for network, certificate in (("refined", "certificate"), ("refined_raw", "certificate_raw")):
+        verdict = Certificate.load(folder / f"{certificate}.json").check(ShallowNetwork.load(folder / f"{network}.npz"))
+        if not verdict:
+            raise CertificateError(f"{folder / certificate}.json does not hold: {verdict.reason}")
+    write_atomic(folder / "results.json", _results(result), force=force)
+    pictures = _pictures(result)
+    for name, (png, _) in pictures.items():
+        write_atomic(folder / name, png, force=force)
+    write_atomic(folder / "report.html", _page(result, list(pictures.values())), force=force)
+    return [folder / name for name in OUTPUTS]
+
+
+def prepare(folder: Path, *, force: bool = False) -> None:
+    """Make ``folder`` and refuse what :func:`write` would refuse, before any work."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder}: {error.strerror}: name another (--out)") from error
+    for name in OUTPUTS:
+        check_writable(folder / name, force=force)
+
+
+def _results(result: DemoResult) -> str:
+    data = {
+        "certnet": __version__,
+        "dataset": result.dataset.name,
+        "weight": result.weight,
+        "units": "standardised",
+        "improved": result.refined.improved,
+        "lipschitz_upper_raw": result.raw_certificate.upper,
+        "seconds": dict(result.seconds),
+        "models": {name: evaluation.as_dict() for name, evaluation in result.evaluations.items()},
+    }
+    return json.dumps(data, indent=1) + "\n"
+
+
+def _pictures(result: DemoResult) -> dict[str, tuple[bytes, str]]:
+    from certnet.plot import AdversarialCurveDisplay, BoundsDisplay, figure_png
+
+    curves = {name: evaluation.curve for name, evaluation in result.evaluations.items()}
+    bounds = {
+        name: {"lower": e.certificate.lower, "upper": e.certificate.upper} | dict(e.cheaper)
+        for name, e in result.evaluations.items()
+    }
+    tradeoff = AdversarialCurveDisplay.from_curves(curves, units="standardised").figure_
+    bracket = BoundsDisplay.from_bounds(bounds, title="Lipschitz constant, l2 to l2, standardised units").figure_
+    return {
+        "tradeoff.png": (
+            figure_png(tradeoff),
+            "Test error against the size of the perturbation: what an attack found, and what the certificate allows.",
+        ),
+        "bracket.png": (
+            figure_png(bracket),
+            "Proved brackets of the Lipschitz constant (bars), and cheaper upper bounds (markers).",
+        ),
+    }
+
+
+def _page(result: DemoResult, pictures: list[tuple[bytes, str]]) -> str:
+    before, after = result.evaluations["before"], result.evaluations["after"]
+    decrease = 100.0 * (1.0 - after.objective / before.objective)
+    d = result.dataset
+    paragraphs = [
+        f"scikit-learn's MLPRegressor with {result.start.n_hidden} hidden units was trained on the {d.name} data "
+        f"({len(d.y_train)} training and {len(d.y_test)} test samples, {d.X_train.shape[1]} inputs, {d.target_name}), "
+        f"then refined with weight {result.weight:g}: one convex program over the network's activation cell.",
+        f"The objective fell by {decrease:.1f} %. All figures are in standardised units; in raw units the refined "
+        f"network's certified Lipschitz constant is {above(result.raw_certificate.upper)}.",
+        f"Versions: certnet {__version__}, numpy {np.__version__}.",
+    ]
+    commands = ["certnet check certificate.json refined.npz", "certnet check certificate_raw.json refined_raw.npz"]
+    return html_page(
+        "certnet demo: a pretrained regressor, refined and certified",
+        paragraphs,
+        result.rows(),
+        result.refined.certificate,
+        pictures,
+        commands,
+    )

@@ -1,0 +1,118 @@
+"""A user's own CSV file: read exactly, or refused with the line and the column."""
+
+import csv
+import gzip
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from certnet.data import load_table
+from certnet.errors import FileFormatError, InvalidInputError
+
+
+def _write(tmp_path, text, name="d.csv"):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_target_is_taken_by_name_and_inputs_keep_their_order(tmp_path):
+    X, y, names = load_table(_write(tmp_path, "b,y,a\n1,10,2\n3,20,4.5\n"), "y")
+    np.testing.assert_array_equal(X, [[1, 2], [3, 4.5]])
+    np.testing.assert_array_equal(y, [10, 20])
+    assert names == ("b", "a")
+    assert X.dtype == y.dtype == np.float64
+
+
+def test_gzipped_bom_crlf_quotes_spaces_and_blank_lines(tmp_path):
+    text = '\ufeff"a b", y\r\n"1" , -2e3\r\n\r\n 3,.5\r\n\r\n'
+    path = tmp_path / "d.csv.gz"
+    path.write_bytes(gzip.compress(text.encode()))
+    X, y, names = load_table(path, "y")
+    np.testing.assert_array_equal(X, [[1], [3]])
+    np.testing.assert_array_equal(y, [-2000, 0.5])
+    assert names == ("a b",)
+
+
+def test_dropped_columns_may_hold_anything(tmp_path):
+    path = _write(tmp_path, "id,a,colour,y\nx1,1,red,2\n,3,,4\n")
+    X, y, names = load_table(path, "y", drop=["id", "colour"])
+    np.testing.assert_array_equal(X, [[1], [3]])
+    np.testing.assert_array_equal(y, [2, 4])
+    assert names == ("a",)
+
+
+def test_one_name_to_drop_may_be_a_string(tmp_path):
+    assert load_table(_write(tmp_path, "id,a,y\nq,1,2\n"), "y", drop="id")[2] == ("a",)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 3), min_size=1, max_size=6))
+def test_written_numbers_come_back_bit_for_bit(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("table") / "d.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("a", "b", "y"), *rows])
+    X, y, _ = load_table(path, "y")
+    np.testing.assert_array_equal(np.column_stack([X, y]), np.array(rows))
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "match"),
+    [
+        ("", FileFormatError, "is empty"),
+        ("\n\n", FileFormatError, "is empty"),
+        ("1,2\n3,4\n", FileFormatError, "no header"),
+        ("a,y\n", FileFormatError, "no rows"),
+        ("a,b,a,y\n1,2,3,4\n", FileFormatError, "more than one column named 'a'"),
+        (",a,y\n0,1,2\n", FileFormatError, "column 1 has no name.*index=False"),
+        ("a,y\n1,2\n3\n", FileFormatError, "line 3: 1 cells, the header has 2"),
+        ("a,y\n1,2,3\n", FileFormatError, "line 2: 3 cells, the header has 2"),
+        ("a,z\n1,2\n", InvalidInputError, "no column 'y': its columns are a, z"),
+        ("a;y\n1;2\n", InvalidInputError, "no column 'y': its columns are a;y .*commas"),
+        ("y\n1\n", InvalidInputError, "no column left"),
+        ("colour,y\n1,2\nred,3\nblue,4\n", InvalidInputError, r"line 3: column 'colour' holds text \('red'\)"),
+        ("a,y\n1,2\n\n1_000,3\n", InvalidInputError, r"line 4: column 'a' holds text \('1_000'\)"),
+        ("a,y\n1,2\n3,\n", InvalidInputError, "line 3: column 'y' has no value"),
+        ("a,y\nNaN,2\n", InvalidInputError, "line 2: column 'a' has no value"),
+        ("a,y\nN/A,2\n", InvalidInputError, "line 2: column 'a' has no value"),
+        ("a,y\n1,-inf\n", InvalidInputError, "line 2: column 'y' is not finite"),
+        ("a,y\n1,1e999\n", InvalidInputError, "line 2: column 'y' is not finite"),
+        ("a,y\n" + "1" * 200_000 + ",2\n", FileFormatError, "line 2: not a CSV file"),
+    ],
+)
+def test_bad_tables_are_refused_with_the_place(tmp_path, text, error, match):
+    with pytest.raises(error, match=match):
+        load_table(_write(tmp_path, text), "y")
+
+
+@pytest.mark.parametrize(
+    ("drop", "match"),
+    [(["q"], "no column 'q'"), (["y"], "'y' is among the columns to drop"), (["a"], "no column left")],
+)
+def test_bad_columns_to_drop(tmp_path, drop, match):
+    with pytest.raises(InvalidInputError, match=match):
+        load_table(_write(tmp_path, "a,y\n1,2\n"), "y", drop=drop)
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(FileFormatError, match=r"none\.csv does not exist"):
+        load_table(tmp_path / "none.csv", "y")
+    with pytest.raises(FileFormatError, match="cannot be read"):
+        load_table(tmp_path, "y")
+
+
+def test_files_of_another_format(tmp_path):
+    packed = gzip.compress(b"a,y\n" + b"1,2\n" * 5000)
+    for name, content in (
+        ("cut.csv.gz", packed[:-12]),
+        ("plain.csv.gz", b"a,y\n1,2\n"),
+        ("flip.csv.gz", packed[:12] + b"\xff" * 20),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(FileFormatError, match="truncated or of another format"):
+            load_table(tmp_path / name, "y")
+    (tmp_path / "latin.csv").write_bytes("größe,y\n1,2\n".encode("latin-1"))
+    with pytest.raises(FileFormatError, match="not a text file in UTF-8"):
+        load_table(tmp_path / "latin.csv", "y")
