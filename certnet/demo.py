@@ -187,7 +187,7 @@ def _page(result: DemoResult, pictures: list[tuple[bytes, str]]) -> str:
         f"({len(d.y_train)} training and {len(d.y_test)} test samples, {d.X_train.shape[1]} inputs, {d.target_name}), "
         f"then refined with weight {result.weight:g}: one convex program over the network's activation cell.",
         f"The objective fell by {decrease:.1f} %. All figures are in standardised units; in raw units the refined "
-        f"network's certified Lipschitz constant is {above(result.raw_certificate.upper)}.",
+        f"network's Lipschitz constant is at most {above(result.raw_certificate.upper)}.",
         f"Versions: certnet {__version__}, numpy {np.__version__}.",
     ]
     commands = ["certnet check certificate.json refined.npz", "certnet check certificate_raw.json refined_raw.npz"]

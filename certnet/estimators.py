@@ -301,7 +301,16 @@ class _Standardisation:
 
     @classmethod
     def of(cls, X: Float, y: Float) -> Self:
-        x, target = StandardScaler().fit(X), StandardScaler().fit(y.reshape(len(y), -1))
+        """Raises InvalidInputError where the squares of the deviations overflow."""
+        with np.errstate(over="ignore", invalid="ignore"):  # told by the scale below
+            x, target = StandardScaler().fit(X), StandardScaler().fit(y.reshape(len(y), -1))
+        for name, scaler in (("X", x), ("y", target)):
+            bad = ~np.isfinite(scaler.scale_)
+            if bad.any():
+                raise InvalidInputError(
+                    f"column {int(np.argmax(bad))} of {name} is too large to standardise (its variance overflows): "
+                    "measure it in larger units"
+                )
         return cls(x.mean_, x.scale_, target.mean_, target.scale_)
 
     def data(self, X: Float, y: Float) -> tuple[Float, Float]:

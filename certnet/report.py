@@ -105,7 +105,7 @@ def table(models: Mapping[str, Evaluation], seconds: Mapping[str, float]) -> lis
     add("Lipschitz constant, at most (certified)", [above(v.certificate.upper, 5) for v in values])
     add("product of spectral norms", [above(v.cheaper["product of spectral norms"], 5) for v in values])
     add("seconds to certify", [f"{v.seconds:.4f}" for v in values])
-    add("seconds to make", [f"{seconds[name]:.1f}" for name in models])
+    add("seconds to train or refine", [f"{seconds[name]:.1f}" for name in models])
     return rows
 
 
