@@ -1,0 +1,250 @@
+"""The command line in-process: exit codes, text, JSON, files, and bad input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import certnet
+from certnet import Certificate, ShallowNetwork, certify, cli
+from certnet.certify.certificate import square_above
+from certnet.restrict import objective
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Call the command line with arguments; returns exit code, stdout, stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["certnet", *map(str, arguments)])
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as exit_:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(exit_.value.code or 0), out, err
+
+    return call
+
+
+@pytest.fixture
+def network() -> ShallowNetwork:
+    rng = np.random.default_rng(0)
+    return ShallowNetwork(rng.standard_normal((6, 2)), rng.standard_normal(6), rng.standard_normal(6), 0.1)
+
+
+@pytest.fixture
+def model(network, tmp_path) -> Path:
+    return network.save(tmp_path / "model.npz")
+
+
+@pytest.fixture
+def table(tmp_path) -> Path:
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((30, 2))
+    y = X[:, 0] - np.abs(X[:, 1])
+    path = tmp_path / "data.csv"
+    path.write_text("a,b,y\n" + "".join(f"{p!r},{q!r},{t!r}\n" for (p, q), t in zip(X.tolist(), y.tolist())))
+    return path
+
+
+def test_version_and_help(run):
+    assert run("--version")[:2] == (0, f"certnet {certnet.__version__}\n")
+    code, out, _ = run("--help")
+    assert code == 0
+    for command in ("certify", "refine", "check", "demo", "doctor"):
+        assert command in out
+    assert "Exit codes" in out
+
+
+def test_certify_then_check(run, model, network, tmp_path):
+    proof = tmp_path / "c.json"
+    code, out, _ = run("certify", model, "--out", proof)
+    assert code == 0
+    assert "the prediction moves by at most" in out
+    assert Certificate.load(proof).check(network)
+    code, out, _ = run("check", proof, model)
+    assert code == 0
+    assert out.startswith("holds")
+
+
+def test_certify_json_is_the_certificate(run, model, network):
+    code, out, _ = run("certify", model, "--json")
+    data = json.loads(out)
+    assert code == 0
+    assert data["digest"] == network.digest
+    assert data["upper"] == pytest.approx(certify(network).upper, rel=1e-9)
+    assert data["cheaper_upper_bounds"]["product of spectral norms"] >= data["upper"]
+
+
+def test_certify_by_a_named_solver(run, model, network):
+    code, out, _ = run("certify", model, "--json", "--solver", "clarabel", "--form", "dense")
+    assert code == 0
+    assert json.loads(out)["upper"] == pytest.approx(certify(network).upper, rel=1e-6)
+
+
+def test_check_refuses_an_altered_certificate(run, model, tmp_path):
+    proof = tmp_path / "c.json"
+    run("certify", model, "--out", proof)
+    data = json.loads(proof.read_text())
+    data["upper"] *= 0.999
+    data["rho"] = square_above(data["upper"])
+    proof.write_text(json.dumps(data))
+    code, out, _ = run("check", proof, model)
+    assert code == 1
+    assert "refused" in out
+    assert json.loads(run("check", proof, model, "--json")[1])["holds"] is False
+    other = ShallowNetwork([[1.0, 2.0]], [0.0], [1.0], 0.0).save(tmp_path / "other.npz")
+    run("certify", model, "--out", proof, "--force")
+    code, out, _ = run("check", proof, other)
+    assert code == 1
+    assert "another network" in out
+
+
+def test_refine_end_to_end(run, model, network, table, tmp_path):
+    out_file = tmp_path / "refined.npz"
+    code, out, _ = run("refine", model, "--data", table, "--target", "y", "--weight", "0.02", "--out", out_file)
+    assert code == 0
+    assert "joint restriction" in out
+    refined = ShallowNetwork.load(out_file)
+    proof = Certificate.load(tmp_path / "refined.certificate.json")
+    assert proof.check(refined)
+    X, y, _ = certnet.data.load_table(table, "y")
+    assert objective(refined, X, y, weight=0.02) < objective(network, X, y, weight=0.02)
+
+
+def test_refine_json_to_a_torch_file(run, model, table, tmp_path):
+    out_file, proof = tmp_path / "refined.pt", tmp_path / "proof.json"
+    code, out, _ = run(
+        "refine", model, "--data", table, "--target", "y", "--out", out_file, "--certificate", proof, "--json"
+    )
+    data = json.loads(out)
+    assert code == 0
+    assert data["improved"]
+    assert data["objective_after"] < data["objective_before"]
+    assert run("check", proof, out_file)[0] == 0
+
+
+def test_refine_keeps_a_raw_units_label_out_of_torch_files(run, network, table, tmp_path):
+    raw = network.labelled("raw").save(tmp_path / "raw.npz")
+    assert run("refine", raw, "--data", table, "--target", "y", "--out", tmp_path / "r.pt")[0] == 0
+    assert run("check", tmp_path / "r.certificate.json", tmp_path / "r.pt")[0] == 0
+
+
+def test_existing_output_is_refused_before_any_work_and_kept(run, model, table, tmp_path):
+    taken = tmp_path / "taken.npz"
+    taken.write_text("precious")
+    code, _, err = run("refine", model, "--data", table, "--target", "y", "--out", taken)
+    assert code == 2
+    assert "exists" in err
+    assert "--force" in err
+    assert taken.read_text() == "precious"
+    assert run("certify", model, "--out", taken)[0] == 2
+    assert taken.read_text() == "precious"
+    code, _, err = run("refine", model, "--data", table, "--target", "y", "--out", tmp_path / "no" / "folder.npz")
+    assert code == 2
+    assert "does not exist" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "message"),
+    [
+        ("a,b,y\n1,2,3\n1,x,3\n", "y", "'x'|x"),
+        ("a,b,y\n1,2,3\n1,,3\n", "y", "line 3"),
+        ("a,b,y\n1,2,3\n1,nan,3\n", "y", "line 3"),
+        ("a,b,y\n1,2,3\n1,2\n", "y", "line 3"),
+        ("a,b,y\n1,2,3\n", "price", "price"),
+        ("a,b,c,y\n1,2,3,4\n", "y", "3 columns"),
+        ("", "y", "empty"),
+        ("a,b,y\n", "y", "row"),
+    ],
+)
+def test_bad_tables(run, model, tmp_path, text, target, message):
+    path = tmp_path / "bad.csv"
+    path.write_text(text)
+    code, _, err = run("refine", model, "--data", path, "--target", target, "--out", tmp_path / "r.npz")
+    assert code == 2
+    assert any(part in err for part in message.split("|"))
+    assert not (tmp_path / "r.npz").exists()
+
+
+def test_bad_models(run, tmp_path, network):
+    assert run("certify", tmp_path / "absent.npz")[0] == 2
+    truncated = network.save(tmp_path / "t.npz")
+    truncated.write_bytes(truncated.read_bytes()[:200])
+    code, _, err = run("certify", truncated)
+    assert code == 2
+    assert "truncated" in err
+    pickle_file = tmp_path / "model.pkl"
+    pickle_file.write_bytes(b"\x80\x04N.")
+    code, _, err = run("certify", pickle_file)
+    assert code == 2
+    assert "from_sklearn" in err
+    as_state = tmp_path / "model.pt"
+    as_state.write_bytes(b"\x80\x04N.")
+    assert run("certify", as_state)[0] == 2
+
+
+def test_solvers_that_cannot_be_used(run, model, table, tmp_path):
+    code, _, err = run("certify", model, "--solver", "nosuch")
+    assert code == 3
+    assert "CLARABEL" in err
+    code, _, err = run("refine", model, "--data", table, "--target", "y", "--solver", "x", "--out", tmp_path / "r.npz")
+    assert code == 3
+    assert "CLARABEL" in err
+
+
+def test_a_suffix_that_cannot_be_written(run, model, table, tmp_path):
+    code, _, err = run("refine", model, "--data", table, "--target", "y", "--out", tmp_path / "r.onnx")
+    assert code == 2
+    assert ".npz" in err
+
+
+def test_doctor(run, monkeypatch):
+    code, out, _ = run("doctor", "--json")
+    data = json.loads(out)
+    assert code == 0
+    assert data["solvers"]["CLARABEL"] is None
+    assert "numba" in data["packages"]
+    assert run("doctor")[0] == 0
+    monkeypatch.setattr(cli.cvxpy_, "why_unusable", lambda name: f"{name} is gone")
+    code, out, _ = run("doctor")
+    assert code == 3
+    assert "CLARABEL is gone" in out
+
+
+def test_demo_quick(run, tmp_path):
+    folder = tmp_path / "out"
+    code, out, _ = run("demo", "--hidden", "8", "--out", folder)
+    assert code == 0
+    assert "adversarial test MSE" in out
+    assert {path.name for path in folder.iterdir()} == set(certnet.demo.OUTPUTS)
+    results = json.loads((folder / "results.json").read_text())
+    before, after = results["models"]["before"], results["models"]["after"]
+    assert after["objective"] < before["objective"]
+    for figures in (before, after):
+        assert figures["lipschitz_lower"] <= figures["lipschitz_upper"]
+        assert np.all(np.array(figures["certified_mse"]) >= np.array(figures["adversarial_mse"]))
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert "http" not in page.replace("http-equiv", "")  # self-contained
+    assert run("check", folder / "certificate.json", folder / "refined.npz")[0] == 0
+    assert run("check", folder / "certificate_raw.json", folder / "refined_raw.npz")[0] == 0
+    before_files = {path: path.read_bytes() for path in folder.iterdir()}
+    code, _, err = run("demo", "--hidden", "8", "--out", folder)
+    assert code == 2
+    assert "exists" in err
+    assert before_files == {path: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_installed_command(model):
+    done = subprocess.run(
+        [sys.executable, "-m", "certnet", "certify", str(model)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert "<= L <=" in done.stdout
+    assert done.stderr == ""
