@@ -154,9 +154,9 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
 
         Raises
         ------
-        ValueError
-            scikit-learn's own, for X and y: sparse, NaN or infinite, not numeric, lengths that differ, fewer than two
-            samples.
+        ValueError, TypeError
+            scikit-learn's own, for X and y: NaN or infinite, not numeric, lengths that differ, fewer than two samples;
+            sparse.
         InvalidInputError
             Unknown or impossible parameters, refused before any training; or data that do not fit a prefit model.
         UnsupportedModelError
@@ -170,9 +170,9 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
         if targets.ndim == 2 and targets.shape[1] == 1:
             targets = column_or_1d(targets, warn=True)  # as scikit-learn's own MLPRegressor does
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        units = _Standardisation.of(inputs, targets) if self.standardise else None
         start = self._start(inputs, targets, seed)
-        if self.standardise:
-            units = _Standardisation.of(inputs, targets)
+        if units:
             done = self._refine(units.inward(start), *units.data(inputs, targets), seed)
             # without an improvement the start itself, which has not been through the units and back
             self.network_ = units.outward(done.network, start.units) if done.improved else start

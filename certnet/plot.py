@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,9 +38,22 @@ _WIDE: Final = 30.0
 """An axis is logarithmic where the largest value exceeds the smallest, positive one by this factor."""
 
 
+class _Display(ABC):
+    """A picture that a notebook shows by itself, without pyplot's global state."""
+
+    figure_: Any
+
+    @abstractmethod
+    def plot(self, ax: Any = None) -> _Display:
+        """Draw on ``ax``, or on a new figure."""
+
+    def _repr_png_(self) -> bytes:
+        return figure_png(self.figure_, dpi=100.0)
+
+
 @final
 @dataclass(eq=False)
-class AdversarialCurveDisplay:
+class AdversarialCurveDisplay(_Display):
     """Mean squared error against the radius of the perturbation, one colour per model.
 
     Solid: what an attack reached (a lower bound of the worst case). Dashed, same colour: the certified upper
@@ -112,7 +126,7 @@ class AdversarialCurveDisplay:
 
 @final
 @dataclass(eq=False)
-class BoundsDisplay:
+class BoundsDisplay(_Display):
     """Brackets ``[lower, upper]`` of the Lipschitz constant, one row per model, cheaper upper bounds as markers.
 
     Attributes
@@ -191,7 +205,7 @@ class BoundsDisplay:
 
 @final
 @dataclass(eq=False)
-class PredictionDisplay:
+class PredictionDisplay(_Display):
     """Predicted against measured values, one colour per model, with the diagonal.
 
     Attributes
@@ -249,7 +263,7 @@ class PredictionDisplay:
 
 @final
 @dataclass(eq=False)
-class TraceDisplay:
+class TraceDisplay(_Display):
     """Objective after each stage of a refinement.
 
     Attributes

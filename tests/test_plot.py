@@ -246,3 +246,8 @@ def test_the_extra_is_named_without_matplotlib(monkeypatch):
 def test_bad_input(make, message):
     with pytest.raises(InvalidInputError, match=message):
         make()
+
+
+def test_a_notebook_shows_the_display_itself():
+    display = BoundsDisplay.from_bounds({"net": {"lower": 1.0, "upper": 2.0}})
+    assert display._repr_png_().startswith(b"\x89PNG")

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from certnet.certify.verify import Verdict, gradient_norm_below, verify_bound
+from certnet.digits import above, below
 from certnet.errors import FileFormatError
 from certnet.files import write_atomic
 from certnet.network import ShallowNetwork
@@ -84,7 +85,7 @@ class Certificate:
         return square_above(self.upper)
 
     def __repr__(self) -> str:
-        return f"Certificate({self.lower:.6g} <= L <= {self.upper:.6g}, {self.units} units, gap {self.gap:.1e})"
+        return f"Certificate({below(self.lower)} <= L <= {above(self.upper)}, {self.units} units, gap {self.gap:.1e})"
 
     def check(self, network: ShallowNetwork) -> Verdict:
         """Check both sides against ``network``, from the data alone; a verdict that is true or false."""

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from certnet.backends import cvxpy_ as backend
 from certnet.certify import Certificate, certify
+from certnet.digits import above
 from certnet.errors import InvalidInputError, NotConvergedWarning
 from certnet.network import ShallowNetwork
 from certnet.outcome import Residuals, Status
@@ -81,7 +82,7 @@ class RefineResult:
 
     def __repr__(self) -> str:
         change = f"{self.objective_before:.6g} -> {self.objective_after:.6g}" if self.improved else "not improved"
-        return f"RefineResult(objective {change}, L <= {self.certificate.upper:.6g}, {self.status.name})"
+        return f"RefineResult(objective {change}, L <= {above(self.certificate.upper)}, {self.status.name})"
 
 
 def refine(
