@@ -19,7 +19,7 @@ from certnet.robust.curves import AdversarialCurve
 
 BOUNDS = {
     "before": {"lower": 3.0, "upper": 4.0, "product of spectral norms": 180.0},
-    "after": {"lower": 0.9, "upper": 0.9, "product of spectral norms": 7.0, "row sums": 5.0},
+    "after": {"lower": 0.875, "upper": 0.875, "product of spectral norms": 7.0, "row sums": 5.0},
 }
 
 
@@ -92,13 +92,13 @@ def test_bounds_are_brackets_and_markers_on_a_logarithmic_axis():
     ax = display.ax_
     assert ax.get_xscale() == "log"
     spans = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in ax.patches]
-    np.testing.assert_allclose(spans, [(3.0, 4.0), (0.9, 0.9)])
+    np.testing.assert_allclose(spans, [(3.0, 4.0), (0.875, 0.875)])
     np.testing.assert_allclose([bar.get_y() + bar.get_height() / 2 for bar in ax.patches], [0, 1])
     products = line_with_label(ax, "product of spectral norms")
     np.testing.assert_array_equal(products.get_xydata(), [[180.0, 0], [7.0, 1]])
     np.testing.assert_array_equal(line_with_label(ax, "row sums").get_xydata(), [[5.0, 1]])
     assert [label.get_text() for label in ax.get_yticklabels()] == ["before", "after"]
-    assert [text.get_text() for text in ax.texts] == ["3 to 4", "0.9"]
+    assert [text.get_text() for text in ax.texts] == ["3 to 4", "0.875"]
     assert ax.get_ylim()[0] > ax.get_ylim()[1]
     assert drawn(display)
 
