@@ -1,17 +1,25 @@
 """certnet: refine pretrained ReLU regressors by convex programs and certify their Lipschitz constants."""
 
 import logging
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from certnet._version import __version__
+
+# eager: a function that bears its subpackage's name must be bound after the subpackage is
 from certnet.certify import Certificate, certify
-from certnet.data import load_dataset
-from certnet.io import from_sklearn, from_torch, to_sklearn, to_torch
 from certnet.network import ShallowNetwork
-from certnet.restrict import RefineResult, objective, refine
-from certnet.robust import PGDAttack, adversarial_mse, certified_mse
+
+if TYPE_CHECKING:
+    from certnet.data import load_dataset
+    from certnet.estimators import CertifiedRegressor
+    from certnet.io import from_sklearn, from_torch, to_sklearn, to_torch
+    from certnet.restrict import RefineResult, objective, refine
+    from certnet.robust import PGDAttack, adversarial_mse, certified_mse
 
 __all__ = [
     "Certificate",
+    "CertifiedRegressor",
     "PGDAttack",
     "RefineResult",
     "ShallowNetwork",
@@ -28,4 +36,32 @@ __all__ = [
     "to_torch",
 ]
 
+# where the other public names live; imported on first use: scikit-learn alone takes longer than a certificate
+_HOMES = {
+    "CertifiedRegressor": "estimators",
+    "PGDAttack": "robust",
+    "RefineResult": "restrict",
+    "adversarial_mse": "robust",
+    "certified_mse": "robust",
+    "from_sklearn": "io",
+    "from_torch": "io",
+    "load_dataset": "data",
+    "objective": "restrict",
+    "refine": "restrict",
+    "to_sklearn": "io",
+    "to_torch": "io",
+}
+
 logging.getLogger("certnet").addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

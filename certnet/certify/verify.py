@@ -132,6 +132,8 @@ class BoundChecker:
         """
         if self.refusal is not None:
             return None
+        if self.holds(self._charge):  # nothing but charged units
+            return self._charge
         scale = max(float(np.ldexp(guess, -self._exponent)), 1e-300)
         step = max(4.0 * _U, 2.0 * self._error / scale + 8.0 * _gamma(len(self._M) + 8) * len(self._M))
         while step < 1.0:

@@ -6,7 +6,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from certnet.backends import cvxpy_ as backend
 from certnet.certify import Certificate, certify
 from certnet.digits import above
-from certnet.errors import InvalidInputError, NotConvergedWarning
+from certnet.errors import CertificateError, InvalidInputError, NotConvergedWarning
 from certnet.network import ShallowNetwork
 from certnet.outcome import Residuals, Status
 from certnet.restrict.objective import PENALTIES, l2_penalty, mean_squared_error
@@ -264,7 +264,12 @@ class _Run:
             self._record(stage, None, accepted=False, outcome=outcome)
             return False
         network = network_from(outcome.solution, self._cell.directions, self._input.units)
-        measured = self._measure(network)
+        try:
+            measured = self._measure(network)
+        except CertificateError as error:
+            _log.warning("%s: the candidate is dropped: %s", stage, error)
+            self._record(stage, None, accepted=False, outcome=replace(outcome, status=Status.SOLVER_FAILED))
+            return False
         self._candidate = (network, *measured)
         better = bool(measured[0] < self._best[1])
         if better:
