@@ -26,9 +26,16 @@ def check_writable(path: str | os.PathLike[str], *, force: bool = False) -> Path
         The path exists and ``force`` is false, is a folder, or its folder is missing or not writable.
     """
     target = Path(path)
+    try:
+        os.lstat(target)
+        exists = True
+    except (FileNotFoundError, NotADirectoryError):
+        exists = False
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{str(target)[:200]!r} is no name for a file: {error}") from error
     if target.is_dir():
         raise OutputError(f"{target} is a folder: name a file")
-    if target.exists() and not force:
+    if exists and not force:
         raise OutputError(f"{target} exists: name another file, or allow overwriting it (force=True, --force)")
     if not target.parent.is_dir():
         raise OutputError(f"the folder {target.parent} does not exist: make it first, or name another path")
@@ -50,7 +57,7 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | str, *, force: b
     target = check_writable(path, force=force)
     data = content.encode() if isinstance(content, str) else content
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name[:40]}.", suffix=".tmp", dir=target.parent)
     except OSError as error:
         raise OutputError(f"cannot write in {target.parent}: {error.strerror}") from error
     try:

@@ -182,12 +182,8 @@ class ShallowNetwork:
             A scale is zero, or the folded weights overflow.
         """
         d, m = self.n_inputs, self.n_outputs
-        x_shift, x_scale = (
-            np.broadcast_to(finite_array(a, "x scaling", ndim=(0, 1)), (d,)) for a in (x_shift, x_scale)
-        )
-        y_shift, y_scale = (
-            np.broadcast_to(finite_array(a, "y scaling", ndim=(0, 1)), (m,)) for a in (y_shift, y_scale)
-        )
+        x_shift, x_scale = (_one_per(a, d, "x scaling", "input") for a in (x_shift, x_scale))
+        y_shift, y_scale = (_one_per(a, m, "y scaling", "output") for a in (y_shift, y_scale))
         if not np.all(x_scale) or not np.all(y_scale):
             raise InvalidInputError("a scale is zero: a constant column must have scale 1")
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused by the new network
@@ -230,11 +226,22 @@ class ShallowNetwork:
                 if not isinstance(file, np.lib.npyio.NpzFile):
                     raise FileFormatError(f"{source} holds one array, not a certnet network (.npz with W, b, V, c)")
                 return cls._from_arrays(file, source)
-        except (FileFormatError, InvalidInputError):
+        except FileFormatError:
             raise
+        except InvalidInputError as error:
+            raise FileFormatError(f"{source} holds no valid network: {error}") from error
         except FileNotFoundError as error:
             raise FileFormatError(f"{source} does not exist: check the path") from error
-        except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        except (
+            OSError,
+            ValueError,
+            EOFError,
+            KeyError,
+            RuntimeError,
+            MemoryError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
             raise FileFormatError(
                 f"{source} is not a readable .npz file (truncated or of another format): {error}"
             ) from error
@@ -244,8 +251,20 @@ class ShallowNetwork:
         missing = [name for name in ("W", "b", "V", "c") if name not in file]
         if missing:
             raise FileFormatError(f"{source} lacks {', '.join(missing)}: a certnet network has W, b, V and c")
+        written = str(file["format"]) if "format" in file else _FORMAT
+        if written != _FORMAT:
+            raise FileFormatError(
+                f"{source} has the format {written[:60]!r}: this version of certnet reads {_FORMAT!r}"
+            )
         units = str(file["units"]) if "units" in file else "as given"
         return cls(file["W"], file["b"], file["V"], file["c"], units=units)
+
+
+def _one_per(values: ArrayLike, n: int, name: str, what: str) -> Float:
+    array = finite_array(values, name, ndim=(0, 1))
+    if array.ndim == 1 and array.shape != (n,):
+        raise InvalidInputError(f"{name} has shape {array.shape}: one number, or one per {what} ({n}), is needed")
+    return np.broadcast_to(array, (n,))
 
 
 def _rebuild(W: Float, b: Float, V: Float, c: Float, units: str) -> ShallowNetwork:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import operator
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from certnet.errors import InvalidInputError
 
-__all__ = ["Float", "as_inputs", "as_samples", "finite_array", "positive_number"]
+__all__ = ["Float", "as_inputs", "as_samples", "finite_array", "positive_number", "whole_number"]
 
 Float = NDArray[np.float64]
 
@@ -47,11 +49,23 @@ def positive_number(value: float, name: str, *, zero: bool = False) -> float:
     """``value`` as a finite float that is positive (or zero, where ``zero`` allows it)."""
     try:
         number = float(value)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"{name} must be a number, got {value!r}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidInputError(f"{name} must be a number, got {str(value)[:40]}") from error
     if not np.isfinite(number) or number < 0 or (number == 0 and not zero):
         kind = "non-negative" if zero else "positive"
         raise InvalidInputError(f"{name} must be a finite {kind} number, got {value!r}")
+    return number
+
+
+def whole_number(value: int, name: str, *, least: int = 0, most: int | None = None) -> int:
+    """``value`` as an int between ``least`` and ``most``."""
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise InvalidInputError(f"{name} must be a whole number, got {value!r}") from error
+    if isinstance(value, bool) or number < least or (most is not None and number > most):
+        limits = f"at least {least}" if most is None else f"between {least} and {most}"
+        raise InvalidInputError(f"{name} must be {limits}, got {value!r}")
     return number
 
 

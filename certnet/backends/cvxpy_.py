@@ -68,8 +68,6 @@ def solve(
     SolverUnavailableError
         See :func:`require`.
     """
-    import cvxpy
-
     name = require(solver)
     start = time.perf_counter()
     try:
@@ -77,27 +75,34 @@ def solve(
             warnings.simplefilter("ignore")  # an inaccurate solution is told by the status, not by a warning
             problem.solve(solver=name, verbose=verbose, **_options(name, tol, time_limit))
         word = str(problem.status)
-    except cvxpy.error.SolverError as error:
-        word = f"solver error: {error}"
-    return SolveReport(_status(word), name, word, time.perf_counter() - start)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - a panic of Clarabel derives from BaseException alone
+        word = f"solver error: {type(error).__name__}: {error}"
+    seconds = time.perf_counter() - start
+    return SolveReport(_status(word, time_limit is not None and seconds >= time_limit), name, word, seconds)
 
 
 def _options(name: str, tol: float, time_limit: float | None) -> dict[str, Any]:
     if name == "CLARABEL":
         limit = {} if time_limit is None else {"time_limit": time_limit}
-        return {"tol_gap_abs": tol, "tol_gap_rel": tol, "tol_feas": tol, **limit}
+        # a point without the solver's blessing is still a point: everything is recomputed from it
+        return {"tol_gap_abs": tol, "tol_gap_rel": tol, "tol_feas": tol, "accept_unknown": True, **limit}
     if name == "SCS":
         limit = {} if time_limit is None else {"time_limit_secs": time_limit}
         return {"eps_abs": tol, "eps_rel": tol, "max_iters": 100_000, **limit}
-    params: dict[str, Any] = {"MSK_DPAR_INTPNT_CO_TOL_REL_GAP": tol, "MSK_DPAR_INTPNT_CO_TOL_PFEAS": tol}
+    kinds = ("REL_GAP", "PFEAS", "DFEAS")
+    params: dict[str, Any] = {f"MSK_DPAR_INTPNT_CO_TOL_{kind}": tol for kind in kinds}
     if time_limit is not None:
         params["MSK_DPAR_OPTIMIZER_MAX_TIME"] = time_limit
     return {"mosek_params": params}
 
 
-def _status(word: str) -> Status:
+def _status(word: str, out_of_time: bool) -> Status:
     if word == "optimal":
         return Status.OPTIMAL
     if word in ("optimal_inaccurate", "user_limit"):
-        return Status.TIME_LIMIT if word == "user_limit" else Status.INACCURATE
+        if out_of_time:  # SCS calls a point that its time limit cut short inaccurate
+            return Status.TIME_LIMIT
+        return Status.MAX_ITERATIONS if word == "user_limit" else Status.INACCURATE
     return Status.SOLVER_FAILED

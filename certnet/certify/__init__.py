@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 import warnings
@@ -13,13 +14,13 @@ from numpy.typing import ArrayLike
 
 from certnet._version import __version__
 from certnet.certify.bounds import cheap_upper_bounds
-from certnet.certify.certificate import Certificate
+from certnet.certify.certificate import Certificate, square_above
 from certnet.certify.lower import lower_bound
-from certnet.certify.search import SearchResult, search_multipliers
+from certnet.certify.search import FORMS, SearchResult, search_multipliers
 from certnet.certify.verify import BoundChecker, Verdict, verify_bound
-from certnet.errors import CertificateError, NotConvergedWarning
+from certnet.errors import CertificateError, InvalidInputError, NotConvergedWarning
 from certnet.network import ShallowNetwork
-from certnet.validation import positive_number
+from certnet.validation import positive_number, whole_number
 
 __all__ = ["Certificate", "Verdict", "certify", "cheap_upper_bounds", "verify_bound"]
 
@@ -61,6 +62,8 @@ def certify(
 
     Raises
     ------
+    InvalidInputError
+        An option is unknown or out of range, or X does not fit.
     CertificateError
         No bound could be proved: the weights span too many orders of magnitude.
     SolverUnavailableError, SolverError
@@ -73,29 +76,35 @@ def certify(
     """
     start = time.perf_counter()
     tol = positive_number(tol, "tol")
+    max_iterations = whole_number(max_iterations, "max_iterations", least=1)
+    random_state = whole_number(random_state, "random_state")
+    if form not in FORMS:
+        raise InvalidInputError(f"form must be one of {', '.join(map(repr, FORMS))}, got {form!r}")
     found = _find(network, solver, form, tol, max_iterations, random_state)
-    if not found.status.ok:
-        warnings.warn(
-            f"the certificate holds, but {found.status.advice} (gap {found.gap:.1e})", NotConvergedWarning, stacklevel=2
-        )
     checker = BoundChecker(network, found.multipliers)
     upper = checker.smallest(found.upper)
-    if upper is None:
+    if upper is None or square_above(upper) == math.inf:
         raise CertificateError(
-            f"no bound near {found.upper:.6g} could be proved ({checker.refusal or 'rounding errors are too large'}): "
-            "rescale the units, (w_j, b_j) / κ and V_:j κ, so that their weights have similar magnitudes"
+            f"no bound near {found.upper:.6g} could be proved ({checker.refusal or 'the numbers are too large'}): "
+            "rescale inputs or outputs, or the units, (w_j, b_j) / κ and V_:j κ, to weights of similar magnitudes"
         )
+    gap = max(found.gap_of(upper), 0.0)
+    reason = found.status.advice
+    if found.status.ok and gap > 2.0 * tol + 1e-6:
+        reason = "the weights of some units span too many orders of magnitude and were charged by their norms"
+    if not found.status.ok or gap > 2.0 * tol + 1e-6:
+        warnings.warn(f"the certificate holds, but {reason} (gap {gap:.1e})", NotConvergedWarning, stacklevel=2)
     below = lower_bound(network, X, random_state=random_state)
     return Certificate(
         upper=upper,
         lower=below.value,
         multipliers=found.multipliers,
         witness=below.point,
-        gap=max(found.gap, 0.0),
+        gap=gap,
         units=network.units,
         digest=network.digest,
         shape=(network.n_inputs, network.n_hidden, network.n_outputs),
-        method="own search" if solver == "auto" else f"{solver.upper()} {form}",
+        method="own search" if solver == "auto" else f"{str(solver).upper()} {form}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=time.perf_counter() - start,
         versions={

@@ -27,8 +27,10 @@ _MAX_FILE_BYTES = 256 << 20
 
 
 def square_above(value: float) -> float:
-    """The smallest double that is at least ``value²``."""
+    """The smallest double that is at least ``value²``; infinite where no double is."""
     square = value * value
+    if not math.isfinite(square):
+        return math.inf
     return square if Fraction(square) >= Fraction(value) ** 2 else math.nextafter(square, math.inf)
 
 
@@ -111,6 +113,8 @@ class Certificate:
     def to_json(self) -> str:
         """The certificate as JSON; floats in their shortest exact decimal form."""
         data = asdict(self) | {"multipliers": self.multipliers.tolist(), "witness": self.witness.tolist()}
+        if not math.isfinite(self.gap):
+            data["gap"] = None
         return json.dumps({"schema": SCHEMA, "rho": self.rho} | data, allow_nan=False, indent=1) + "\n"
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
@@ -160,7 +164,7 @@ def _parse(data: object, source: Path) -> Certificate:
             lower=_number(data, "lower"),
             multipliers=_numbers(data, "multipliers"),
             witness=_numbers(data, "witness"),
-            gap=_number(data, "gap"),
+            gap=math.inf if data["gap"] is None else _number(data, "gap"),
             units=_text(data, "units"),
             digest=_text(data, "digest"),
             shape=_shape(data),
@@ -171,9 +175,10 @@ def _parse(data: object, source: Path) -> Certificate:
             seconds=_number(data, "seconds"),
             versions=dict(data["versions"]),
         )
+        rho = _number(data, "rho")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise FileFormatError(f"{source} is not a complete certificate: {error}") from error
-    if _number(data, "rho") != certificate.rho:
+    if rho != certificate.rho:
         raise FileFormatError(f"{source}: rho is not the square of upper, rounded up: the file was altered")
     return certificate
 
@@ -195,7 +200,9 @@ def _numbers(data: dict[str, Any], name: str) -> Float:
 
 
 def _shape(data: dict[str, Any]) -> tuple[int, int, int]:
-    d, h, m = (int(n) for n in _numbers(data, "shape"))
+    d, h, m = data["shape"]
+    if not all(type(n) is int and 0 < n < 2**40 for n in (d, h, m)):
+        raise TypeError("shape is not three positive integers")
     return d, h, m
 
 

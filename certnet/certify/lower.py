@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from certnet.certify.search import row_norms
 from certnet.certify.verify import gradient_norm_below
 from certnet.network import ShallowNetwork
 from certnet.validation import Float, as_inputs
@@ -65,11 +66,18 @@ class _Slopes:
 
     def __init__(self, network: ShallowNetwork) -> None:
         live = network.W.any(axis=1) & network.V.any(axis=0)
-        self.W, self.b, self.V = network.W[live], network.b[live], network.V[:, live]
-        self.squares = np.maximum(np.sum(self.W**2, axis=1), 1e-300)
+        norm, exponent = row_norms(network.W[live])
+        with np.errstate(over="ignore", under="ignore"):
+            # rows of norm one; a bias beyond 1e100 of them puts the hyperplane where nobody looks
+            self.W = np.ldexp(network.W[live], -exponent[:, None]) / norm[:, None]
+            self.b = np.clip(np.ldexp(network.b[live] / norm, -exponent), -1e100, 1e100)
+            V = np.ldexp(network.V[:, live], -row_norms(network.V[:, live].T)[1])
+            weight = row_norms(network.V[:, live].T)[1] + exponent
+            # slopes up to a common factor, which the search for the steepest does not need
+            self.V = np.ldexp(V, np.maximum(weight - weight.max(initial=-4000), -1000)) * norm
 
     def norms(self, points: Float) -> Float:
-        """``‖V D(x) W‖₂`` at every row of ``points``."""
+        """``‖V D(x) W‖₂`` at every row of ``points``, up to a common factor."""
         active = (points @ self.W.T + self.b > 0.0).astype(np.float64)
         if len(self.V) == 1:
             return np.linalg.norm(active @ (self.V[0][:, None] * self.W), axis=1)
@@ -80,16 +88,16 @@ class _Slopes:
         d = self.W.shape[1]
         if len(self.W) == 0:
             return np.zeros((1, d))
-        feet = -(self.b / self.squares)[:, None] * self.W
+        distance = np.abs(self.b)
+        usual = distance <= 1e3 * np.median(distance)  # dying units have their hyperplanes far out
+        feet = -self.b[usual, None] * self.W[usual]
         centre, spread = feet.mean(axis=0), feet.std(axis=0).max() + np.abs(feet).max() + 1e-3
         near = centre + spread * rng.standard_normal((_BATCH, d))
-        directions = rng.standard_normal((_BATCH // 4, d))
+        directions = _unit(rng.standard_normal((_BATCH // 4, d)))
         for _ in range(3):
-            directions = directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-300)
             active = (directions @ self.W.T > 0.0).astype(np.float64)
             pull = (active * self.V.sum(axis=0)) @ self.W
-            directions = np.where(np.linalg.norm(pull, axis=1, keepdims=True) > 0.0, pull, directions)
-        directions = directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-300)
+            directions = _unit(np.where(np.linalg.norm(pull, axis=1, keepdims=True) > 0.0, pull, directions))
         far = 1e6 * spread * directions
         return np.vstack([near, far, -far])
 
@@ -99,12 +107,15 @@ class _Slopes:
         for _ in range(n_steps if h else 0):
             units = np.arange(h) if h <= 2 * _BATCH else rng.choice(h, 2 * _BATCH, replace=False)
             z = self.W[units] @ point + self.b[units]
-            length = np.sqrt(self.squares[units])
-            step = z + np.where(z > 0.0, 1.0, -1.0) * (1e-3 * np.abs(z) + 1e-6 * length)
-            across = point - (step / self.squares[units])[:, None] * self.W[units]
+            step = z + np.where(z > 0.0, 1.0, -1.0) * (1e-3 * np.abs(z) + 1e-6)
+            across = point - step[:, None] * self.W[units]
             norms = self.norms(across)
             best = int(np.argmax(norms))
             if norms[best] <= norm * (1.0 + 1e-12):
                 return point
             point, norm = across[best], norms[best]
         return point
+
+
+def _unit(directions: Float) -> Float:
+    return directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-300)

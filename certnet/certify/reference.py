@@ -17,14 +17,12 @@ from __future__ import annotations
 import numpy as np
 
 from certnet.backends import cvxpy_
-from certnet.certify.search import SearchResult, closed_form
+from certnet.certify.search import FORMS, SearchResult, balance, closed_form
 from certnet.errors import InvalidInputError, SolverError
 from certnet.network import ShallowNetwork
 from certnet.validation import Float, finite_array
 
-__all__ = ["FORMS", "lipsdp_rho", "solve_lipsdp"]
-
-FORMS = ("arrow", "dense")
+__all__ = ["lipsdp_rho", "solve_lipsdp"]
 
 
 def lipsdp_rho(network: ShallowNetwork, T: Float) -> float:
@@ -33,6 +31,8 @@ def lipsdp_rho(network: ShallowNetwork, T: Float) -> float:
     ``ρ(T) = λ_max( ½ Wᵀ T W + ¼ Wᵀ Vᵀ K⁻¹ V W )``, ``K = I − ½ V T⁻¹ Vᵀ``; infinite where K is not positive definite.
     """
     T = finite_array(T, "T", ndim=(1,))
+    if T.shape != (network.n_hidden,) or not np.all(T > 0.0):
+        raise InvalidInputError(f"T must hold {network.n_hidden} positive numbers, one per hidden unit")
     W, V = network.W, network.V
     K = np.eye(network.n_outputs) - 0.5 * (V / T) @ V.T
     if np.linalg.eigvalsh(K)[0] <= 0.0:
@@ -67,17 +67,11 @@ def solve_lipsdp(
     if form not in FORMS:
         raise InvalidInputError(f"form must be one of {', '.join(map(repr, FORMS))}, got {form!r}")
     cvxpy_.require(solver)
-    size_w, size_v = np.linalg.norm(network.W, axis=1), np.linalg.norm(network.V, axis=0)
-    kept = size_w * size_v > 1e-12 * np.max(size_w * size_v)
     multipliers = np.zeros(network.n_hidden)
-    if not kept.any():
+    balanced = balance(network.W, network.V)  # the solvers' tolerances are absolute
+    if balanced is None:
         return SearchResult(multipliers, 0.0, 0.0, cvxpy_.Status.OPTIMAL)
-    # units balanced and the whole of order one: the solvers' tolerances are absolute
-    top = float(np.max(size_w * size_v))
-    balance = np.sqrt(size_w[kept] / size_v[kept])
-    W = network.W[kept] / (balance * np.sqrt(top))[:, None]
-    V = network.V[:, kept] * (balance / np.sqrt(top))
-
+    W, V = balanced.W, balanced.V
     h, d = W.shape
     m = V.shape[0]
     rho = cp.Variable()
@@ -102,5 +96,5 @@ def solve_lipsdp(
     found = np.asarray(T.value if form == "dense" else 1.0 / np.maximum(eta.value, 1e-12))
     lipschitz = float(np.sqrt(rho.value))
     t = np.maximum(found, 1e-12) / lipschitz
-    multipliers[kept] = t / balance**2
-    return SearchResult(multipliers, closed_form(W, V, t) * top, lipschitz * top, report.status)
+    multipliers[balanced.kept] = balanced.multipliers(t)
+    return SearchResult(multipliers, balanced.size(closed_form(W, V, t)), balanced.size(lipschitz), report.status)

@@ -17,8 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import eigh, qr
 from scipy.optimize import minimize
 
@@ -27,19 +29,20 @@ from certnet.network import ShallowNetwork
 from certnet.outcome import Status
 from certnet.validation import Float
 
-__all__ = ["SearchResult", "closed_form", "search_multipliers"]
+__all__ = ["FORMS", "Balanced", "SearchResult", "balance", "closed_form", "row_norms", "search_multipliers"]
+
+FORMS: Final = ("arrow", "dense")
+"""Forms of the LMI for a generic solver, see :mod:`certnet.certify.reference`."""
 
 _FLOOR = 1e-11  # smallest ‖Rᵀ f_i‖ relative to the mean: keeps multipliers finite, costs 1e-11 of the bound
 _SMALL = 5000  # entries of F up to which sweeps go on
+_TINY = 1e-290  # multipliers below are left to the charge
 _NEGLIGIBLE = 1e-17  # units this much smaller than the rest are charged by their norm instead
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Multipliers t (h,), the value ``½ λ_max(M(t))`` and the dual value below it, both in floating point.
-
-    ``gap`` is ``(upper / below)² − 1``, the relative gap of the squared bound ρ.
-    """
+    """Multipliers t (h,), the value ``½ λ_max(M(t))`` and the dual value below it, both in floating point."""
 
     multipliers: Float
     upper: float
@@ -48,9 +51,13 @@ class SearchResult:
 
     @property
     def gap(self) -> float:
-        if self.upper == 0.0:
+        return self.gap_of(self.upper)
+
+    def gap_of(self, upper: float) -> float:
+        """``(upper / below)² − 1``: the relative gap of the squared bound ρ; infinite without a dual value."""
+        if upper == 0.0:
             return 0.0
-        return (self.upper / self.below) ** 2 - 1.0 if self.below > 0.0 else float("inf")
+        return (upper / self.below) ** 2 - 1.0 if self.below > 0.0 else float("inf")
 
 
 def closed_form(W: Float, V: Float, t: Float) -> float:
@@ -74,23 +81,71 @@ def search_multipliers(
     random_state : int
         Seed of the start.
     """
-    W, V = network.W, network.V
-    size_w, size_v = np.linalg.norm(W, axis=1), np.linalg.norm(V, axis=0)
-    size = size_w * size_v
-    kept = size > _NEGLIGIBLE * size.max(initial=0.0)
     t = np.zeros(network.n_hidden)
-    if not kept.any():
+    balanced = balance(network.W, network.V)
+    if balanced is None:
         return SearchResult(t, 0.0, 0.0, Status.OPTIMAL)
-    # balanced and of order one: ‖w_j‖ = ‖V_:j‖ = √size_j / √max size
-    top = float(size.max())
-    balance = np.sqrt(size_w[kept] / size_v[kept])
-    W = W[kept] / (balance * np.sqrt(top))[:, None]
-    V = V[:, kept] * (balance / np.sqrt(top))
-    W = _reduce(W)
-    find = _search_one if V.shape[0] == 1 else _search_several
-    found, upper, below, status = find(W, V, tol, max_iterations, np.random.default_rng(random_state))
-    t[kept] = found / balance**2
-    return SearchResult(t, upper * top, below * top, status)
+    find = _search_one if network.n_outputs == 1 else _search_several
+    found, upper, below, status = find(
+        _reduce(balanced.W), balanced.V, tol, max_iterations, np.random.default_rng(random_state)
+    )
+    t[balanced.kept] = balanced.multipliers(found)
+    return SearchResult(t, balanced.size(upper), balanced.size(below), status)
+
+
+@dataclass(frozen=True, eq=False)
+class Balanced:
+    """Units that matter, scaled so that ``‖w_j‖ = ‖V_:j‖ ≤ 1``: the bound of W, V is ``size(bound of these)``.
+
+    The true weights are ``W[kept] = ratio · W · 2^exponent …``: norms and ratios are kept as mantissa and exponent, so
+    that no scale of the weights overflows.
+    """
+
+    kept: NDArray[np.bool_]
+    W: Float
+    V: Float
+    ratio: Float
+    ratio_exponent: NDArray[np.int64]
+    exponent: int
+
+    def multipliers(self, t: Float) -> Float:
+        """Multipliers of the network's own units; 0, which charges the unit by its norm, where no double holds them."""
+        with np.errstate(over="ignore", under="ignore"):
+            own = np.ldexp(t * self.ratio, self.ratio_exponent)
+        return np.where(np.isfinite(own) & (own > _TINY), own, 0.0)
+
+    def size(self, bound: float) -> float:
+        with np.errstate(over="ignore", under="ignore"):
+            return float(np.ldexp(bound, self.exponent))
+
+
+def balance(W: Float, V: Float) -> Balanced | None:
+    """The units of ``V relu(W x + b)`` that are not negligible beside the largest, balanced; None if all are zero."""
+    norm_w, unit_w = row_norms(W)
+    norm_v, unit_v = row_norms(V.T)
+    alive = (norm_w > 0.0) & (norm_v > 0.0)
+    if not alive.any():
+        return None
+    exponent = int((unit_w + unit_v)[alive].max())
+    with np.errstate(under="ignore"):
+        size = np.ldexp(norm_w * norm_v, np.maximum(unit_w + unit_v - exponent, -1000))
+    size[~alive] = 0.0
+    kept = size > _NEGLIGIBLE * size.max()
+    root = np.sqrt(size[kept])
+    return Balanced(
+        kept=kept,
+        W=np.ldexp(W[kept], -unit_w[kept, None]) * (root / norm_w[kept])[:, None],
+        V=np.ldexp(V[:, kept], -unit_v[kept]) * (root / norm_v[kept]),
+        ratio=norm_v[kept] / norm_w[kept],
+        ratio_exponent=(unit_v - unit_w)[kept],
+        exponent=exponent,
+    )
+
+
+def row_norms(rows: Float) -> tuple[Float, NDArray[np.int64]]:
+    """Row norms as mantissa and exponent: ``‖row‖ = mantissa · 2^exponent``."""
+    exponent = np.frexp(np.abs(rows).max(axis=1, initial=0.0))[1].astype(np.int64)
+    return np.linalg.norm(np.ldexp(rows, -exponent[:, None]), axis=1), exponent
 
 
 def _reduce(W: Float) -> Float:
@@ -164,8 +219,16 @@ def _search_several(
         P, S = W @ R, Vt @ Q
         p, q = np.linalg.norm(P, axis=1), np.linalg.norm(S, axis=1)
         below = float((np.sum(P * S) + p @ q) / (x @ x))
-        t = np.maximum(q, _FLOOR * q.mean()) / np.maximum(p, _FLOOR * p.mean())
-        return t, closed_form(W, V, t), below
+        # the dual point says little of a unit that is slack (p and q both small): it is drawn towards t = 1
+        best_t, best = np.ones(h), np.inf
+        for floor in (1e-10, 1e-7, 1e-5):
+            t = np.sqrt((q**2 + (floor * q.max()) ** 2) / (p**2 + (floor * p.max()) ** 2))
+            upper = closed_form(W, V, t)
+            if upper < best:
+                best_t, best = t, upper
+            if (best / below) ** 2 - 1.0 <= tol:
+                break
+        return best_t, best, below
 
     def negative(x: Float) -> tuple[float, Float]:
         """``−log Σ_j (p_jᵀ q_j + ‖p_j‖ ‖q_j‖) + log(‖R‖² + ‖Q‖²)`` and its gradient."""

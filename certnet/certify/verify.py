@@ -110,17 +110,21 @@ class BoundChecker:
         """Is ``L ≤ upper`` proved? One Cholesky factorisation of order d + m."""
         if self.refusal is not None:
             return Verdict(False, self.refusal)
-        if not (isinstance(upper, float | int) and math.isfinite(upper) and upper >= 0.0):
-            return Verdict(False, f"the bound {upper!r} is not a finite non-negative number")
+        claimed = _double_below(upper)
+        if claimed is None or not 0.0 <= claimed < math.inf:
+            return Verdict(False, f"the bound {_short(upper)} is not a finite non-negative number")
         if self._M.any() and not np.isfinite(self._M).all():
             return Verdict(False, "the multipliers are out of all proportion to the weights")
-        left = float(upper) - self._charge
-        # one rounding in the difference, and none of the scaling unless it underflows
-        bound = float(np.ldexp(left, -self._exponent)) * (1.0 - 4.0 * _U)
+        left = claimed - self._charge
+        # one rounding in the difference, and none of the scaling unless it underflows; infinite is refused below
+        with np.errstate(over="ignore", under="ignore"):
+            bound = float(np.ldexp(left, -self._exponent)) * (1.0 - 4.0 * _U)
         if self._M.size == 0 or not self._M.any():
             proved = left >= 0.0
         else:
-            proved = bound > 0.0 and _dominates(bound, self._M, self._error)
+            # whatever exceeds a bound that is proved is proved; the cap keeps huge ones from overflowing
+            cap = 4.0 * (float(np.linalg.norm(self._M)) + self._error)
+            proved = bound > 0.0 and _dominates(min(bound, cap), self._M, self._error)
         if proved:
             return Verdict(True, f"L <= {upper!r} is proved")
         return Verdict(False, f"the multipliers do not prove L <= {upper!r}")
@@ -134,7 +138,8 @@ class BoundChecker:
             return None
         if self.holds(self._charge):  # nothing but charged units
             return self._charge
-        scale = max(float(np.ldexp(guess, -self._exponent)), 1e-300)
+        with np.errstate(over="ignore", under="ignore"):
+            scale = max(float(np.ldexp(guess, -self._exponent)), 1e-300)
         step = max(4.0 * _U, 2.0 * self._error / scale + 8.0 * _gamma(len(self._M) + 8) * len(self._M))
         while step < 1.0:
             upper = guess * (1.0 + step) + self._charge
@@ -142,6 +147,22 @@ class BoundChecker:
                 return upper
             step *= 4.0
         return None
+
+
+def _double_below(value: object) -> float | None:
+    """The largest double that is at most ``value``; None for what is not a real number."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+        return None
+    try:
+        double = float(value)
+    except OverflowError:
+        return None
+    return math.nextafter(double, -math.inf) if math.isfinite(double) and double > value else double
+
+
+def _short(value: object) -> str:
+    text = repr(value) if not isinstance(value, int) or value.bit_length() < 64 else "(a huge integer)"
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def verify_bound(network: ShallowNetwork, multipliers: ArrayLike, upper: float) -> Verdict:
@@ -164,13 +185,13 @@ def _charge(W: Float, V: Float) -> float:
     if not alive.any():
         return 0.0
     W, V = W[alive], V[:, alive].T
-    top_w, top_v = np.abs(W).max(axis=1), np.abs(V).max(axis=1)
-    with np.errstate(over="ignore", under="ignore"):  # infinite means refused, underflow is paid for below
-        norm_w = np.sqrt(((W / top_w[:, None]) ** 2).sum(axis=1))
-        norm_v = np.sqrt(((V / top_v[:, None]) ** 2).sum(axis=1))
-        total = float(np.sum(top_w * norm_w * top_v * norm_v))
-    terms = sum(W.shape) + V.shape[1]
-    return total * (1.0 + 4.0 * _gamma(terms + 8)) + terms * 2.0**-1000
+    unit_w, unit_v = _exponent(np.abs(W).max(axis=1)), _exponent(np.abs(V).max(axis=1))
+    with np.errstate(over="ignore", under="ignore"):  # infinite means refused, underflow is paid for by the last term
+        norm_w = np.linalg.norm(np.ldexp(W, -unit_w[:, None]), axis=1)
+        norm_v = np.linalg.norm(np.ldexp(V, -unit_v[:, None]), axis=1)
+        total = float(np.sum(np.ldexp(norm_w * norm_v, unit_w + unit_v)))
+        terms = sum(W.shape) + V.shape[1]
+        return total * (1.0 + 4.0 * _gamma(terms + 8)) + terms * 2.0**-1000
 
 
 def _assemble(W: Float, V: Float, t: Float) -> tuple[Float, float]:
@@ -231,11 +252,13 @@ def gradient_norm_below(network: ShallowNetwork, x: ArrayLike) -> float:
         return 0.0
     active = live & (z > 0.0)
     W, V = W[active], V[:, active]
-    J = V @ W
+    with np.errstate(all="ignore"):
+        J = V @ W
+        size = float(np.linalg.norm(np.abs(V) @ np.abs(W)))
     top = float(np.abs(J).max(initial=0.0))
-    if not (2.0**-400 < top < 2.0**400):
+    if not (top > 2.0**-400 and size < 2.0**400):
         return 0.0
     direction = np.linalg.svd(J, full_matrices=False)[2][0]
-    error = _gamma(sum(J.shape) + len(W) + 8) * float(np.linalg.norm(np.abs(V) @ np.abs(W)))
+    error = _gamma(sum(J.shape) + len(W) + 8) * size
     image = float(np.linalg.norm(J @ direction)) - 2.0 * error
     return max(0.0, image / float(np.linalg.norm(direction)) * (1.0 - 4.0 * _gamma(sum(J.shape) + 8)))

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from certnet.certify import Certificate, certify
+from certnet.errors import InvalidInputError
 from certnet.network import ShallowNetwork
-from certnet.validation import Float, as_samples
+from certnet.validation import Float, as_samples, positive_number
 
 __all__ = ["PENALTIES", "l2_penalty", "mean_squared_error", "objective"]
 
@@ -52,6 +53,9 @@ def objective(
     certificate : Certificate, optional
         Spares a new certification; its ρ is used as it stands.
     """
+    weight = positive_number(weight, "weight", zero=True)
+    if penalty not in PENALTIES:
+        raise InvalidInputError(f"penalty must be one of {', '.join(map(repr, PENALTIES))}, got {penalty!r}")
     mse = mean_squared_error(network, X, y)
     if penalty == "l2":
         return mse + weight * l2_penalty(network)

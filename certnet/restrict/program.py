@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from certnet.errors import InvalidInputError
 from certnet.network import ShallowNetwork
-from certnet.validation import Float
+from certnet.validation import Float, whole_number
 
 __all__ = ["Cell", "Restriction", "Solution", "network_from", "sampled_cell", "whole_cell"]
 
@@ -83,8 +83,7 @@ def sampled_cell(network: ShallowNetwork, n_patterns: int, rng: np.random.Genera
     """
     if network.n_outputs != 1:
         raise InvalidInputError('patterns="sampled" is defined for one output: use patterns="all"')
-    if not 1 <= n_patterns <= network.n_hidden:
-        raise InvalidInputError(f"n_patterns must lie between 1 and {network.n_hidden}, got {n_patterns}")
+    n_patterns = whole_number(n_patterns, "n_patterns", least=1, most=network.n_hidden)
     drawn = np.sort(rng.choice(network.n_hidden, n_patterns, replace=False))
     signs = np.concatenate([np.ones(n_patterns), -np.ones(n_patterns)])
     return Cell(network, np.concatenate([drawn, drawn]), signs[None, :])

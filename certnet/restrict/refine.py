@@ -21,7 +21,7 @@ from certnet.outcome import Residuals, Status
 from certnet.restrict.objective import PENALTIES, l2_penalty, mean_squared_error
 from certnet.restrict.program import Cell, Restriction, network_from, sampled_cell, whole_cell
 from certnet.restrict.solvers import cvxpy_
-from certnet.validation import Float, as_samples, positive_number
+from certnet.validation import Float, as_samples, positive_number, whole_number
 
 __all__ = ["METHODS", "RefineResult", "TraceRow", "refine"]
 
@@ -130,7 +130,7 @@ def refine(
     tol : float
         The solver's tolerance.
     max_rounds : int
-        Limit of the alternating method; it ends earlier where a round gains less than 1e-6 of the objective.
+        Rounds of the alternating method; it ends earlier where a round gains less than 1e-6 of the objective.
     time_limit : float, optional
         Seconds after which no new program is started; the running one is stopped where its solver allows it.
     random_state : int
@@ -166,12 +166,14 @@ def refine(
     ):
         if value not in known:
             raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
-    if max_rounds < 1:
-        raise InvalidInputError(f"max_rounds must be at least 1, got {max_rounds}")
+    max_rounds = whole_number(max_rounds, "max_rounds", least=1)
+    random_state = whole_number(random_state, "random_state")
     if time_limit is not None:
         time_limit = positive_number(time_limit, "time_limit")
     solver = backend.require(solver)
     cell = whole_cell(network)
+    if patterns == "all" and n_patterns is not None:
+        raise InvalidInputError('n_patterns is for patterns="sampled"')
     if patterns == "sampled":
         half = max(1, network.n_hidden // 2) if n_patterns is None else n_patterns
         cell = sampled_cell(network, half, np.random.default_rng(random_state))
@@ -206,6 +208,7 @@ class _Run:
         self._cell, self._solver, self._tol, self._verbose = cell, solver, tol, verbose
         self._time_limit, self._seed, self._callback = time_limit, random_state, callback
         self._input = network
+        self._stopped: Status | None = None
         self.trace: list[TraceRow] = []
         self._before = self._measure(network)
         self._best = (network, *self._before)
@@ -214,7 +217,9 @@ class _Run:
 
     def _measure(self, network: ShallowNetwork) -> tuple[float, float, Certificate]:
         """Objective, mean squared error and certificate, from the network and the data."""
-        certificate = certify(network, X=self._X, tol=1e-7, random_state=self._seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotConvergedWarning)  # the bound is proved, its gap is in the certificate
+            certificate = certify(network, X=self._X, tol=1e-7, random_state=self._seed)
         mse = mean_squared_error(network, self._X, self._y)
         penalty = l2_penalty(network) if self._penalty == "l2" else certificate.rho
         return mse + self._weight * penalty, mse, certificate
@@ -280,14 +285,18 @@ class _Run:
     def alternate(self, max_rounds: int) -> None:
         """Algorithm 1 of Y: the certificate's multipliers of the current network, then weights with them fixed."""
         reached, eta = np.inf, self._multipliers(self._input, self._before[2])[self._cell.units]
-        if len(eta) != self._input.n_hidden:
-            eta *= 0.5 * self._input.n_hidden / len(eta)  # sampled: Σ η stays below 2
+        total = float(self._multipliers(self._input, self._before[2]).sum())
+        if eta.sum() > total:
+            eta *= total / eta.sum()  # sampled: Σ η stays below 2
         for number in range(1, max_rounds + 1):
             if not self.attempt(f"alternating round {number}", eta) or self._candidate is None:
                 return
             network, objective, _, certificate = self._candidate
+            if not objective < reached - _STALL * abs(objective):
+                return
             left = self._left()
-            if not objective < reached - _STALL * abs(objective) or (left is not None and left <= 0.0):
+            if left is not None and left <= 0.0 and number < max_rounds:
+                self._stopped = Status.TIME_LIMIT
                 return
             reached, eta = objective, self._multipliers(network, certificate)
 
@@ -304,7 +313,7 @@ class _Run:
         network, objective, _, certificate = self._best
         improved = network is not self._input
         last = self.trace[-1]
-        status = last.status
+        status = last.status if self._stopped is None or not last.status.ok else self._stopped
         if not status.ok:
             kept = "the best network so far is returned" if improved else "the input network is returned unchanged"
             warnings.warn(

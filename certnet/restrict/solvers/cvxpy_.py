@@ -40,9 +40,7 @@ class _Scaling:
     def of(cls, program: Restriction) -> _Scaling:
         centre = program.shares @ program.rows
         offset = program.shares @ program.targets
-        sigma = float(np.sqrt(np.mean((program.rows - centre) ** 2)))
-        tau = float(np.sqrt(np.mean((program.targets - offset) ** 2)))
-        return cls(centre, sigma or 1.0, offset, tau or 1.0)
+        return cls(centre, _spread(program.rows, centre), offset, _spread(program.targets, offset))
 
     def apply(self, program: Restriction) -> Restriction:
         # J / τ² = mse' + (λ / σ²) ρ', or mse' + 2 λ Σ_j ‖u'_j P‖ with P of l2_map
@@ -80,11 +78,14 @@ def solve(
     """
     cvxpy_.require(solver)
     scaling = _Scaling.of(program)
-    problem, variables = build(scaling.apply(program), l2_map=scaling.l2_map())
+    scaled = scaling.apply(program)
+    problem, variables = build(scaled, l2_map=scaling.l2_map())
     report = cvxpy_.solve(problem, solver, tol=tol, time_limit=time_limit, verbose=verbose)
     U, c = variables["U"].value, variables["c"].value
-    if U is None or not (np.isfinite(U).all() and np.isfinite(c).all()):
+    if U is None or c is None or not (np.isfinite(U).all() and np.isfinite(c).all()):
         return SolverOutcome(None, Status.SOLVER_FAILED, report.solver_status, None, report.seconds)
+    if program.penalty == "lipschitz":
+        U, c = _settled(scaled, U, c)
     eta = program.eta if "eta" not in variables else variables["eta"].value
     rho = None if "rho" not in variables else float(variables["rho"].value)
     solution = scaling.undo(U, c, eta, rho)
@@ -99,6 +100,13 @@ def _value(program: Restriction, solution: Solution) -> float:
     if program.penalty == "l2":
         return fit + 2.0 * program.weight * float(np.linalg.norm(solution.U, axis=1).sum())
     return fit + program.weight * float(solution.rho or 0.0)
+
+
+def _spread(values: Float, centre: Float) -> float:
+    """Root mean square about the centre; one where that is only rounding of the centre."""
+    spread = float(np.sqrt(np.mean((values - centre) ** 2)))
+    top = float(np.abs(values).max())
+    return spread if spread > 1e-14 * top else top or 1.0
 
 
 def _mismatch(claimed: float, recomputed: float) -> float:
@@ -133,6 +141,22 @@ def build(program: Restriction, l2_map: Float | None = None) -> tuple[Any, dict[
         if program.eta is None:
             variables["eta"] = eta
     return cp.Problem(cp.Minimize(fit + program.weight * penalty), constraints), variables
+
+
+def _settled(program: Restriction, U: Float, c: Float) -> tuple[Float, Float]:
+    """The same point with moderate biases, where the Lipschitz penalty leaves them undetermined.
+
+    On the samples, the bias of a unit that is always active trades against c, and that of a unit that is never active
+    has no effect: both are brought as close to zero as their cell allows. A solver may leave them anywhere.
+    """
+    U, c = U.copy(), c.copy()
+    always, never = program.patterns.all(axis=0), ~program.patterns.any(axis=0)
+    z = program.rows @ U[:, :-1].T
+    biases = np.minimum(U[:, -1], np.maximum(0.0, -z.min(axis=0)))
+    c += program.directions[:, always] @ (U[always, -1] - biases[always])
+    U[always, -1] = biases[always]
+    U[never] = 0.0
+    return U, c
 
 
 def _squared_error(program: Restriction, extended: Float, U: Any, c: Any) -> Any:
