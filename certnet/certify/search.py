@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh, qr
 from scipy.optimize import minimize
 
+from certnet.certify.polish import MAX_ORDER, polish
 from certnet.kernels.elliptope import ascend
 from certnet.network import ShallowNetwork
 from certnet.outcome import Status
@@ -35,6 +36,7 @@ FORMS: Final = ("arrow", "dense")
 """Forms of the LMI for a generic solver, see :mod:`certnet.certify.reference`."""
 
 _FLOOR = 1e-11  # smallest ‖Rᵀ f_i‖ relative to the mean: keeps multipliers finite, costs 1e-11 of the bound
+_PATIENCE = 3  # rounds of fifty steps that hardly close the gap, after which the search gives up
 _SMALL = 5000  # entries of F up to which sweeps go on
 _TINY = 1e-290  # multipliers below are left to the charge
 _NEGLIGIBLE = 1e-17  # units this much smaller than the rest are charged by their norm instead
@@ -85,10 +87,12 @@ def search_multipliers(
     balanced = balance(network.W, network.V)
     if balanced is None:
         return SearchResult(t, 0.0, 0.0, Status.OPTIMAL)
+    W, V = _reduce(balanced.W), balanced.V
     find = _search_one if network.n_outputs == 1 else _search_several
-    found, upper, below, status = find(
-        _reduce(balanced.W), balanced.V, tol, max_iterations, np.random.default_rng(random_state)
-    )
+    found, upper, below, status = find(W, V, tol, max_iterations, np.random.default_rng(random_state))
+    if not status.ok and V.shape[0] + W.shape[1] <= MAX_ORDER:
+        found, upper, below = polish(W, V, found, below, tol, max_iterations)
+        status = Status.OPTIMAL if (upper / below) ** 2 - 1.0 <= tol else status
     t[balanced.kept] = balanced.multipliers(found)
     return SearchResult(t, balanced.size(upper), balanced.size(below), status)
 
@@ -259,8 +263,9 @@ def _quasi_newton(
 ) -> tuple[Float, float, float, Status]:
     """L-BFGS in rounds; between them the gap is measured, and the best multipliers are kept."""
     best_t, best_upper, best_below = measure(x)
-    spent = 0
-    while spent < max_iterations:
+    spent, stalled = 0, 0
+    while spent < max_iterations and stalled < _PATIENCE:
+        before = best_upper / best_below - 1.0
         done = minimize(
             negative, x, jac=True, method="L-BFGS-B", options={"maxiter": 50, "maxcor": 20, "ftol": 0.0, "gtol": 0.0}
         )
@@ -272,4 +277,5 @@ def _quasi_newton(
         if (best_upper / best_below) ** 2 - 1.0 <= tol:
             return best_t, best_upper, best_below, Status.OPTIMAL
         spent += max(int(done.nit), 10)  # a round that cannot move any more still counts
+        stalled = stalled + 1 if best_upper / best_below - 1.0 > 0.7 * before else 0
     return best_t, best_upper, best_below, Status.MAX_ITERATIONS
