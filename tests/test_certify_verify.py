@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from certnet.certify import Certificate, certify, verify_bound
 from certnet.certify import certificate as certificate_module
 from certnet.certify.certificate import SCHEMA, square_above
-from certnet.certify.verify import BoundChecker, gradient_norm_below
+from certnet.certify.verify import BoundChecker, _assemble, _dominates, gradient_norm_below
 from certnet.errors import FileFormatError, NotConvergedWarning, OutputError
 from certnet.network import ShallowNetwork
 
@@ -317,6 +317,42 @@ def test_a_constant_network_has_bound_zero(net: ShallowNetwork) -> None:
     assert found.check(net)
 
 
+def test_the_error_bound_of_the_assembled_matrix_holds_and_is_charged() -> None:
+    rng = np.random.default_rng(0)
+    for h in (1, 7, 600):
+        W, V, t = rng.standard_normal((h, 2)), rng.standard_normal((1, h)), np.exp(rng.standard_normal(h))
+        computed, error = _assemble(W, V, t)
+        exact, _ = exact_half(ShallowNetwork(W, np.zeros(h), V, 0.0), t)
+        wrong = [[float(Fraction(computed[i, j]) - exact[i][j]) for j in range(3)] for i in range(3)]
+        assert np.linalg.norm(wrong, 2) <= error <= 1e-13 * len(exact) * np.trace(computed)
+    half = np.diag([0.5, 0.25])
+    assert _dominates(1.0, half, 0.35)  # the error is charged, and little more than the error
+    assert not _dominates(1.0, half, 0.51)
+    assert not _dominates(0.5, half, 0.0)  # true, but not by a strict margin
+
+
+def test_a_wrong_factor_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = network()
+    good = certify(net)
+    assert verify_bound(net, good.multipliers, good.upper)
+    factor = np.linalg.cholesky
+    for spoilt in (lambda A: factor(A) * (1.0 + 1e-9), lambda A: np.eye(len(A)), lambda A: np.full_like(A, np.nan)):
+        monkeypatch.setattr(np.linalg, "cholesky", spoilt)
+        assert not verify_bound(net, good.multipliers, good.upper)
+
+
+@pytest.mark.parametrize(("d", "m"), [(1, 1), (2, 1), (1, 3)])
+def test_a_great_many_units_of_few_inputs_are_no_obstacle(d: int, m: int) -> None:
+    # long sums have large error bounds, and a small matrix little room for them
+    net = network(0, h=300_000, d=d, m=m)
+    t = np.linalg.norm(net.V, axis=0) / np.linalg.norm(net.W, axis=1)
+    Z = np.hstack([np.sqrt(t)[:, None] * net.W, (net.V / np.sqrt(t)).T])
+    edge = 0.5 * float(np.linalg.eigvalsh(Z.T @ Z)[-1])
+    found = BoundChecker(net, t).smallest(edge)
+    assert found is not None
+    assert edge <= found * (1.0 + 1e-12) <= edge * (1.0 + 1e-11)
+
+
 def test_smallest_is_tight_and_gives_up_on_a_guess_that_is_far_too_low() -> None:
     net = network(3, h=6, d=3)
     t = np.abs(net.V[0]) / np.linalg.norm(net.W, axis=1)
@@ -358,6 +394,17 @@ def test_the_lower_bound_is_tight_and_zero_on_a_kink() -> None:
     assert gradient_norm_below(kink, np.array([0.1, 0.1 + 1e-17])) == 0.0
     dead = ShallowNetwork([[1.0, -1.0], [1.0, 0.0]], [0.0, 1.0], [0.0, 1.0], 0.0)
     assert gradient_norm_below(dead, np.array([0.1, 0.1])) == pytest.approx(1.0)
+
+
+def test_the_lower_bound_survives_cancellation() -> None:
+    # J = a c − b d is a few units in the last place of its terms: what is computed is mostly rounding
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        (a, c), off = 1.0 + rng.random(2), 2.0**-50 * rng.standard_normal(2)
+        net = ShallowNetwork([[c], [c * (1 + off[0])]], [1.0, 1.0], [a, -a * (1 + off[1])], 0.0)
+        J = exact_gradient(net, np.array([0.5]))
+        assert J is not None
+        assert norm_at_least(J, gradient_norm_below(net, [0.5]))
 
 
 @pytest.mark.parametrize("x", [[1.0], [[1.0, 2.0]], [math.nan, 1.0], [math.inf, 1.0], 3.0])
