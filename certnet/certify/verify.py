@@ -222,7 +222,7 @@ def _dominates(bound: float, half: Float, error: float) -> bool:
     n = len(half)
     diagonal = bound + float(np.abs(np.diagonal(half)).max())
     error = error + 4.0 * _U * diagonal  # forming the shifted diagonal below
-    shift = error + 3.0 * _gamma(n + 8) * n * diagonal
+    shift = 1.125 * error + 4.0 * _gamma(n + 8) * n * diagonal
     shifted = -half
     shifted[np.diag_indices(n)] += bound - shift
     try:
