@@ -15,6 +15,7 @@ from certnet.validation import Float, as_inputs
 __all__ = ["LowerBound", "lower_bound"]
 
 _BATCH = 64
+_CLIMBS = 3
 _MAX_DATA = 2000
 
 
@@ -51,14 +52,12 @@ def lower_bound(
             data = data[rng.choice(len(data), _MAX_DATA, replace=False)]
         points = np.vstack([points, data])
     norms = search.norms(points)
-    order = np.argsort(-norms, kind="stable")
-    climbed = search.climb(points[order[0]], norms[order[0]], n_steps, rng)
-    # a point too close to a kink proves nothing: the next best is asked then
-    for point in [climbed, *points[order[:5]]]:
-        value = gradient_norm_below(network, point)
-        if value > 0.0:
-            return LowerBound(value, point)
-    return LowerBound(0.0, climbed)
+    order = np.argsort(-norms, kind="stable")[:_CLIMBS]
+    # a point too close to a kink proves nothing: the starts themselves stand by
+    candidates = [*(search.climb(points[i], norms[i], n_steps, rng) for i in order), *points[order]]
+    values = [gradient_norm_below(network, point) for point in candidates]
+    best = int(np.argmax(values))
+    return LowerBound(values[best], candidates[best])
 
 
 class _Slopes:
@@ -89,7 +88,9 @@ class _Slopes:
         if len(self.W) == 0:
             return np.zeros((1, d))
         distance = np.abs(self.b)
-        usual = distance <= 1e3 * np.median(distance)  # dying units have their hyperplanes far out
+        usual = (
+            distance <= 1e3 * np.partition(distance, (len(distance) - 1) // 2)[(len(distance) - 1) // 2]
+        )  # dying units have their hyperplanes far out
         feet = -self.b[usual, None] * self.W[usual]
         centre, spread = feet.mean(axis=0), feet.std(axis=0).max() + np.abs(feet).max() + 1e-3
         near = centre + spread * rng.standard_normal((_BATCH, d))

@@ -44,7 +44,10 @@ def lipsdp_rho(network: ShallowNetwork, T: Float) -> float:
 def solve_lipsdp(
     network: ShallowNetwork, *, solver: str = "CLARABEL", form: str = "arrow", tol: float = 1e-9
 ) -> SearchResult:
-    """Multipliers from a generic SDP solver, named; the value below them is the solver's own, not recomputed.
+    """Multipliers from a generic SDP solver, named.
+
+    The value below them is the solver's own objective: the gap says how far the verified bound is from what the solver
+    claims, and is not a duality gap.
 
     Parameters
     ----------

@@ -153,6 +153,7 @@ def _double_below(value: object) -> float | None:
     """The largest double that is at most ``value``; None for what is not a real number."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         return None
+    value = int(value) if isinstance(value, np.integer) else value
     try:
         double = float(value)
     except OverflowError:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from certnet.kernels.compiled import compiled
 from certnet.validation import Float
 
 __all__ = ["ascend"]
 
 
-@njit(cache=True, fastmath={"contract", "reassoc", "nsz"})
+@compiled(fastmath={"contract", "reassoc", "nsz"})
 def ascend(F: Float, Y: Float, S: Float, n_sweeps: int) -> None:
     """Run ``n_sweeps`` sweeps of ``y_i ← (Sᵀ f_i − ‖f_i‖² y_i) / ‖·‖`` in place, with ``S = Fᵀ Y`` kept up to date.
 
