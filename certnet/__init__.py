@@ -55,7 +55,12 @@ _HOMES = {
 logging.getLogger("certnet").addHandler(logging.NullHandler())
 
 
+_SUBPACKAGES = ("data", "demo", "estimators", "io", "plot", "restrict", "robust")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _SUBPACKAGES:
+        return import_module(f"{__name__}.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

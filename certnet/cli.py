@@ -7,13 +7,15 @@ import logging
 import os
 import platform
 import sys
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -21,18 +23,24 @@ from rich.table import Table
 
 import certnet
 from certnet.backends import cvxpy_
-from certnet.certify import Certificate, certify, cheap_upper_bounds
+from certnet.certify import Certificate, Verdict, certify, cheap_upper_bounds
 from certnet.digits import above, below
-from certnet.errors import CertificateError, CertnetError, CertnetWarning, OutputError, SolverError
+from certnet.errors import CertificateError, CertnetError, CertnetWarning, FileFormatError, OutputError, SolverError
 from certnet.files import check_writable
 from certnet.io import TORCH_SUFFIXES, load_model, save_model
+from certnet.network import ShallowNetwork
+from certnet.validation import Float
+
+if TYPE_CHECKING:
+    from certnet.restrict import RefineResult
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="certnet",
     help="Refine pretrained one-hidden-layer ReLU regressors and certify their Lipschitz constants.\n\n"
-    "Exit codes: 0 success, 1 a certificate does not hold, 2 bad input or usage, 3 a solver failed or is missing.",
+    "Exit codes: 0 success, 1 a certificate does not hold, 2 bad input or usage, 3 a solver failed or is missing, "
+    "130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -40,6 +48,7 @@ app = typer.Typer(
 _out = Console()
 _err = Console(stderr=True)
 
+T = TypeVar("T")
 Model = Annotated[Path, typer.Argument(help="Network: .npz (certnet) or .pt/.pth (torch state dict).")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
@@ -54,6 +63,33 @@ def _working(stage: str) -> Iterator[Any]:
         return
     with _err.status(stage) as status:
         yield lambda text: status.update(text)
+
+
+class _Interrupted(CertnetError):
+    """Ctrl-C while a solver runs in its thread."""
+
+
+def _interruptible(work: Callable[[], T]) -> T:
+    """``work()`` in a thread, so that Ctrl-C is heard while a compiled solver runs."""
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            failure.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(0.1)
+    except KeyboardInterrupt as error:
+        raise _Interrupted("interrupted: files are complete or absent") from error
+    if failure:
+        raise failure[0]
+    return outcome[0]
 
 
 def _print_json(data: dict[str, Any]) -> None:
@@ -77,7 +113,7 @@ def _print_table(rows: list[tuple[str, ...]], *, numbers: bool = True) -> None:
 def _meaning(certificate: Certificate) -> str:
     return (
         f"the prediction moves by at most {above(certificate.upper, 4)} per unit of input "
-        f"(l2 norm, units {certificate.units})"
+        f"(l2 norm, {certificate.units} units)"
     )
 
 
@@ -113,7 +149,7 @@ def certify_command(
         check_writable(out, force=force)
     network = load_model(model)
     with _working(f"certifying {network!r}"):
-        certificate = certify(network, tol=tol, solver=solver, form=form)
+        certificate = _interruptible(lambda: certify(network, tol=tol, solver=solver, form=form))
     if out is not None:
         certificate.save(out, force=force)
     if as_json:
@@ -136,19 +172,29 @@ def refine_command(
     out: Annotated[Path, typer.Option(help="Where the refined network goes: .npz, .pt or .pth.")],
     weight: Annotated[float, typer.Option(help="Weight of the squared Lipschitz constant.")] = 0.01,
     certificate: Annotated[
-        Path | None, typer.Option(help="Where its certificate goes [default: OUT with .certificate.json].")
+        Path | None,
+        typer.Option(help="Where its certificate goes; by default beside OUT, with the suffix .certificate.json."),
     ] = None,
+    standardise: Annotated[
+        bool,
+        typer.Option(
+            "--standardise/--no-standardise",
+            help="State the objective in units standardised by the data, so that WEIGHT means the same for any units.",
+        ),
+    ] = False,
     drop: Annotated[list[str] | None, typer.Option(help="Column to leave out; may be repeated.")] = None,
     method: Annotated[str, typer.Option(help="joint or alternating.")] = "joint",
     penalty: Annotated[str, typer.Option(help="lipschitz or l2.")] = "lipschitz",
     solver: Solver = "CLARABEL",
-    time_limit: Annotated[float | None, typer.Option(help="Seconds.")] = None,
+    time_limit: Annotated[
+        float | None, typer.Option(help="Seconds for the solver; building its program comes on top. None by default.")
+    ] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Refine MODEL on a table: never worse on the regularised objective, with a certificate."""
     from certnet.data import load_table
-    from certnet.restrict import refine
+    from certnet.restrict import mean_squared_error
 
     proof = certificate if certificate is not None else out.with_suffix(".certificate.json")
     for path in (out, proof):
@@ -159,22 +205,32 @@ def refine_command(
     if out.suffix.lower() in TORCH_SUFFIXES:
         network = network.labelled("as given")  # a state dict knows no units, and the certificate must fit it
     X, y, names = load_table(data, target, drop=tuple(drop or ()))
+    spread = float(np.var(y))
     with _working(f"refining {network!r} on {len(y)} rows and the inputs {', '.join(names)}"):
-        done = refine(network, X, y, weight, method=method, penalty=penalty, solver=solver, time_limit=time_limit)
-    save_model(done.network, out, force=force)
-    done.certificate.save(proof, force=force)
+        done, result, claim = _interruptible(
+            lambda: _refined(network, X, y, weight, standardise, method, penalty, solver, time_limit)
+        )
+    if mean_squared_error(network, X, y) > 4.0 * spread > 0.0:
+        _warn("the model's error on this table is far above the variance of the target: check columns and units")
+    save_model(result, out, force=force)
+    claim.save(proof, force=force)
+    after = mean_squared_error(result, X, y)
     if as_json:
         _print_json(
             {
                 "improved": done.improved,
                 "status": done.status.name,
                 "advice": done.status.advice,
+                "weight": weight,
+                "objective_units": "standardised" if standardise else network.units,
                 "objective_before": done.objective_before,
                 "objective_after": done.objective_after,
-                "lipschitz_upper_before": done.certificate_before.upper,
-                "lipschitz_upper_after": done.certificate.upper,
-                "mse_before": done.trace[0].mse,
-                "mse_after": min((row for row in done.trace if row.accepted), key=lambda row: row.objective).mse,
+                "units": result.units,
+                "lipschitz_upper_before": certify(network).upper,
+                "lipschitz_upper_after": claim.upper,
+                "lipschitz_lower_after": claim.lower,
+                "mse_before": mean_squared_error(network, X, y),
+                "mse_after": after,
                 "network": str(out),
                 "certificate": str(proof),
                 "seconds": done.trace[-1].seconds,
@@ -187,9 +243,38 @@ def refine_command(
         kept = "yes" if row.accepted else "no"
         rows.append((row.stage, f"{row.objective:.6g}", f"{row.mse:.6g}", upper, kept, f"{row.seconds:.1f}"))
     _print_table(rows)
+    if standardise:
+        _say("the table is in units standardised by the data; network and certificate are in the model's own")
     _say(f"{done.status.name}: {done.status.advice}")
-    _say(_meaning(done.certificate))
+    if not done.improved:
+        _say("not improved: the network that is written is the input")
+    _say(_meaning(claim))
     _say(f"network written to {out}, certificate to {proof}")
+
+
+def _refined(
+    network: ShallowNetwork,
+    X: Float,
+    y: Float,
+    weight: float,
+    standardise: bool,
+    method: str,
+    penalty: str,
+    solver: str,
+    time_limit: float | None,
+) -> tuple[RefineResult, ShallowNetwork, Certificate]:
+    """The refinement, its network and certificate in the model's own units."""
+    from certnet.restrict import refine
+
+    if not standardise:
+        done = refine(network, X, y, weight, method=method, penalty=penalty, solver=solver, time_limit=time_limit)
+        return done, done.network, done.certificate
+    from certnet.estimators import CertifiedRegressor
+
+    fitted = CertifiedRegressor(
+        network, weight=weight, method=method, penalty=penalty, solver=solver, time_limit=time_limit, random_state=0
+    ).fit(X, y)
+    return fitted.refinement_, fitted.network_, fitted.certificate_
 
 
 @app.command("check")
@@ -197,11 +282,19 @@ def check_command(
     certificate: Annotated[Path, typer.Argument(help="Certificate (JSON).")], model: Model, as_json: Json = False
 ) -> None:
     """Check CERTIFICATE against MODEL from the data alone: exit 0 if it holds, 1 and where it fails if not."""
-    claim = Certificate.load(certificate)
-    verdict = claim.check(load_model(model))
+    network = load_model(model)
+    if not certificate.is_file():
+        raise FileFormatError(f"{certificate} does not exist: check the path")
+    claim = None
+    try:
+        claim = Certificate.load(certificate)
+        verdict = claim.check(network)
+    except FileFormatError as error:  # not even a certificate
+        verdict = Verdict(False, str(error))
     if as_json:
-        _print_json({"holds": verdict.holds, "reason": verdict.reason, "lower": claim.lower, "upper": claim.upper})
-    elif verdict:
+        bracket = {} if claim is None else {"lower": claim.lower, "upper": claim.upper}
+        _print_json({"holds": verdict.holds, "reason": verdict.reason, **bracket})
+    elif verdict and claim is not None:
         _say(f"holds: {below(claim.lower)} <= L <= {above(claim.upper)}")
         _say(_meaning(claim))
     else:
@@ -223,7 +316,7 @@ def demo_command(
 
     demo.prepare(out, force=force)
     with _working("loading") as tell:
-        result = demo.run(weight=weight, n_hidden=hidden, progress=tell)
+        result = _interruptible(lambda: demo.run(weight=weight, n_hidden=hidden, progress=tell))
         files = demo.write(result, out, force=force)
     if as_json:
         _print_json(json.loads((out / "results.json").read_text()))
@@ -245,14 +338,21 @@ def doctor_command(as_json: Json = False) -> None:
     home = os.environ.get("CERTNET_DATA_HOME")
     if as_json:
         system = {"python": platform.python_version(), "system": platform.platform(), "cpus": os.cpu_count()}
-        _print_json({"solvers": solvers, "packages": packages, "CERTNET_DATA_HOME": home} | system)
+        _print_json(
+            {
+                "solvers": {name: {"usable": why is None, "reason": why} for name, why in solvers.items()},
+                "packages": packages,
+                "CERTNET_DATA_HOME": home,
+            }
+            | system
+        )
     else:
         _print_table(
             [("solver", "usable"), *((name, reason or "yes") for name, reason in solvers.items())], numbers=False
         )
         rows = [("package", "version")]
         for name, found in packages.items():
-            advice = f'not installed: pip install "certnet[{_OPTIONAL.get(name)}]"'
+            advice = f"not installed (extra {_OPTIONAL.get(name)!r})"
             rows.append((name, found or (advice if name in _OPTIONAL else "missing")))
         _print_table([*rows, ("python", platform.python_version())], numbers=False)
         _say(f"CERTNET_DATA_HOME: {home or 'not set (bundled and generated data sets only, or downloads)'}")
@@ -267,7 +367,7 @@ def _installed(name: str) -> str | None:
         return None
 
 
-def _warn(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
     _err.print(f"warning: {message}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -277,12 +377,13 @@ def main() -> None:
     warnings.showwarning = _warn  # type: ignore[assignment]
     try:
         app()
+    except _Interrupted as error:
+        _err.print(str(error), style="red")
+        sys.stdout.flush()
+        os._exit(130)  # the solver still runs in its thread, and would be waited for
     except CertnetError as error:
         _err.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(3 if isinstance(error, SolverError) else 1 if isinstance(error, CertificateError) else 2)
-    except KeyboardInterrupt:
-        _err.print("interrupted: nothing half-written is left", style="red")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ OUTPUTS = (
     "tradeoff.png",
     "bracket.png",
 )
-EPSILONS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
+EPSILONS = tuple(round(0.05 * k, 2) for k in range(11))
+SHOWN = (0.1, 0.3, 0.5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,7 @@ class DemoResult:
     seconds: Mapping[str, float]
 
     def rows(self) -> list[tuple[str, ...]]:
-        return table(self.evaluations, self.seconds)
+        return table(self.evaluations, self.seconds, epsilons=SHOWN)
 
 
 def run(

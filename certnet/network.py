@@ -15,11 +15,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from certnet.errors import FileFormatError, InvalidInputError
+from certnet.errors import FileFormatError, InvalidInputError, OutputError
 from certnet.files import write_atomic
 from certnet.validation import Float, as_inputs, finite_array
 
-__all__ = ["UNITS", "ShallowNetwork"]
+__all__ = ["UNITS", "ShallowNetwork", "require_shallow"]
 
 UNITS: Final = ("as given", "standardised", "raw")
 """Units in which a network takes inputs and gives outputs, and in which its certificate speaks."""
@@ -204,6 +204,8 @@ class ShallowNetwork:
         OutputError
             The file exists (and ``force`` is false) or cannot be written.
         """
+        if Path(path).suffix.lower() != ".npz":
+            raise OutputError(f"{path}: a network is written to a file with the suffix .npz")
         buffer = io.BytesIO()
         np.savez(buffer, format=np.array(_FORMAT), units=np.array(self.units), W=self.W, b=self.b, V=self.V, c=self.c)
         return write_atomic(path, buffer.getvalue(), force=force)
@@ -242,8 +244,9 @@ class ShallowNetwork:
             zipfile.BadZipFile,
             zlib.error,
         ) as error:
+            detail = "" if "pickle" in str(error) else f": {error}"  # NumPy recommends to load pickles unsafely
             raise FileFormatError(
-                f"{source} is not a readable .npz file (truncated or of another format): {error}"
+                f"{source} is not a readable .npz file (truncated or of another format){detail}"
             ) from error
 
     @classmethod
@@ -258,6 +261,16 @@ class ShallowNetwork:
             )
         units = str(file["units"]) if "units" in file else "as given"
         return cls(file["W"], file["b"], file["V"], file["c"], units=units)
+
+
+def require_shallow(network: object) -> ShallowNetwork:
+    """``network``, if it is one; otherwise an InvalidInputError that says how to get one."""
+    if isinstance(network, ShallowNetwork):
+        return network
+    raise InvalidInputError(
+        f"a ShallowNetwork is needed, got {type(network).__name__}: "
+        "convert models with certnet.from_sklearn or certnet.from_torch first"
+    )
 
 
 def _one_per(values: ArrayLike, n: int, name: str, what: str) -> Float:

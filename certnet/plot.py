@@ -371,7 +371,9 @@ def _figure_class() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingDependencyError('pictures need matplotlib: pip install "certnet[plot]"') from error
+        raise MissingDependencyError(
+            'pictures need matplotlib (certnet[plot]): pip install "matplotlib>=3.9"'
+        ) from error
     return Figure
 
 

@@ -87,8 +87,13 @@ def evaluate(
     )
 
 
-def table(models: Mapping[str, Evaluation], seconds: Mapping[str, float]) -> list[tuple[str, ...]]:
-    """Rows of text: a head with the models' names, then one row per figure. ``seconds`` is what each took to make."""
+def table(
+    models: Mapping[str, Evaluation], seconds: Mapping[str, float], *, epsilons: Sequence[float] | None = None
+) -> list[tuple[str, ...]]:
+    """Rows of text: a head with the models' names, then one row per figure.
+
+    ``seconds`` is what each took to make; ``epsilons`` are the radii to show, all that were evaluated by default.
+    """
     values = list(models.values())
     rows: list[tuple[str, ...]] = [("", *models)]
 
@@ -99,7 +104,7 @@ def table(models: Mapping[str, Evaluation], seconds: Mapping[str, float]) -> lis
     add("train MSE", [f"{v.train_mse:.4f}" for v in values])
     add("test MSE", [f"{v.test_mse:.4f}" for v in values])
     for i, epsilon in enumerate(values[0].curve.epsilons):
-        if epsilon > 0.0:
+        if epsilon > 0.0 and (epsilons is None or epsilon in epsilons):
             add(f"adversarial test MSE, ε = {epsilon:g}", [f"{v.curve.adversarial[i]:.4f}" for v in values])
     add("Lipschitz constant, at least", [below(v.certificate.lower, 5) for v in values])
     add("Lipschitz constant, at most (certified)", [above(v.certificate.upper, 5) for v in values])

@@ -411,7 +411,7 @@ def test_a_solver_that_is_not_installed(solver: str, monkeypatch: pytest.MonkeyP
 
 def test_mosek_that_is_not_installed_names_the_extra_and_another_solver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mosek_, "find_spec", lambda _: None)
-    with pytest.raises(SolverUnavailableError, match=r'pip install "certnet\[mosek\]", or use CLARABEL'):
+    with pytest.raises(SolverUnavailableError, match=r"certnet\[mosek\].*or use CLARABEL"):
         certify(gaussian(0, 2, 3), solver="MOSEK")
 
 

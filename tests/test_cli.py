@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 import certnet
 from certnet import Certificate, ShallowNetwork, certify, cli
 from certnet.certify.certificate import square_above
+from certnet.outcome import Status
 from certnet.restrict import objective
 
 
@@ -208,7 +211,7 @@ def test_doctor(run, monkeypatch):
     code, out, _ = run("doctor", "--json")
     data = json.loads(out)
     assert code == 0
-    assert data["solvers"]["CLARABEL"] is None
+    assert data["solvers"]["CLARABEL"] == {"usable": True, "reason": None}
     assert "numba" in data["packages"]
     assert run("doctor")[0] == 0
     monkeypatch.setattr(cli.cvxpy_, "why_unusable", lambda name: f"{name} is gone")
@@ -248,3 +251,86 @@ def test_the_installed_command(model):
     assert done.returncode == 0
     assert "<= L <=" in done.stdout
     assert done.stderr == ""
+
+
+def test_a_file_that_is_no_certificate_is_refused_with_exit_code_one(run, model, tmp_path):
+    proof = tmp_path / "c.json"
+    run("certify", model, "--out", proof)
+    text = proof.read_text()
+    for altered in ('"upper": 1', text[: len(text) // 2], text.replace('"schema"', '"scheme"')):
+        proof.write_text(altered)
+        code, out, _ = run("check", proof, model, "--json")
+        assert code == 1
+        assert json.loads(out)["holds"] is False
+    code, _, err = run("check", tmp_path / "absent.json", model)
+    assert code == 2
+    assert "does not exist" in err
+
+
+def test_standardised_weights_do_not_depend_on_units(run, network, table, tmp_path):
+    lines = table.read_text().splitlines()
+    rows = np.array([[float(cell) for cell in line.split(",")] for line in lines[1:]])
+    scales = np.array([8.0, 0.25, 4.0])
+    scaled = tmp_path / "scaled.csv"
+    body = "\n".join(",".join(map(repr, row)) for row in (rows * scales).tolist())
+    scaled.write_text(lines[0] + "\n" + body + "\n")
+    same = network.rescaled(x_shift=0.0, x_scale=scales[:2], y_shift=0.0, y_scale=scales[2])
+    plain, other = network.save(tmp_path / "p.npz"), same.save(tmp_path / "s.npz")
+    found = []
+    for file, data, name in ((plain, table, "p2.npz"), (other, scaled, "s2.npz")):
+        out = tmp_path / name
+        code, text, _ = run("refine", file, "--data", data, "--target", "y", "--out", out, "--standardise", "--json")
+        assert code == 0
+        found.append(json.loads(text))
+        assert run("check", out.with_suffix(".certificate.json"), out)[0] == 0
+    assert found[0]["objective_after"] == pytest.approx(found[1]["objective_after"], rel=1e-6)
+    assert found[0]["objective_after"] < found[0]["objective_before"]
+
+
+def test_a_table_that_does_not_fit_the_model_is_told(run, network, table, tmp_path):
+    far = ShallowNetwork(network.W, network.b, network.V, 1000.0).save(tmp_path / "far.npz")
+    code, _, err = run("refine", far, "--data", table, "--target", "y", "--out", tmp_path / "r.npz")
+    assert code == 0
+    assert "check columns and units" in err
+
+
+def test_an_unchanged_network_is_called_so(run, model, network, table, tmp_path, monkeypatch):
+    failed = cli.cvxpy_.SolveReport(Status.SOLVER_FAILED, "CLARABEL", "solver error: out of luck", 0.0)
+    monkeypatch.setattr(cli.cvxpy_, "solve", lambda *_, **__: failed)
+    code, out, err = run("refine", model, "--data", table, "--target", "y", "--out", tmp_path / "r.npz")
+    assert code == 0
+    assert "not improved" in out
+    assert "out of luck" in err
+    assert ShallowNetwork.load(tmp_path / "r.npz") == network
+
+
+def test_ctrl_c_is_heard_while_a_solver_runs(tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((500, 8))
+    y = np.sin(X @ rng.standard_normal(8))
+    rows = "".join(",".join(map(repr, [*x, t])) + "\n" for x, t in zip(X.tolist(), y.tolist()))
+    (tmp_path / "d.csv").write_text(",".join("abcdefgh") + ",y\n" + rows)
+    big = ShallowNetwork(rng.standard_normal((100, 8)), rng.standard_normal(100), rng.standard_normal(100) / 10, 0.0)
+    big.save(tmp_path / "big.npz")
+    command = [
+        sys.executable,
+        "-m",
+        "certnet",
+        "refine",
+        "big.npz",
+        "--data",
+        "d.csv",
+        "--target",
+        "y",
+        "--out",
+        "o.npz",
+    ]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    time.sleep(8)
+    process.send_signal(signal.SIGINT)
+    begin = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "interrupted" in err
+    assert time.monotonic() - begin < 10
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["big.npz", "d.csv"]

@@ -10,7 +10,7 @@ __all__ = ["why_unusable"]
 def why_unusable() -> str | None:
     """None if MOSEK is installed and a licence can be checked out, else the reason and what to do."""
     if find_spec("mosek") is None:
-        return 'MOSEK is not installed: pip install "certnet[mosek]", or use CLARABEL'
+        return 'MOSEK is not installed (certnet[mosek]): pip install "mosek>=11", or use CLARABEL'
     import mosek
 
     try:

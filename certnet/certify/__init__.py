@@ -19,7 +19,7 @@ from certnet.certify.lower import lower_bound
 from certnet.certify.search import FORMS, SearchResult, search_multipliers
 from certnet.certify.verify import BoundChecker, Verdict, verify_bound
 from certnet.errors import CertificateError, InvalidInputError, NotConvergedWarning
-from certnet.network import ShallowNetwork
+from certnet.network import ShallowNetwork, require_shallow
 from certnet.validation import positive_number, whole_number
 
 __all__ = ["Certificate", "Verdict", "certify", "cheap_upper_bounds", "verify_bound"]
@@ -75,6 +75,7 @@ def certify(
         The gap is above ``tol``; the bound is proved all the same.
     """
     start = time.perf_counter()
+    network = require_shallow(network)
     tol = positive_number(tol, "tol")
     max_iterations = whole_number(max_iterations, "max_iterations", least=1)
     random_state = whole_number(random_state, "random_state")

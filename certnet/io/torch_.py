@@ -134,7 +134,7 @@ def save_torch(net: ShallowNetwork, path: str | os.PathLike[str], *, force: bool
 
 def _import_torch() -> Any:
     if importlib.util.find_spec("torch") is None:
-        raise MissingDependencyError('PyTorch is not installed: pip install "certnet[torch]"')
+        raise MissingDependencyError('PyTorch is not installed (certnet[torch]): pip install "torch>=2.10"')
     import torch
 
     return torch

@@ -16,7 +16,7 @@ from certnet.backends import cvxpy_ as backend
 from certnet.certify import Certificate, certify
 from certnet.digits import above
 from certnet.errors import CertificateError, InvalidInputError, NotConvergedWarning
-from certnet.network import ShallowNetwork
+from certnet.network import ShallowNetwork, require_shallow
 from certnet.outcome import Residuals, Status
 from certnet.restrict.objective import PENALTIES, l2_penalty, mean_squared_error
 from certnet.restrict.program import Cell, Restriction, network_from, sampled_cell, whole_cell
@@ -156,6 +156,7 @@ def refine(
     NotConvergedWarning
         A solver stopped short of its tolerance or failed; the result is still never worse than the input.
     """
+    network = require_shallow(network)
     X, y = as_samples(X, y, network.n_inputs, network.n_outputs)
     weight = positive_number(weight, "weight", zero=True)
     tol = positive_number(tol, "tol")
