@@ -7,10 +7,10 @@ import io
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,13 +19,14 @@ from certnet.errors import FileFormatError, InvalidInputError, OutputError
 from certnet.files import write_atomic
 from certnet.validation import Float, as_inputs, finite_array
 
-__all__ = ["UNITS", "ShallowNetwork", "require_shallow"]
+__all__ = ["UNITS", "ShallowNetwork", "read_arrays", "require_shallow"]
 
 UNITS: Final = ("as given", "standardised", "raw")
 """Units in which a network takes inputs and gives outputs, and in which its certificate speaks."""
 
 _FORMAT = "certnet-shallow-network-1"
 _MAX_FILE_BYTES = 4 << 30
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -219,48 +220,54 @@ class ShallowNetwork:
         FileFormatError
             The file is missing, truncated, too large, or not a certnet network.
         """
-        source = Path(path)
-        try:
-            if source.stat().st_size > _MAX_FILE_BYTES:
-                raise FileFormatError(f"{source} is larger than {_MAX_FILE_BYTES >> 30} GiB: not a shallow network")
-            with source.open("rb") as handle:
-                file = np.load(handle, allow_pickle=False)
-                if not isinstance(file, np.lib.npyio.NpzFile):
-                    raise FileFormatError(f"{source} holds one array, not a certnet network (.npz with W, b, V, c)")
-                return cls._from_arrays(file, source)
-        except FileFormatError:
-            raise
-        except InvalidInputError as error:
-            raise FileFormatError(f"{source} holds no valid network: {error}") from error
-        except FileNotFoundError as error:
-            raise FileFormatError(f"{source} does not exist: check the path") from error
-        except (
-            OSError,
-            ValueError,
-            EOFError,
-            KeyError,
-            RuntimeError,
-            MemoryError,
-            zipfile.BadZipFile,
-            zlib.error,
-        ) as error:
-            detail = "" if "pickle" in str(error) else f": {error}"  # NumPy recommends to load pickles unsafely
-            raise FileFormatError(
-                f"{source} is not a readable .npz file (truncated or of another format){detail}"
-            ) from error
+        return read_arrays(path, cls.from_arrays)
 
     @classmethod
-    def _from_arrays(cls, file: Mapping[str, Any], source: Path) -> ShallowNetwork:
-        missing = [name for name in ("W", "b", "V", "c") if name not in file]
-        if missing:
-            raise FileFormatError(f"{source} lacks {', '.join(missing)}: a certnet network has W, b, V and c")
+    def from_arrays(cls, file: Mapping[str, Any], source: Path) -> ShallowNetwork:
+        """The network in the arrays of an ``.npz`` file; ``source`` is for messages."""
         written = str(file["format"]) if "format" in file else _FORMAT
         if written != _FORMAT:
             raise FileFormatError(
                 f"{source} has the format {written[:60]!r}: this version of certnet reads {_FORMAT!r}"
             )
+        missing = [name for name in ("W", "b", "V", "c") if name not in file]
+        if missing:
+            raise FileFormatError(f"{source} lacks {', '.join(missing)}: a certnet network has W, b, V and c")
         units = str(file["units"]) if "units" in file else "as given"
         return cls(file["W"], file["b"], file["V"], file["c"], units=units)
+
+
+def read_arrays(path: str | os.PathLike[str], parse: Callable[[Mapping[str, Any], Path], T]) -> T:
+    """``parse(arrays, path)`` of an ``.npz`` file, read without pickles; whatever is wrong is a FileFormatError."""
+    source = Path(path)
+    try:
+        if source.stat().st_size > _MAX_FILE_BYTES:
+            raise FileFormatError(f"{source} is larger than {_MAX_FILE_BYTES >> 30} GiB: not a network of certnet")
+        with source.open("rb") as handle:
+            file = np.load(handle, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise FileFormatError(f"{source} holds one array, not a certnet network (.npz with W, b, V, c)")
+            return parse(file, source)
+    except FileFormatError:
+        raise
+    except InvalidInputError as error:
+        raise FileFormatError(f"{source} holds no valid network: {error}") from error
+    except FileNotFoundError as error:
+        raise FileFormatError(f"{source} does not exist: check the path") from error
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        KeyError,
+        RuntimeError,
+        MemoryError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        detail = "" if "pickle" in str(error) else f": {error}"  # NumPy recommends to load pickles unsafely
+        raise FileFormatError(
+            f"{source} is not a readable .npz file (truncated or of another format){detail}"
+        ) from error
 
 
 def require_shallow(network: object) -> ShallowNetwork:
@@ -268,8 +275,8 @@ def require_shallow(network: object) -> ShallowNetwork:
     if isinstance(network, ShallowNetwork):
         return network
     raise InvalidInputError(
-        f"a ShallowNetwork is needed, got {type(network).__name__}: "
-        "convert models with certnet.from_sklearn or certnet.from_torch first"
+        f"a ShallowNetwork is needed, got {type(network).__name__}: convert models with certnet.from_sklearn or "
+        "certnet.from_torch first (a FeedForward with one hidden ReLU layer with .shallow())"
     )
 
 
