@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from certnet.errors import FileFormatError, MissingDependencyError
-from certnet.io import from_torch, load_model, load_torch, to_torch
+from certnet.errors import FileFormatError, MissingDependencyError, OutputError, UnsupportedModelError
+from certnet.feedforward import FeedForward
+from certnet.io import SUFFIXES, WITHOUT_UNITS, from_torch, load_model, load_torch, save_model, to_torch
 from certnet.network import ShallowNetwork
 
 
@@ -42,11 +43,38 @@ def test_pickles_are_refused_and_never_run(tmp_path: Path, suffix: str) -> None:
     assert not made.exists()
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "model", "model.json", "model.npy"])
+@pytest.mark.parametrize("name", ["model.h5", "model", "model.json", "model.npy"])
 def test_other_suffixes_name_the_supported_ones(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"something")
-    with pytest.raises(FileFormatError, match=r"suffix '.*': certnet reads .npz .* and .pt or .pth"):
+    with pytest.raises(FileFormatError, match=r"suffix '.*': certnet reads .npz .*.onnx, and .pt or .pth"):
         load_model(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_is_saved_is_read(tmp_path: Path, suffix: str) -> None:
+    pytest.importorskip({".npz": "numpy", ".onnx": "onnx"}.get(suffix, "torch"))
+    units = "as given" if suffix in WITHOUT_UNITS else "raw"
+    path = save_model(network(), tmp_path / f"model{suffix}")
+    assert load_model(path) == network().labelled(units)
+    deep = FeedForward([np.eye(2), 2 * np.eye(2), np.ones((1, 2))], [np.zeros(2)] * 2 + [[1.0]], "tanh", units="raw")
+    if suffix in (".pt", ".pth"):
+        with pytest.raises(UnsupportedModelError, match="does not tell the activations"):
+            save_model(deep, path, force=True)
+        assert load_model(path) == network().labelled(units)
+    else:
+        assert load_model(save_model(deep, path, force=True)) == deep.labelled(units)
+    with pytest.raises(OutputError, match="exists"):
+        save_model(network(), path)
+
+
+def test_one_relu_layer_is_shallow_whoever_wrote_it(tmp_path: Path) -> None:
+    path = FeedForward.of(network()).save(tmp_path / "model.npz")
+    assert load_model(path) == network()
+
+
+def test_save_with_another_suffix(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"name a file with \.npz, \.onnx, \.pt, \.pth"):
+        save_model(network(), tmp_path / "model.h5")
 
 
 def test_missing_file_folder_and_pipe(tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
+from certnet.activations import Activation
 from certnet.errors import InvalidInputError, UnsupportedModelError
+from certnet.feedforward import FeedForward
 from certnet.io import from_sklearn, to_sklearn
 from certnet.network import ShallowNetwork
 
@@ -155,9 +157,7 @@ def test_model_is_not_changed() -> None:
 @pytest.mark.parametrize(
     ("model", "match"),
     [
-        (mlp(activation="tanh"), r"activation='tanh'.*one hidden layer"),
-        (mlp(hidden_layer_sizes=(4, 4)), "2 hidden layers.*one hidden layer"),
-        (mlp(hidden_layer_sizes=()), "0 hidden layers"),
+        (mlp(hidden_layer_sizes=()), "0 hidden layers.*at least one hidden layer"),
         (LinearRegression(), "found sklearn.linear_model.*LinearRegression: certnet reads a fitted MLPRegressor"),
         (make_pipeline(StandardScaler(), LinearRegression()), "LinearRegression"),
         (make_pipeline(MinMaxScaler(), mlp()), "step 'minmaxscaler' is .*MinMaxScaler.*StandardScaler"),
@@ -174,6 +174,45 @@ def test_unsupported_models(model: object, match: str) -> None:
     X = X + 1000.0  # positive, for the square root
     with pytest.raises(UnsupportedModelError, match=match):
         from_sklearn(model.fit(X, y))  # type: ignore[attr-defined]
+
+
+NAMES = {"relu": "relu", "tanh": "tanh", "logistic": "sigmoid", "identity": "identity"}
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize("activation", NAMES)
+@pytest.mark.parametrize("sizes", [(9,), (6, 5), (4, 3, 4)])
+def test_any_depth_and_activation(sizes: tuple[int, ...], activation: str, outputs: int) -> None:
+    X, y = data(outputs)
+    regressor = mlp(hidden_layer_sizes=sizes, activation=activation)
+    model = target(make_pipeline(StandardScaler(), regressor)).fit(X, y)
+    raw, inner = from_sklearn(model), from_sklearn(model, units="standardised")
+    np.testing.assert_allclose(raw.predict(X), model.predict(X), rtol=1e-10)
+    assert raw.units == "raw"
+    if sizes == (9,) and activation == "relu":
+        assert isinstance(raw, ShallowNetwork)
+        return
+    assert isinstance(raw, FeedForward)
+    assert inner.activations == (Activation(NAMES[activation]),) * len(sizes)
+    assert all(np.array_equal(W, V.T) for W, V in zip(inner.weights, model.regressor_[-1].coefs_))
+    back = to_sklearn(inner)
+    assert back.hidden_layer_sizes == sizes
+    assert from_sklearn(back, units="standardised").digest == inner.digest
+    Z = np.random.default_rng(3).normal(size=(20, 4))
+    np.testing.assert_allclose(back.predict(Z), inner.predict(Z), rtol=1e-12, atol=1e-12)
+    assert back.partial_fit(Z, np.zeros((20, outputs)).squeeze()).t_ == 20
+
+
+def test_activation_that_scikit_learn_does_not_have() -> None:
+    X, y = data()
+    model = mlp().fit(X, y)
+    model.activation = "gelu"
+    with pytest.raises(UnsupportedModelError, match="activation='gelu'"):
+        from_sklearn(model)
+    eye, zero = [np.eye(2)] * 3, [np.zeros(2)] * 3
+    for phis in ("elu", ["relu", "tanh"], [(0.0, 1.0)] * 2):
+        with pytest.raises(UnsupportedModelError, match="relu, tanh, logistic, identity"):
+            to_sklearn(FeedForward(eye, zero, phis))
 
 
 def test_classifier_is_refused() -> None:

@@ -7,6 +7,7 @@ import os
 import pickle
 import warnings
 from collections import OrderedDict
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from certnet.activations import ACTIVATIONS, Activation
 from certnet.errors import FileFormatError, InvalidInputError, OutputError, UnsupportedModelError
+from certnet.feedforward import FeedForward
 from certnet.io import from_torch, load_model, load_torch, save_torch, to_torch
 from certnet.network import ShallowNetwork
 
@@ -140,14 +143,19 @@ class Custom(nn.Module):
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: sequential(linear(3, 4), nn.Tanh(), linear(4, 1)), r"Sequential\(Linear, Tanh, Linear\).*nn.ReLU"),
+        (lambda: sequential(linear(3, 4), nn.GELU(), linear(4, 1)), r"Sequential\(Linear, GELU, Linear\).*nn.ReLU"),
         (lambda: sequential(linear(3, 4), nn.ReLU6(), linear(4, 1)), "ReLU6"),
-        (lambda: sequential(linear(3, 4), nn.LeakyReLU(), linear(4, 1)), "LeakyReLU"),
-        (lambda: sequential(linear(3, 4), nn.ReLU(), nn.Dropout(), linear(4, 1)), "Dropout"),
+        (lambda: sequential(linear(3, 4), nn.PReLU(), linear(4, 1)), "PReLU"),
+        (lambda: sequential(linear(3, 4), nn.Softplus(beta=2), linear(4, 1)), r"Softplus\(beta=2.*beta 1"),
+        (lambda: sequential(linear(3, 4), nn.Softplus(threshold=5), linear(4, 1)), "threshold of at least 20"),
+        (lambda: sequential(nn.Flatten(0), linear(3, 4), nn.ReLU(), linear(4, 1)), "Flatten"),
+        (lambda: sequential(nn.Flatten(1, 2), linear(3, 4), nn.ReLU(), linear(4, 1)), "Flatten"),
+        (lambda: sequential(linear(3, 4), nn.ReLU(), nn.Dropout(), linear(4, 1)), r"Dropout.*module.eval\(\)"),
         (lambda: sequential(linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), linear(4, 1)), "BatchNorm1d"),
-        (lambda: sequential(linear(3, 4), nn.ReLU(), linear(4, 4), nn.ReLU(), linear(4, 1)), "Linear, ReLU, Linear, R"),
         (lambda: sequential(linear(3, 4), nn.ReLU(), linear(4, 1), nn.ReLU()), r"Linear, ReLU\): certnet reads"),
-        (lambda: sequential(linear(3, 4), linear(4, 1)), r"Sequential\(Linear, Linear\)"),
+        (lambda: sequential(linear(3, 4), nn.ReLU(), nn.Tanh(), linear(4, 1)), "each activation must follow a linear"),
+        (lambda: sequential(nn.ReLU(), linear(3, 4), nn.ReLU(), linear(4, 1)), "each activation must follow a linear"),
+        (lambda: sequential(linear(3, 1)), r"Sequential\(Linear\).*at least one hidden layer"),
         (lambda: nn.Sequential(), r"Sequential\(\)"),
         (lambda: linear(3, 1), "module Linear, whose forward is unknown"),
         (Custom, r"module Custom.*pass module.state_dict\(\)"),
@@ -157,6 +165,117 @@ class Custom(nn.Module):
 def test_unsupported_modules(make: object, match: str) -> None:
     with pytest.raises(UnsupportedModelError, match=match):
         from_torch(make())  # type: ignore[operator]
+
+
+ACTIVATION_MODULES = [
+    (lambda: nn.ReLU(inplace=True), Activation("relu")),
+    (nn.LeakyReLU, Activation("leaky_relu", (0.01,))),
+    (lambda: nn.LeakyReLU(0.3), Activation("leaky_relu", (0.3,))),
+    (nn.Tanh, Activation("tanh")),
+    (nn.Sigmoid, Activation("sigmoid")),
+    (lambda: nn.Softplus(threshold=40), Activation("softplus")),
+    (nn.ELU, Activation("elu", (1.0,))),
+    (lambda: nn.ELU(0.7), Activation("elu", (0.7,))),
+    (nn.Hardsigmoid, Activation("hard_sigmoid", (1 / 6, 0.5))),
+    (nn.Identity, Activation("identity")),
+]
+
+
+def double(d: int, h: int) -> object:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(d + 10 * h)
+        return nn.Linear(d, h).double()
+
+
+@pytest.mark.parametrize(("make", "phi"), ACTIVATION_MODULES)
+def test_deep_modules_with_every_activation(make: object, phi: Activation) -> None:
+    module = nn.Sequential(nn.Flatten(), double(4, 6), make(), nn.Sequential(double(6, 5), make()), double(5, 2))
+    net = from_torch(module, units="raw")
+    assert isinstance(net, FeedForward)
+    assert net.activations == (phi, phi)
+    assert net.units == "raw"
+    assert np.array_equal(net.weights[1], module[3][0].weight.detach().numpy())
+    X = 4.0 * np.random.default_rng(6).normal(size=(50, 4))
+    np.testing.assert_allclose(evaluate(module, X.reshape(50, 2, 2)), net.forward(X), rtol=1e-12, atol=1e-12)
+    back = to_torch(net)
+    assert from_torch(back) == net.labelled("as given")
+    np.testing.assert_allclose(evaluate(back, X), net.forward(X), rtol=1e-12, atol=1e-12)
+
+
+def test_default_softplus_differs_by_its_jump_only() -> None:
+    module = nn.Sequential(double(1, 3), nn.Softplus(), double(3, 1))
+    X = np.linspace(-200.0, 200.0, 4001)[:, None]
+    assert np.max(np.abs(evaluate(module, X) - from_torch(module).forward(X))) < 1e-8
+
+
+def test_one_hidden_layer_is_shallow_only_with_relu() -> None:
+    assert isinstance(from_torch(nn.Sequential(double(3, 4), nn.ReLU(), double(4, 1))), ShallowNetwork)
+    assert from_torch(nn.Sequential(double(3, 4), nn.Tanh(), double(4, 1))).activations == (Activation("tanh"),)
+    linear_only = from_torch(nn.Sequential(double(3, 4), double(4, 1)))  # nothing between them is the identity
+    assert linear_only.activations == (Activation("identity"),)
+    assert linear_only == from_torch(nn.Sequential(double(3, 4), nn.Identity(), double(4, 1)))
+
+
+def test_dropout_in_eval_mode_is_passed_over() -> None:
+    parts = [double(3, 4), nn.ReLU(), nn.Dropout(0.5), double(4, 1)]
+    with pytest.raises(UnsupportedModelError, match=r"training mode is no function: call module.eval\(\)"):
+        from_torch(nn.Sequential(*parts))
+    assert from_torch(nn.Sequential(*parts).eval()) == from_torch(nn.Sequential(parts[0], parts[1], parts[3]))
+
+
+def test_networks_that_torch_cannot_express() -> None:
+    for phi in (Activation("hard_sigmoid"), Activation("user", (0.0, 1.0))):
+        with pytest.raises(UnsupportedModelError, match="PyTorch has no module"):
+            to_torch(FeedForward([np.eye(2), np.eye(2)], [np.zeros(2)] * 2, phi))
+
+
+def test_state_dicts_with_activations_said() -> None:
+    module = nn.Sequential(double(3, 4), nn.Tanh(), double(4, 5), nn.ELU(), double(5, 2))
+    state = module.state_dict()
+    assert from_torch(state, activations=["tanh", "elu"]) == from_torch(module)
+    assert from_torch(state, activations="relu").activations == (Activation("relu"),) * 2
+    assert from_torch(state, activations=[(0.0, 1.0), "tanh"]).activations[0].slopes == (0.0, 1.0)
+    with pytest.raises(UnsupportedModelError, match=r"does not tell the activations between 3 layers.*activations="):
+        from_torch(state)
+    with pytest.raises(InvalidInputError, match="1 activations and 2 hidden layers"):
+        from_torch(state, activations=["tanh"])
+    with pytest.raises(UnsupportedModelError, match="'swish' is not known"):
+        from_torch(state, activations="swish")
+    with pytest.raises(InvalidInputError, match="a module tells its own"):
+        from_torch(module, activations="relu")
+    two = sequential().state_dict()
+    assert from_torch(two, activations="relu") == from_torch(two)
+    assert isinstance(from_torch(two, activations="relu"), ShallowNetwork)
+    assert from_torch(two, activations="sigmoid").activations == (Activation("sigmoid"),)
+
+
+def test_state_dicts_of_other_networks_are_not_written(tmp_path: Path) -> None:
+    deep = FeedForward([np.eye(2)] * 3, [np.zeros(2)] * 3, "relu")
+    for net in (deep, FeedForward([np.eye(2)] * 2, [np.zeros(2)] * 2, "tanh")):
+        with pytest.raises(UnsupportedModelError, match="does not tell the activations"):
+            save_torch(net, tmp_path / "model.pt")
+    assert not list(tmp_path.iterdir())
+    shallow = FeedForward([np.eye(2)] * 2, [np.zeros(2)] * 2, "relu")
+    assert load_torch(save_torch(shallow, tmp_path / "model.pt")) == shallow.shallow()
+    torch.save(to_torch(deep).state_dict(), tmp_path / "deep.pt")
+    assert load_torch(tmp_path / "deep.pt", activations="relu") == deep
+    with pytest.raises(UnsupportedModelError, match=r"deep.pt: .*does not tell"):
+        load_torch(tmp_path / "deep.pt")
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(st.sampled_from(sorted({*ACTIVATIONS} - {"hard_sigmoid"})), min_size=1, max_size=4), st.integers(0, 999)
+)
+def test_deep_round_trip_is_bit_exact(names: list[str], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 6, len(names) + 2)
+    Ws = [rng.normal(size=(h, d)) for d, h in pairwise(sizes)]
+    net = FeedForward(Ws, [rng.normal(size=len(W)) for W in Ws], names)
+    back = from_torch(to_torch(net))
+    assert FeedForward.of(back).digest == net.digest
+    X = rng.normal(size=(7, sizes[0]))
+    np.testing.assert_allclose(evaluate(to_torch(net), X), net.forward(X), rtol=1e-12, atol=1e-12)
 
 
 def test_subclass_of_sequential_is_refused() -> None:

@@ -15,25 +15,32 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
+from certnet.activations import Activation
 from certnet.errors import InvalidInputError, UnsupportedModelError
+from certnet.feedforward import FeedForward
+from certnet.io.networks import build
 from certnet.network import UNITS, ShallowNetwork
 
 __all__ = ["from_sklearn", "to_sklearn"]
 
 _SUPPORTED: Final = (
-    'certnet reads a fitted MLPRegressor (one hidden layer, activation="relu", squared error), alone or inside '
+    "certnet reads a fitted MLPRegressor (at least one hidden layer, squared error), alone or inside "
     "Pipeline and TransformedTargetRegressor whose other parts are StandardScaler or pass data through; "
     "of a search, pass best_estimator_"
 )
+
+_ACTIVATIONS: Final = {"relu": "relu", "tanh": "tanh", "logistic": "sigmoid", "identity": "identity"}
+"""scikit-learn's names of activations, and certnet's."""
 
 _Scaler = tuple[str, StandardScaler]
 """A scaler and the side it acts on: "x" for inputs, "y" for targets."""
 
 
-def from_sklearn(model: BaseEstimator, *, units: str | None = None) -> ShallowNetwork:
-    """``f(x) = coefs_[1]ᵀ relu(coefs_[0]ᵀ x + intercepts_[0]) + intercepts_[1]`` of a fitted ``MLPRegressor``.
+def from_sklearn(model: BaseEstimator, *, units: str | None = None) -> ShallowNetwork | FeedForward:
+    """``x_{k+1} = φ(coefs_[k]ᵀ x_k + intercepts_[k])`` of a fitted ``MLPRegressor``, the last layer without φ.
 
-    With scalers around it, ``f_raw(x) = y_scale · f((x − x_mean) / x_scale) + y_mean``.
+    φ is relu, tanh, logistic or identity. With scalers around it,
+    ``f_raw(x) = y_scale · f((x − x_mean) / x_scale) + y_mean``.
 
     Parameters
     ----------
@@ -48,13 +55,14 @@ def from_sklearn(model: BaseEstimator, *, units: str | None = None) -> ShallowNe
 
     Returns
     -------
-    ShallowNetwork
-        Without folding, the weights are those of the model, bit for bit; folded weights are rounded to float64.
+    ShallowNetwork or FeedForward
+        A ``ShallowNetwork`` for one hidden layer with relu. Without folding, the weights are those of the model, bit
+        for bit; folded weights are rounded to float64.
 
     Raises
     ------
     UnsupportedModelError
-        Another kind of model, transformer, activation or loss, another number of hidden layers, or not fitted.
+        Another kind of model, transformer or loss, no hidden layer, or not fitted.
     InvalidInputError
         Unknown ``units``, ``"as given"`` for a model with scalers, or weights that are NaN or infinite.
     """
@@ -69,22 +77,41 @@ def from_sklearn(model: BaseEstimator, *, units: str | None = None) -> ShallowNe
     return net if units == "standardised" else _folded(net, scalers)
 
 
-def to_sklearn(net: ShallowNetwork) -> MLPRegressor:
+def to_sklearn(net: ShallowNetwork | FeedForward) -> MLPRegressor:
     """A fitted ``MLPRegressor`` with the weights of ``net``, bit for bit.
 
     It predicts in the units of ``net``, can be cloned, pickled and scored, and trained further by ``partial_fit`` or,
-    with ``warm_start=True``, by ``fit``. Its parameters are scikit-learn's defaults but for ``hidden_layer_sizes``.
-    As nothing was trained, ``n_iter_`` and ``t_`` are 0, ``loss_curve_`` is empty and ``loss_`` is NaN.
+    with ``warm_start=True``, by ``fit``. Its parameters are scikit-learn's defaults but for ``hidden_layer_sizes``
+    and ``activation``. As nothing was trained, ``n_iter_`` and ``t_`` are 0, ``loss_curve_`` is empty and ``loss_`` is
+    NaN.
+
+    Raises
+    ------
+    UnsupportedModelError
+        Layers with different activations, or one that scikit-learn has not (it has relu, tanh, logistic, identity).
     """
-    model = MLPRegressor(hidden_layer_sizes=(net.n_hidden,), activation="relu")
-    model.coefs_ = [np.array(net.W.T, order="C"), np.array(net.V.T, order="C")]
-    model.intercepts_ = [net.b.copy(), net.c.copy()]
+    net = FeedForward.of(net)
+    model = MLPRegressor(hidden_layer_sizes=net.widths[1:-1], activation=_activation_for(net))
+    model.coefs_ = [np.array(W.T, order="C") for W in net.weights]
+    model.intercepts_ = [b.copy() for b in net.biases]
     model.n_features_in_ = net.n_inputs
     model.n_outputs_ = net.n_outputs
-    model.n_layers_ = 3
+    model.n_layers_ = len(net.widths)
     model.out_activation_ = "identity"
     _reset_training(model)
     return model
+
+
+def _activation_for(net: FeedForward) -> str:
+    """scikit-learn's name of the one activation of all layers."""
+    names = {phi.name for phi in net.activations}
+    found = [theirs for theirs, ours in _ACTIVATIONS.items() if names == {ours}]
+    if not found:
+        raise UnsupportedModelError(
+            f"{net!r} cannot be an MLPRegressor, which has one activation for all layers among "
+            f"{', '.join(_ACTIVATIONS)}: save it as .npz or .onnx"
+        )
+    return found[0]
 
 
 def _reset_training(model: MLPRegressor) -> None:
@@ -151,22 +178,22 @@ def _check_fitted(part: BaseEstimator) -> None:
         raise UnsupportedModelError(f"the {type(part).__name__} is not fitted: call fit first; {_SUPPORTED}") from error
 
 
-def _network(model: MLPRegressor, units: str) -> ShallowNetwork:
+def _network(model: MLPRegressor, units: str) -> ShallowNetwork | FeedForward:
     """The weights of a supported MLPRegressor; what ``predict`` uses decides, not the parameters at construction."""
     _check_fitted(model)
-    if model.activation != "relu":
+    if model.activation not in _ACTIVATIONS:
         raise UnsupportedModelError(f"the MLPRegressor has activation={model.activation!r}: {_SUPPORTED}")
     if model.out_activation_ != "identity":
         raise UnsupportedModelError(f"the MLPRegressor has out_activation_={model.out_activation_!r}: {_SUPPORTED}")
-    if len(model.coefs_) != 2:
-        raise UnsupportedModelError(f"the MLPRegressor has {len(model.coefs_) - 1} hidden layers: {_SUPPORTED}")
+    if len(model.coefs_) < 2:
+        raise UnsupportedModelError(f"the MLPRegressor has 0 hidden layers: {_SUPPORTED}")
     if any(issparse(array) for array in model.coefs_):
         raise UnsupportedModelError(f"coefs_ of the MLPRegressor are sparse, use .toarray() on them: {_SUPPORTED}")
-    (hidden, output), (b, c) = model.coefs_, model.intercepts_
-    return ShallowNetwork(hidden.T, b, output.T, c, units=units)
+    phi = Activation(_ACTIVATIONS[model.activation])
+    return build([W.T for W in model.coefs_], model.intercepts_, [phi] * (len(model.coefs_) - 1), units)
 
 
-def _folded(net: ShallowNetwork, scalers: Sequence[_Scaler]) -> ShallowNetwork:
+def _folded(net: ShallowNetwork | FeedForward, scalers: Sequence[_Scaler]) -> ShallowNetwork | FeedForward:
     """``net`` between its scalers, from the innermost outwards."""
     for side, scaler in reversed(scalers):
         size = net.n_inputs if side == "x" else net.n_outputs

@@ -1,0 +1,26 @@
+"""The simplest type that a network read from elsewhere fits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from certnet.activations import Activation
+from certnet.feedforward import FeedForward
+from certnet.network import ShallowNetwork
+from certnet.validation import Float
+
+__all__ = ["build", "simplest"]
+
+
+def build(
+    weights: Sequence[Float], biases: Sequence[Float], activations: Sequence[Activation], units: str
+) -> ShallowNetwork | FeedForward:
+    """A :class:`ShallowNetwork` for one hidden ReLU layer, a :class:`FeedForward` for anything else."""
+    if [phi.name for phi in activations] == ["relu"] and len(weights) == 2:
+        return ShallowNetwork(weights[0], biases[0], weights[1], biases[1], units=units)
+    return FeedForward(weights, biases, activations, units=units)
+
+
+def simplest(network: FeedForward) -> ShallowNetwork | FeedForward:
+    """The same network, as a :class:`ShallowNetwork` where it has one hidden layer with ReLU."""
+    return build(network.weights, network.biases, network.activations, network.units)
