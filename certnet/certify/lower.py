@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike
 
 from certnet.certify.search import row_norms
 from certnet.certify.verify import gradient_norm_below
+from certnet.certify.verify_deep import gradient_below, in_ball
+from certnet.feedforward import FeedForward
 from certnet.network import ShallowNetwork
 from certnet.validation import Float, as_inputs
 
@@ -28,7 +30,12 @@ class LowerBound:
 
 
 def lower_bound(
-    network: ShallowNetwork, X: ArrayLike | None = None, *, n_steps: int = 20, random_state: int = 0
+    network: ShallowNetwork | FeedForward,
+    X: ArrayLike | None = None,
+    *,
+    ball: tuple[Float, float] | None = None,
+    n_steps: int = 20,
+    random_state: int = 0,
 ) -> LowerBound:
     """The largest gradient norm found, rounded down; a lower bound, never a certificate of robustness.
 
@@ -37,13 +44,20 @@ def lower_bound(
 
     Parameters
     ----------
-    network : ShallowNetwork
+    network : ShallowNetwork or FeedForward
+        Networks of several layers or with other activations are searched by random steps.
     X : array_like, shape (N, d), optional
+    ball : (ndarray of shape (d,), float), optional
+        Centre and radius of the ball that the point must lie in; ``X`` is not used then.
     n_steps : int
-        Limit on the crossings of the local search.
+        Limit on the crossings (on the rounds of random steps) of the local search.
     random_state : int
     """
     rng = np.random.default_rng(random_state)
+    if ball is not None:
+        return _in_ball(FeedForward.of(network), *ball, rng)
+    if isinstance(network, FeedForward):
+        return _by_random_steps(network, X, n_steps, rng)
     search = _Slopes(network)
     points = search.starts(rng)
     if X is not None:
@@ -120,3 +134,42 @@ class _Slopes:
 
 def _unit(directions: Float) -> Float:
     return directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-300)
+
+
+def _by_random_steps(network: FeedForward, X: ArrayLike | None, n_steps: int, rng: np.random.Generator) -> LowerBound:
+    """The steepest of Gaussian points of several scales and the data, and then of points around it, ever closer."""
+    d = network.n_inputs
+    if not all(phi.has_values for phi in network.activations):
+        return LowerBound(0.0, np.zeros(d))
+    points = np.vstack([scale * rng.standard_normal((_BATCH, d)) for scale in (0.1, 1.0, 10.0, 1e3)])
+    if X is not None:
+        data = as_inputs(X, d)
+        points = np.vstack([points, data[:_MAX_DATA]])
+    with np.errstate(all="ignore"):
+        best, norm = points[0], -1.0
+        radius = 0.0
+        for step in range(n_steps + 1):
+            norms = np.nan_to_num(np.linalg.norm(network.gradients(points), 2, axis=(1, 2)), nan=-1.0, posinf=-1.0)
+            i = int(np.argmax(norms))
+            if norms[i] > norm:
+                best, norm = points[i], float(norms[i])
+            radius = 0.5 * (float(np.linalg.norm(best)) + 0.1) * 0.7**step
+            points = best + radius / np.sqrt(d) * rng.standard_normal((_BATCH, d))
+    return LowerBound(gradient_below(network, best), best)
+
+
+def _in_ball(network: FeedForward, centre: Float, radius: float, rng: np.random.Generator) -> LowerBound:
+    """The steepest of the centre and points drawn in the ball, a little inside of its boundary."""
+    d = network.n_inputs
+    if not all(phi.has_values for phi in network.activations):
+        return LowerBound(0.0, centre)
+    drawn = _unit(rng.standard_normal((4 * _BATCH, d))) * rng.uniform(size=(4 * _BATCH, 1)) ** (1.0 / d)
+    points = np.vstack([centre, centre + 0.999999 * radius * drawn])
+    with np.errstate(all="ignore"):
+        norms = np.nan_to_num(np.linalg.norm(network.gradients(points), 2, axis=(1, 2)), nan=-1.0, posinf=-1.0)
+    inside = [points[i] for i in np.argsort(-norms, kind="stable") if in_ball(points[i], centre, radius)]
+    for point in inside[:5]:  # a point too close to a kink proves nothing: the next best is asked then
+        value = gradient_below(network, point)
+        if value > 0.0:
+            return LowerBound(value, point)
+    return LowerBound(0.0, centre)

@@ -22,7 +22,17 @@ MAX_ORDER = 400
 """Orders d + m up to which a full eigenvalue decomposition per step is worth while."""
 
 
-def polish(W: Float, V: Float, t: Float, below: float, tol: float, max_iterations: int) -> tuple[Float, float, float]:
+def polish(
+    W: Float,
+    V: Float,
+    t: Float,
+    below: float,
+    tol: float,
+    max_iterations: int,
+    *,
+    centre: Float,
+    width: Float,
+) -> tuple[Float, float, float]:
     """Better multipliers than t (h,) for W (h, d), V (m, h), with the bound they give and the dual value reached.
 
     Parameters
@@ -33,14 +43,17 @@ def polish(W: Float, V: Float, t: Float, below: float, tol: float, max_iteration
         Relative gap of the squared bound at which to stop.
     max_iterations : int
         Quasi-Newton steps, one eigenvalue decomposition of order d + m each.
+    centre, width : ndarray, shape (h,)
+        ``α + β`` and ``β − α`` for slopes in [α, β].
     """
     d = W.shape[1]
+    G = (V * centre) @ W
 
     def pieces(x: Float, mu: float) -> tuple[Float, Float, Float]:
         """Eigenvalues of ½ M, weights of the smoothing, and P."""
-        root = np.exp(0.5 * np.clip(x, -80.0, 80.0))
-        Z = np.hstack([W * root[:, None], (V / root).T])
-        values, vectors = eigh(0.5 * (Z.T @ Z), check_finite=False)
+        t = np.exp(np.clip(x, -80.0, 80.0))
+        M = np.block([[(W.T * (width * t)) @ W, G.T], [G, (V * (width / t)) @ V.T]])
+        values, vectors = eigh(0.5 * M, check_finite=False)
         weights = np.exp((values - values[-1]) / mu)
         total = weights.sum()
         return values, weights, (vectors * (weights / total)) @ vectors.T
@@ -50,14 +63,14 @@ def polish(W: Float, V: Float, t: Float, below: float, tol: float, max_iteration
         t = np.exp(np.clip(x, -80.0, 80.0))
         rise = np.einsum("hd,de,he->h", W, P[:d, :d], W, optimize=True)
         fall = np.einsum("mh,mn,nh->h", V, P[d:, d:], V, optimize=True)
-        return float(values[-1] + mu * np.log(weights.sum())), 0.5 * (t * rise - fall / t)
+        return float(values[-1] + mu * np.log(weights.sum())), 0.5 * width * (t * rise - fall / t)
 
     def dual(P: Float) -> float:
-        """``Σ_j ( w_jᵀ P_RQ V_:j + √(w_jᵀ P_RR w_j · V_:jᵀ P_QQ V_:j) )``, a value below L* as tr P = 1."""
+        """``Σ_j ( (α+β) w_jᵀ P_RQ V_:j + (β−α) √(w_jᵀ P_RR w_j · V_:jᵀ P_QQ V_:j) )``: below L*, as tr P = 1."""
         rise = np.einsum("hd,de,he->h", W, P[:d, :d], W, optimize=True)
         fall = np.einsum("mh,mn,nh->h", V, P[d:, d:], V, optimize=True)
-        cross = float(np.einsum("hd,dm,mh->", W, P[:d, d:], V, optimize=True))
-        return cross + float(np.sqrt(np.maximum(rise, 0.0) * np.maximum(fall, 0.0)).sum())
+        cross = float(np.sum(G.T * P[:d, d:]))
+        return cross + float(width @ np.sqrt(np.maximum(rise, 0.0) * np.maximum(fall, 0.0)))
 
     x = np.log(t)
     best_x, best = x, float(pieces(x, 1.0)[0][-1])

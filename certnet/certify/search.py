@@ -62,20 +62,39 @@ class SearchResult:
         return (upper / self.below) ** 2 - 1.0 if self.below > 0.0 else float("inf")
 
 
-def closed_form(W: Float, V: Float, t: Float) -> float:
-    """``½ λ_max(M(t))`` in floating point for W (h, d), V (m, h), t (h,) > 0: a bound on L up to rounding."""
-    Z = np.hstack([np.sqrt(t)[:, None] * W, V.T / np.sqrt(t)[:, None]])
-    return 0.5 * _largest_eigenvalue(Z.T @ Z if Z.shape[1] <= Z.shape[0] else Z @ Z.T)
+def closed_form(W: Float, V: Float, t: Float, centre: Float | float = 1.0, width: Float | float = 1.0) -> float:
+    """``½ λ_max(M(t))`` in floating point for W (h, d), V (m, h), t (h,) > 0: a bound on L up to rounding.
+
+    ``centre`` is ``α + β`` and ``width`` is ``β − α``, for slopes in [α, β].
+    """
+    return 0.5 * _largest_eigenvalue(two_sided(W, V, t, centre, width))
+
+
+def two_sided(W: Float, V: Float, t: Float, centre: Float | float, width: Float | float) -> Float:
+    """``M(t)`` of :mod:`certnet.certify.verify`, of order d + m."""
+    A = (W.T * (width * t)) @ W
+    C = (V * (width / t)) @ V.T
+    G = (V * centre) @ W
+    return np.block([[A, G.T], [G, C]])
 
 
 def search_multipliers(
-    network: ShallowNetwork, *, tol: float = 1e-6, max_iterations: int = 2000, random_state: int = 0
+    network: ShallowNetwork,
+    *,
+    low: Float | float = 0.0,
+    high: Float | float = 1.0,
+    tol: float = 1e-6,
+    max_iterations: int = 2000,
+    random_state: int = 0,
 ) -> SearchResult:
     """Multipliers whose bound ρ is within a relative ``tol`` of the best that LipSDP can give.
 
     Parameters
     ----------
     network : ShallowNetwork
+        Its W and V are used.
+    low, high : float or ndarray, shape (h,)
+        Slopes of the units' activations: ReLU's by default.
     tol : float
         Relative gap between the squared bound and its dual value.
     max_iterations : int
@@ -84,17 +103,31 @@ def search_multipliers(
         Seed of the start.
     """
     t = np.zeros(network.n_hidden)
-    balanced = balance(network.W, network.V)
+    low, high = (np.broadcast_to(np.asarray(slope, np.float64), t.shape) for slope in (low, high))
+    balanced = balance(network.W, network.V, np.maximum(np.abs(low), np.abs(high)))
     if balanced is None:
         return SearchResult(t, 0.0, 0.0, Status.OPTIMAL)
-    W, V = _reduce(balanced.W), balanced.V
+    kept = balanced.kept
+    layer = _Layer(_reduce(balanced.W), balanced.V, (low + high)[kept], (high - low)[kept])
     find = _search_one if network.n_outputs == 1 else _search_several
-    found, upper, below, status = find(W, V, tol, max_iterations, np.random.default_rng(random_state))
-    if not status.ok and V.shape[0] + W.shape[1] <= MAX_ORDER:
-        found, upper, below = polish(W, V, found, below, tol, max_iterations)
+    found, upper, below, status = find(layer, tol, max_iterations, np.random.default_rng(random_state))
+    if not status.ok and layer.V.shape[0] + layer.W.shape[1] <= MAX_ORDER:
+        found, upper, below = polish(
+            layer.W, layer.V, found, below, tol, max_iterations, centre=layer.centre, width=layer.width
+        )
         status = Status.OPTIMAL if (upper / below) ** 2 - 1.0 <= tol else status
-    t[balanced.kept] = balanced.multipliers(found)
+    t[kept] = balanced.multipliers(found)
     return SearchResult(t, balanced.size(upper), balanced.size(below), status)
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """What is searched: W (h, d), V (m, h), and for slopes in [α, β] centre = α + β, width = β − α, shape (h,)."""
+
+    W: Float
+    V: Float
+    centre: Float
+    width: Float
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,11 +156,14 @@ class Balanced:
             return float(np.ldexp(bound, self.exponent))
 
 
-def balance(W: Float, V: Float) -> Balanced | None:
-    """The units of ``V relu(W x + b)`` that are not negligible beside the largest, balanced; None if all are zero."""
+def balance(W: Float, V: Float, steepest: Float | float = 1.0) -> Balanced | None:
+    """The units of ``V φ(W x + b)`` that are not negligible beside the largest, balanced; None if all are zero.
+
+    Slopes are at most ``steepest`` in size, a number or one per unit; a unit whose slope is always zero is left out.
+    """
     norm_w, unit_w = row_norms(W)
     norm_v, unit_v = row_norms(V.T)
-    alive = (norm_w > 0.0) & (norm_v > 0.0)
+    alive = (norm_w > 0.0) & (norm_v > 0.0) & (np.broadcast_to(steepest, norm_w.shape) > 0.0)
     if not alive.any():
         return None
     exponent = int((unit_w + unit_v)[alive].max())
@@ -166,12 +202,13 @@ def _largest_eigenvalue(M: Float) -> float:
 
 
 def _search_one(
-    W: Float, V: Float, tol: float, max_iterations: int, rng: np.random.Generator
+    layer: _Layer, tol: float, max_iterations: int, rng: np.random.Generator
 ) -> tuple[Float, float, float, Status]:
     """One output: sweeps of coordinate ascent, and a quasi-Newton finish in R where the sweeps' tail is slow."""
-    v = V[0]
-    B = v[:, None] * W
-    F = np.ascontiguousarray(np.vstack([B.sum(axis=0), B]))
+    v = layer.V[0]
+    free = layer.width > 0.0  # the others' slope is known: they only add to the first row of F
+    B = (layer.width * v)[free, None] * layer.W[free]
+    F = np.ascontiguousarray(np.vstack([(layer.centre * v) @ layer.W, B]))
     n, d = F.shape
     k = min(int(np.ceil(np.sqrt(2.0 * n))) + 1, d)
     Y = F if k == d else F @ rng.standard_normal((d, k))
@@ -186,7 +223,8 @@ def _search_one(
         below = 0.25 * total**2 / np.sum(R * R)
         r = np.maximum(r, _FLOOR * total / n)
         rho = 0.25 * r.sum() * _largest_eigenvalue((F.T / r) @ F)
-        t = v**2 * r.sum() / (2.0 * r[1:] * np.sqrt(rho))
+        t = np.ones(len(v))
+        t[free] = (layer.width * v**2)[free] * r.sum() / (2.0 * r[1:] * np.sqrt(rho))
         return t, float(np.sqrt(rho)), float(np.sqrt(below))
 
     # small problems are left to the sweeps for a while: a call of the quasi-Newton code costs as much as a hundred
@@ -210,9 +248,10 @@ def _search_one(
 
 
 def _search_several(
-    W: Float, V: Float, tol: float, max_iterations: int, rng: np.random.Generator
+    layer: _Layer, tol: float, max_iterations: int, rng: np.random.Generator
 ) -> tuple[Float, float, float, Status]:
     """Several outputs: quasi-Newton ascent in (R; Q)."""
+    W, V, centre, width = layer.W, layer.V, layer.centre, layer.width
     h, d = W.shape
     m = V.shape[0]
     Vt = np.ascontiguousarray(V.T)
@@ -222,12 +261,12 @@ def _search_several(
         R, Q = x[: d * k].reshape(d, k), x[d * k :].reshape(m, k)
         P, S = W @ R, Vt @ Q
         p, q = np.linalg.norm(P, axis=1), np.linalg.norm(S, axis=1)
-        below = float((np.sum(P * S) + p @ q) / (x @ x))
+        below = float((centre @ np.sum(P * S, axis=1) + width @ (p * q)) / (x @ x))
         # the dual point says little of a unit that is slack (p and q both small): it is drawn towards t = 1
         best_t, best = np.ones(h), np.inf
         for floor in (1e-10, 1e-7, 1e-5):
             t = np.sqrt((q**2 + (floor * q.max()) ** 2) / (p**2 + (floor * p.max()) ** 2))
-            upper = closed_form(W, V, t)
+            upper = closed_form(W, V, t, centre, width)
             if upper < best:
                 best_t, best = t, upper
             if (best / below) ** 2 - 1.0 <= tol:
@@ -239,18 +278,21 @@ def _search_several(
         R, Q = x[: d * k].reshape(d, k), x[d * k :].reshape(m, k)
         P, S = W @ R, Vt @ Q
         p, q = np.linalg.norm(P, axis=1) + 1e-300, np.linalg.norm(S, axis=1) + 1e-300
-        value = float(np.sum(P * S) + p @ q)
+        value = float(centre @ np.sum(P * S, axis=1) + width @ (p * q))
         square = float(x @ x)
         gradient = np.concatenate(
-            [(W.T @ (S + (q / p)[:, None] * P)).ravel(), (Vt.T @ (P + (p / q)[:, None] * S)).ravel()]
+            [
+                (W.T @ (centre[:, None] * S + (width * q / p)[:, None] * P)).ravel(),
+                (Vt.T @ (centre[:, None] * P + (width * p / q)[:, None] * S)).ravel(),
+            ]
         )
         return np.log(square) - np.log(value), 2.0 / square * x - gradient / value
 
-    left, values, right = np.linalg.svd(V @ W, full_matrices=False)
-    width = min(k, len(values))
+    left, values, right = np.linalg.svd((V * (centre + width)) @ W, full_matrices=False)
+    leading = min(k, len(values))
     start = 0.3 * rng.standard_normal((d + m, k)) / np.sqrt((d + m) * k)
-    start[:d, :width] += right[:width].T / np.sqrt(2.0 * width)
-    start[d:, :width] += left[:, :width] / np.sqrt(2.0 * width)
+    start[:d, :leading] += right[:leading].T / np.sqrt(2.0 * leading)
+    start[d:, :leading] += left[:, :leading] / np.sqrt(2.0 * leading)
     return _quasi_newton(negative, start.ravel(), measure, tol, max_iterations)
 
 

@@ -1,10 +1,12 @@
 r"""The checker: does a set of multipliers prove a Lipschitz bound? NumPy only; no code shared with any solver.
 
-For one hidden layer with slopes in [0, 1] every positive vector t proves (see ``docs/certificates.md``)
+For one hidden layer with slopes in [α_j, β_j] every positive vector t proves (see ``docs/certificates.md``)
 
-    L ≤ ½ λ_max( M(t) ),   M(t) = Σ_j z_j z_jᵀ,   z_j = ( √t_j w_j , V_:j / √t_j ),
+    L ≤ ½ λ_max( M(t) ),   M(t) = Σ_j [ (β_j − α_j) t_j w_j w_jᵀ     (α_j + β_j) w_j V_:jᵀ            ]
+                                      [ (α_j + β_j) V_:j w_jᵀ        (β_j − α_j) V_:j V_:jᵀ / t_j     ]
 
-because ``V D W = ½ (V W + V E W)`` with a diagonal ``|E| ≤ 1``. With ``T = L t`` and ``ρ = L²`` this is the LMI of
+because ``D = ½ (α + β + (β − α) E)`` with a diagonal ``|E| ≤ 1``. For ReLU, slopes [0, 1], M is the sum of the
+``z_j z_jᵀ`` with ``z_j = (√t_j w_j, V_:j / √t_j)``. With ``T = L t`` and ``ρ = L²`` this is the LMI of
 LipSDP-neuron (Fazlyab et al. 2019; Y (2b)) after two Schur complements. A unit with multiplier 0 is left out of M and
 charged by its norm, ``‖V_:j‖ ‖w_j‖``.
 
@@ -26,7 +28,16 @@ from numpy.typing import ArrayLike
 from certnet.network import ShallowNetwork
 from certnet.validation import Float
 
-__all__ = ["BoundChecker", "Verdict", "gradient_norm_below", "verify_bound"]
+__all__ = [
+    "BoundChecker",
+    "Verdict",
+    "double_below",
+    "gamma",
+    "gradient_norm_below",
+    "is_positive_semidefinite",
+    "sum_and_width",
+    "verify_bound",
+]
 
 _U = 2.0**-53
 # every error bound is itself computed in floating point from non-negative numbers: this covers its own rounding
@@ -34,7 +45,7 @@ _SAFETY = 1.0625
 _T_RANGE = (2.0**-300, 2.0**300)
 
 
-def _gamma(k: int) -> float:
+def gamma(k: int) -> float:
     """``γ_k``, the relative error bound of k rounded operations."""
     return _SAFETY * k * _U / (1.0 - 2.0 * k * _U)
 
@@ -58,13 +69,16 @@ class Verdict:
 
 
 class BoundChecker:
-    """One network and one set of multipliers, prepared to test many bounds.
+    """One hidden layer and one set of multipliers, prepared to test many bounds.
 
     Parameters
     ----------
     network : ShallowNetwork
+        Its W and V are used; its activation is that of the slopes.
     multipliers : array_like, shape (h,)
         Non-negative and finite; 0 charges the unit by its norm.
+    low, high : float or ndarray, shape (h,)
+        Slopes of the units' activations: ReLU's by default.
 
     Attributes
     ----------
@@ -72,7 +86,14 @@ class BoundChecker:
         Why no bound at all follows from these multipliers, if so.
     """
 
-    def __init__(self, network: ShallowNetwork, multipliers: ArrayLike) -> None:
+    def __init__(
+        self,
+        network: ShallowNetwork,
+        multipliers: ArrayLike,
+        *,
+        low: Float | float = 0.0,
+        high: Float | float = 1.0,
+    ) -> None:
         self.refusal: str | None = None
         try:
             t = np.array(multipliers, dtype=np.float64)
@@ -86,11 +107,14 @@ class BoundChecker:
         elif (t < 0.0).any():
             self.refusal = f"multiplier {int(np.argmax(t < 0.0))} is negative"
         else:
-            self._prepare(network, t)
+            self._prepare(network, t, *(np.broadcast_to(np.asarray(s, np.float64), t.shape) for s in (low, high)))
 
-    def _prepare(self, network: ShallowNetwork, t: Float) -> None:
-        kept = t > 0.0
-        W, V, t = network.W[kept], network.V[:, kept], t[kept]
+    def _prepare(self, network: ShallowNetwork, t: Float, low: Float, high: Float) -> None:
+        centre, width = sum_and_width(low, high)
+        kept = (t > 0.0) | ((width == 0.0) & (centre != 0.0))
+        steepest = np.maximum(np.abs(low), np.abs(high))
+        self._charge = _charge(network.W[~kept], network.V[:, ~kept], steepest[~kept])
+        W, V, t, centre, width = network.W[kept], network.V[:, kept], t[kept], centre[kept], width[kept]
         # units are balanced, and the whole brought to order one, by powers of two: exact but for what underflows
         # against entries of order one
         unit = _exponent(np.abs(V).max(axis=0, initial=0.0))
@@ -98,19 +122,18 @@ class BoundChecker:
         self._exponent = int((_exponent(row) + unit)[row > 0.0].max(initial=-4000))
         with np.errstate(over="ignore", under="ignore"):
             V, W = np.ldexp(V, -unit), np.ldexp(W, (unit - self._exponent)[:, None])
-            t = np.ldexp(t, self._exponent - 2 * unit)
+            t = np.where(width > 0.0, np.ldexp(t, self._exponent - 2 * unit), 1.0)
         if t.size and not (t.min() >= _T_RANGE[0] and t.max() <= _T_RANGE[1]):
             j = int(np.flatnonzero(kept)[np.argmax((t < _T_RANGE[0]) | (t > _T_RANGE[1]))])
             self.refusal = f"multiplier {j} is out of all proportion to the weights of its unit"
             return
-        self._charge = _charge(network.W[~kept], network.V[:, ~kept])
-        self._M, self._error = _assemble(W, V, t)
+        self._M, self._error = _assemble(W, V, t, centre, width)
 
     def holds(self, upper: float) -> Verdict:
         """Is ``L ≤ upper`` proved? One Cholesky factorisation of order d + m."""
         if self.refusal is not None:
             return Verdict(False, self.refusal)
-        claimed = _double_below(upper)
+        claimed = double_below(upper)
         if claimed is None or not 0.0 <= claimed < math.inf:
             return Verdict(False, f"the bound {_short(upper)} is not a finite non-negative number")
         if self._M.any() and not np.isfinite(self._M).all():
@@ -140,7 +163,7 @@ class BoundChecker:
             return self._charge
         with np.errstate(over="ignore", under="ignore"):
             scale = max(float(np.ldexp(guess, -self._exponent)), 1e-300)
-        step = max(4.0 * _U, 2.0 * self._error / scale + 8.0 * _gamma(len(self._M) + 8) * len(self._M))
+        step = max(4.0 * _U, 2.0 * self._error / scale + 8.0 * gamma(len(self._M) + 8) * len(self._M))
         while step < 1.0:
             upper = guess * (1.0 + step) + self._charge
             if self.holds(upper):
@@ -149,7 +172,7 @@ class BoundChecker:
         return None
 
 
-def _double_below(value: object) -> float | None:
+def double_below(value: object) -> float | None:
     """The largest double that is at most ``value``; None for what is not a real number."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         return None
@@ -180,22 +203,37 @@ def _exponent(magnitude: Float | float) -> np.ndarray:
     return np.frexp(magnitude)[1].astype(np.int32)
 
 
-def _charge(W: Float, V: Float) -> float:
-    """At least ``Σ_j ‖V_:j‖ ‖w_j‖``, and exactly zero when every term is."""
-    alive = W.any(axis=1) & V.any(axis=0)
+def sum_and_width(low: Float, high: Float) -> tuple[Float, Float]:
+    """σ and δ with ``[low, high] ⊆ [½ (σ − δ), ½ (σ + δ)]``, as doubles; exact for the slopes 0 and 1."""
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite or NaN means refused
+        total, width = low + high, high - low
+        # what the two sums lost to rounding (Knuth's TwoSum), added to the width
+        lost = np.abs(_lost(low, high, total)) + np.abs(_lost(high, -low, width))
+    return total, np.where(lost > 0.0, (width + lost) * (1.0 + 8.0 * _U), width)
+
+
+def _lost(a: Float, b: Float, total: Float) -> Float:
+    back = total - a
+    return (a - (total - back)) + (b - back)
+
+
+def _charge(W: Float, V: Float, steepest: Float) -> float:
+    """At least ``Σ_j steepest_j ‖V_:j‖ ‖w_j‖``, and exactly zero when every term is."""
+    alive = W.any(axis=1) & V.any(axis=0) & (steepest > 0.0)
     if not alive.any():
         return 0.0
-    W, V = W[alive], V[:, alive].T
+    W, V, steepest = W[alive], V[:, alive].T, steepest[alive]
     unit_w, unit_v = _exponent(np.abs(W).max(axis=1)), _exponent(np.abs(V).max(axis=1))
     with np.errstate(over="ignore", under="ignore"):  # infinite means refused, underflow is paid for by the last term
         norm_w = np.linalg.norm(np.ldexp(W, -unit_w[:, None]), axis=1)
         norm_v = np.linalg.norm(np.ldexp(V, -unit_v[:, None]), axis=1)
-        total = float(np.sum(np.ldexp(norm_w * norm_v, unit_w + unit_v)))
+        fraction, unit = np.frexp(steepest)  # apart: a subnormal slope would round the product off
+        total = float(np.sum(np.ldexp(norm_w * norm_v * fraction, unit_w + unit_v + unit)))
         terms = sum(W.shape) + V.shape[1]
-        return total * (1.0 + 4.0 * _gamma(terms + 8)) + terms * 2.0**-1000
+        return total * (1.0 + 4.0 * gamma(terms + 10)) + terms * 2.0**-1000
 
 
-def _assemble(W: Float, V: Float, t: Float) -> tuple[Float, float]:
+def _assemble(W: Float, V: Float, t: Float, centre: Float, width: Float) -> tuple[Float, float]:
     """½ M(t) and a bound on the spectral norm of its rounding error."""
     h, d = W.shape
     m = V.shape[0]
@@ -204,34 +242,47 @@ def _assemble(W: Float, V: Float, t: Float) -> tuple[Float, float]:
     chunk = max(256, math.isqrt(max(h, 1)))  # short sums have small error bounds
     with np.errstate(under="ignore"):
         for first in range(0, h, chunk):
-            w, v, s = W[first : first + chunk], V[:, first : first + chunk], t[first : first + chunk]
-            half[:d, :d] += w.T @ (s[:, None] * w)
-            half[d:, d:] += (v / s) @ v.T
-            half[d:, :d] += v @ w
-            cross_terms += np.abs(v) @ np.abs(w)
+            part = slice(first, first + chunk)
+            w, v, s = W[part], V[:, part], t[part]
+            half[:d, :d] += w.T @ ((width[part] * s)[:, None] * w)
+            half[d:, d:] += (v * (width[part] / s)) @ v.T
+            half[d:, :d] += (v * centre[part]) @ w
+            cross_terms += np.abs(v * centre[part]) @ np.abs(w)
     half[:d, d:] = half[d:, :d].T
     half = 0.25 * (half + half.T)  # symmetric, halved
     # a diagonal block sums x xᵀ: its absolute terms are at most √(a_kk a_ll), a matrix of norm tr; the cross block
     # has the norm of its absolute terms; underflow adds less than the last term
-    k = chunk + h // chunk + 8
-    error = _gamma(k) * (float(np.trace(half)) + 0.5 * float(np.linalg.norm(cross_terms)))
-    return half, error * (1.0 + 8.0 * _gamma(k)) + (h + d + m) ** 2 * 2.0**-700
+    k = chunk + h // chunk + 12
+    error = gamma(k) * (float(np.trace(half)) + 0.5 * float(np.linalg.norm(cross_terms)))
+    return half, error * (1.0 + 8.0 * gamma(k)) + (h + d + m) ** 2 * 2.0**-700
 
 
 def _dominates(bound: float, half: Float, error: float) -> bool:
     """Is ``bound · I − H ⪰ 0`` proved for every symmetric H with ``‖H − half‖₂ ≤ error``?"""
-    n = len(half)
-    diagonal = bound + float(np.abs(np.diagonal(half)).max())
-    error = error + 4.0 * _U * diagonal  # forming the shifted diagonal below
-    shift = 1.125 * error + 4.0 * _gamma(n + 8) * n * diagonal
     shifted = -half
-    shifted[np.diag_indices(n)] += bound - shift
+    shifted[np.diag_indices(len(half))] += bound
+    largest = bound + float(np.abs(np.diagonal(half)).max())
+    return is_positive_semidefinite(shifted, error + 2.0 * _U * largest)  # the sum on the diagonal is rounded
+
+
+def is_positive_semidefinite(S: Float, error: float) -> bool:
+    """Is every symmetric matrix within ``error`` of S (spectral norm) proved to be positive semidefinite?
+
+    A Cholesky factor R of ``S − s I`` is only a guess: what counts is that ``‖S − s I − R Rᵀ‖`` and all errors are at
+    most s. False says nothing.
+    """
+    n = len(S)
+    diagonal = float(np.abs(np.diagonal(S)).max())
+    error = error + 2.0 * _U * diagonal  # taking off the shift is rounded
+    shift = 1.125 * error + 4.0 * gamma(n + 8) * n * diagonal
+    shifted = S.copy()
+    shifted[np.diag_indices(n)] -= shift
     try:
         R = np.linalg.cholesky(shifted)
     except np.linalg.LinAlgError:
         return False
     residual = float(np.linalg.norm(shifted - R @ R.T))
-    rounding = _gamma(n + 4) * (float(np.sum(R * R)) + float(np.linalg.norm(shifted)))
+    rounding = gamma(n + 4) * (float(np.sum(R * R)) + float(np.linalg.norm(shifted)))
     return _SAFETY * (residual + rounding + error) <= shift
 
 
@@ -248,7 +299,7 @@ def gradient_norm_below(network: ShallowNetwork, x: ArrayLike) -> float:
     live = V.any(axis=0) & W.any(axis=1)
     with np.errstate(all="ignore"):  # what overflows is refused below
         z = W @ x + network.b
-        doubt = _gamma(network.n_inputs + 4) * (np.abs(W) @ np.abs(x) + np.abs(network.b)) + 2.0**-1000
+        doubt = gamma(network.n_inputs + 4) * (np.abs(W) @ np.abs(x) + np.abs(network.b)) + 2.0**-1000
     if not np.isfinite(z).all() or (live & (np.abs(z) <= doubt)).any():
         return 0.0
     active = live & (z > 0.0)
@@ -260,6 +311,6 @@ def gradient_norm_below(network: ShallowNetwork, x: ArrayLike) -> float:
     if not (top > 2.0**-400 and size < 2.0**400):
         return 0.0
     direction = np.linalg.svd(J, full_matrices=False)[2][0]
-    error = _gamma(sum(J.shape) + len(W) + 8) * size
+    error = gamma(sum(J.shape) + len(W) + 8) * size
     image = float(np.linalg.norm(J @ direction)) - 2.0 * error
-    return max(0.0, image / float(np.linalg.norm(direction)) * (1.0 - 4.0 * _gamma(sum(J.shape) + 8)))
+    return max(0.0, image / float(np.linalg.norm(direction)) * (1.0 - 4.0 * gamma(sum(J.shape) + 8)))
