@@ -8,18 +8,20 @@ from certnet._version import __version__
 
 # eager: a function that bears its subpackage's name must be bound after the subpackage is
 from certnet.certify import Certificate, certify
+from certnet.feedforward import FeedForward
 from certnet.network import ShallowNetwork
 
 if TYPE_CHECKING:
     from certnet.data import load_dataset
     from certnet.estimators import CertifiedRegressor
-    from certnet.io import from_sklearn, from_torch, to_sklearn, to_torch
+    from certnet.io import from_sklearn, from_torch, load_onnx, save_onnx, to_sklearn, to_torch
     from certnet.restrict import RefineResult, objective, refine
     from certnet.robust import PGDAttack, adversarial_mse, certified_mse
 
 __all__ = [
     "Certificate",
     "CertifiedRegressor",
+    "FeedForward",
     "PGDAttack",
     "RefineResult",
     "ShallowNetwork",
@@ -30,8 +32,10 @@ __all__ = [
     "from_sklearn",
     "from_torch",
     "load_dataset",
+    "load_onnx",
     "objective",
     "refine",
+    "save_onnx",
     "to_sklearn",
     "to_torch",
 ]
@@ -46,6 +50,8 @@ _HOMES = {
     "from_sklearn": "io",
     "from_torch": "io",
     "load_dataset": "data",
+    "load_onnx": "io",
+    "save_onnx": "io",
     "objective": "restrict",
     "refine": "restrict",
     "to_sklearn": "io",

@@ -27,7 +27,7 @@ from certnet.certify import Certificate, Verdict, certify, cheap_upper_bounds
 from certnet.digits import above, below
 from certnet.errors import CertificateError, CertnetError, CertnetWarning, FileFormatError, OutputError, SolverError
 from certnet.files import check_writable
-from certnet.io import TORCH_SUFFIXES, load_model, save_model
+from certnet.io import SUFFIXES, WITHOUT_UNITS, load_model, save_model
 from certnet.network import ShallowNetwork
 from certnet.validation import Float
 
@@ -49,7 +49,7 @@ _out = Console()
 _err = Console(stderr=True)
 
 T = TypeVar("T")
-Model = Annotated[Path, typer.Argument(help="Network: .npz (certnet) or .pt/.pth (torch state dict).")]
+Model = Annotated[Path, typer.Argument(help="Network: .npz (certnet), .onnx, or .pt/.pth (torch state dict).")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
 Solver = Annotated[str, typer.Option(help="CLARABEL, SCS or MOSEK (see `certnet doctor`).")]
@@ -139,6 +139,7 @@ def certify_command(
     model: Model,
     out: Annotated[Path | None, typer.Option(help="Write the certificate here (JSON).")] = None,
     tol: Annotated[float, typer.Option(help="Relative gap at which the search stops.")] = 1e-6,
+    method: Annotated[str, typer.Option(help="auto, shallow, neuron, layer or product.")] = "auto",
     solver: Annotated[str, typer.Option(help="auto (own search), CLARABEL, SCS or MOSEK.")] = "auto",
     form: Annotated[str, typer.Option(help="LMI given to a named solver: arrow or dense.")] = "arrow",
     force: Force = False,
@@ -149,7 +150,7 @@ def certify_command(
         check_writable(out, force=force)
     network = load_model(model)
     with _working(f"certifying {network!r}"):
-        certificate = _interruptible(lambda: certify(network, tol=tol, solver=solver, form=form))
+        certificate = _interruptible(lambda: certify(network, tol=tol, method=method, solver=solver, form=form))
     if out is not None:
         certificate.save(out, force=force)
     if as_json:
@@ -159,7 +160,8 @@ def certify_command(
     _say(_meaning(certificate))
     for name, value in cheap_upper_bounds(network).items():
         _say(f"  for comparison, {name}: {above(value)}")
-    _say(f"gap of the search {certificate.gap:.1e}, {certificate.seconds:.3f} s")
+    gap = "" if certificate.gap == float("inf") else f", gap of the search {certificate.gap:.1e}"
+    _say(f"by {certificate.method} ({certificate.kind}){gap}, {certificate.seconds:.3f} s")
     if out is not None:
         _say(f"certificate written to {out}")
 
@@ -169,7 +171,7 @@ def refine_command(
     model: Model,
     data: Annotated[Path, typer.Option(help="CSV with a header row, plain or .gz.")],
     target: Annotated[str, typer.Option(help="Column of the CSV to predict; the others are the inputs, in order.")],
-    out: Annotated[Path, typer.Option(help="Where the refined network goes: .npz, .pt or .pth.")],
+    out: Annotated[Path, typer.Option(help="Where the refined network goes: .npz, .onnx, .pt or .pth.")],
     weight: Annotated[float, typer.Option(help="Weight of the squared Lipschitz constant.")] = 0.01,
     certificate: Annotated[
         Path | None,
@@ -199,11 +201,12 @@ def refine_command(
     proof = certificate if certificate is not None else out.with_suffix(".certificate.json")
     for path in (out, proof):
         check_writable(path, force=force)
-    if out.suffix.lower() not in (".npz", *TORCH_SUFFIXES):
-        raise OutputError(f"{out} has the suffix {out.suffix!r}: name a file with .npz, .pt or .pth")
-    network = load_model(model)
-    if out.suffix.lower() in TORCH_SUFFIXES:
-        network = network.labelled("as given")  # a state dict knows no units, and the certificate must fit it
+    if out.suffix.lower() not in SUFFIXES:
+        raise OutputError(f"{out} has the suffix {out.suffix!r}: name a file with {', '.join(SUFFIXES)}")
+    loaded = load_model(model)
+    network = loaded if isinstance(loaded, ShallowNetwork) else loaded.shallow()
+    if out.suffix.lower() in WITHOUT_UNITS:
+        network = network.labelled("as given")  # the file will know no units, and the certificate must fit it
     X, y, names = load_table(data, target, drop=tuple(drop or ()))
     spread = float(np.var(y))
     with _working(f"refining {network!r} on {len(y)} rows and the inputs {', '.join(names)}"):

@@ -17,7 +17,7 @@ from certnet.digits import above
 from certnet.errors import CertificateError, OutputError
 from certnet.files import check_writable, write_atomic
 from certnet.io import from_sklearn
-from certnet.network import ShallowNetwork
+from certnet.network import ShallowNetwork, require_shallow
 from certnet.report import Evaluation, evaluate, html_page, table
 from certnet.restrict import RefineResult, refine
 
@@ -81,7 +81,7 @@ def run(
     begin = time.perf_counter()
     model = MLPRegressor(hidden_layer_sizes=(n_hidden,), max_iter=5000, random_state=random_state).fit(*train)
     trained = time.perf_counter() - begin
-    start = from_sklearn(model, units=dataset.units)
+    start = require_shallow(from_sklearn(model, units=dataset.units))
     certify(start)  # compiles the kernels, so that the seconds below are of the work
     progress("refining: one convex program over the network's activation cell")
     begin = time.perf_counter()

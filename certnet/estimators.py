@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from certnet.backends import cvxpy_
 from certnet.certify import certify
 from certnet.errors import InvalidInputError, UnsupportedModelError
+from certnet.feedforward import FeedForward
 from certnet.io.sklearn_ import from_sklearn
 from certnet.io.torch_ import from_torch
 from certnet.network import ShallowNetwork
@@ -160,7 +161,8 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
         InvalidInputError
             Unknown or impossible parameters, refused before any training; or data that do not fit a prefit model.
         UnsupportedModelError
-            ``estimator`` is of a kind that certnet does not read, or prefit and not fitted.
+            ``estimator`` is of a kind that certnet does not read or has not one hidden layer with ReLU, or is prefit
+            and not fitted.
         SolverUnavailableError
             The solver is not installed or has no licence; raised before any training.
         """
@@ -234,13 +236,13 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
     def _start(self, X: Float, y: Float, seed: int) -> ShallowNetwork:
         """The network to refine, in raw units; sets ``estimator_``."""
         frozen = isinstance(self.estimator, FrozenEstimator)
-        if self.prefit or frozen or isinstance(self.estimator, ShallowNetwork):
+        if self.prefit or frozen or isinstance(self.estimator, ShallowNetwork | FeedForward):
             self.estimator_ = self.estimator.estimator if frozen else self.estimator
             network = _read(self.estimator_)
             self._check_columns(network, y)
             return network
         self.estimator_ = self._unfitted(seed).fit(X, y)
-        return from_sklearn(self.estimator_, units="raw")
+        return _shallow(from_sklearn(self.estimator_, units="raw"))
 
     def _unfitted(self, seed: int) -> Any:
         """The estimator to train, within the standardisation that the objective is stated in."""
@@ -334,8 +336,8 @@ class _Standardisation:
 
 def _read(model: Any) -> ShallowNetwork:
     """The network of a fitted model, in the units of the data that the model takes and gives."""
-    if isinstance(model, ShallowNetwork):
-        return model
+    if isinstance(model, ShallowNetwork | FeedForward):
+        return _shallow(model)
     if isinstance(model, BaseEstimator):
         try:
             check_is_fitted(model)
@@ -344,13 +346,18 @@ def _read(model: Any) -> ShallowNetwork:
                 f"the prefit {type(model).__name__} is not fitted: fit it first; clones, as GridSearchCV makes them, "
                 "are unfitted unless the model is wrapped: FrozenEstimator(model)"
             ) from error
-        return from_sklearn(model, units="raw")
+        return _shallow(from_sklearn(model, units="raw"))
     if any(base.__module__.partition(".")[0] == "torch" for base in type(model).__mro__):
-        return from_torch(model, units="raw")
+        return _shallow(from_torch(model, units="raw"))
     raise UnsupportedModelError(
         f"the prefit estimator is {_kind(model)}: certnet takes a fitted scikit-learn model, a ShallowNetwork or a "
         "torch module"
     )
+
+
+def _shallow(network: ShallowNetwork | FeedForward) -> ShallowNetwork:
+    """The network as one that can be refined."""
+    return network.shallow() if isinstance(network, FeedForward) else network
 
 
 def _kind(found: Any) -> str:

@@ -132,6 +132,23 @@ def test_refine_json_to_a_torch_file(run, model, table, tmp_path):
     assert run("check", proof, out_file)[0] == 0
 
 
+def test_refine_to_an_onnx_file(run, network, table, tmp_path):
+    pytest.importorskip("onnx")
+    model = certnet.io.save_model(network, tmp_path / "model.onnx")
+    out_file = tmp_path / "refined.onnx"
+    assert run("refine", model, "--data", table, "--target", "y", "--out", out_file)[0] == 0
+    assert run("check", tmp_path / "refined.certificate.json", out_file)[0] == 0
+
+
+def test_refine_needs_one_hidden_relu_layer(run, table, tmp_path):
+    deep = certnet.feedforward.FeedForward([np.eye(2), np.eye(2), [[1.0, 1.0]]], [[0, 0], [0, 0], [0]], "tanh")
+    model = deep.save(tmp_path / "deep.npz")
+    code, _, err = run("refine", model, "--data", table, "--target", "y", "--out", tmp_path / "r.npz")
+    assert code == 2
+    assert "is not a one-hidden-layer ReLU network" in err
+    assert not (tmp_path / "r.npz").exists()
+
+
 def test_refine_keeps_a_raw_units_label_out_of_torch_files(run, network, table, tmp_path):
     raw = network.labelled("raw").save(tmp_path / "raw.npz")
     assert run("refine", raw, "--data", table, "--target", "y", "--out", tmp_path / "r.pt")[0] == 0
@@ -202,7 +219,7 @@ def test_solvers_that_cannot_be_used(run, model, table, tmp_path):
 
 
 def test_a_suffix_that_cannot_be_written(run, model, table, tmp_path):
-    code, _, err = run("refine", model, "--data", table, "--target", "y", "--out", tmp_path / "r.onnx")
+    code, _, err = run("refine", model, "--data", table, "--target", "y", "--out", tmp_path / "r.h5")
     assert code == 2
     assert ".npz" in err
 

@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike
 from certnet.backends import cvxpy_ as backend
 from certnet.certify import Certificate, certify
 from certnet.digits import above
-from certnet.errors import CertificateError, InvalidInputError, NotConvergedWarning
+from certnet.errors import CertificateError, InvalidInputError, NotConvergedWarning, UnsupportedModelError
+from certnet.feedforward import FeedForward
 from certnet.network import ShallowNetwork, require_shallow
 from certnet.outcome import Residuals, Status
 from certnet.restrict.objective import PENALTIES, l2_penalty, mean_squared_error
@@ -86,7 +87,7 @@ class RefineResult:
 
 
 def refine(
-    network: ShallowNetwork,
+    network: ShallowNetwork | FeedForward,
     X: ArrayLike,
     y: ArrayLike,
     weight: float = 0.01,
@@ -112,6 +113,7 @@ def refine(
     Parameters
     ----------
     network : ShallowNetwork
+        Or a ``FeedForward`` with one hidden layer and ReLU, which is the same.
     X : array_like, shape (N, d)
         In the network's units, as y.
     y : array_like, shape (N,) or (N, m)
@@ -148,6 +150,8 @@ def refine(
     ------
     InvalidInputError
         Shapes, NaN, weight < 0, unknown options.
+    UnsupportedModelError
+        A ``FeedForward`` with several hidden layers or another activation.
     SolverUnavailableError
         The solver is not installed or has no licence; raised before any work.
 
@@ -156,6 +160,11 @@ def refine(
     NotConvergedWarning
         A solver stopped short of its tolerance or failed; the result is still never worse than the input.
     """
+    if isinstance(network, FeedForward):
+        try:
+            network = network.shallow()
+        except UnsupportedModelError as error:
+            raise UnsupportedModelError(f"{error}: refinement needs it, certification does not") from error
     network = require_shallow(network)
     X, y = as_samples(X, y, network.n_inputs, network.n_outputs)
     weight = positive_number(weight, "weight", zero=True)
@@ -305,7 +314,7 @@ class _Run:
     def _multipliers(network: ShallowNetwork, certificate: Certificate) -> Float:
         """η of the units in the program's normalisation: ``η_j = ‖V_:j‖² / T_j`` with ``T = upper · t``."""
         v = np.linalg.norm(network.V, axis=0)
-        T = certificate.upper * certificate.multipliers
+        T = certificate.upper * np.asarray(certificate.multipliers)
         eta = np.divide(v**2, T, out=np.zeros_like(T), where=T > 0.0)
         # a unit that was charged by its norm has no multiplier: the least that keeps it in the program
         return np.maximum(eta * (1.0 - 1e-9), 1e-9 / len(eta))
