@@ -410,3 +410,9 @@ def test_the_newton_method_agrees_with_a_generic_solver(activation: Any, per: st
         assert own.status is Status.OPTIMAL
         assert own.gap <= 1e-6
         assert own.upper == pytest.approx(other.upper, rel=2e-6)
+
+
+def test_other_models_are_told_how_to_become_networks() -> None:
+    for model in (object(), None, np.zeros((2, 2))):
+        with pytest.raises(InvalidInputError, match=r"ShallowNetwork or FeedForward.*from_sklearn"):
+            certify(model)

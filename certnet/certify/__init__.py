@@ -23,7 +23,7 @@ from certnet.certify.verify import BoundChecker, Verdict, verify_bound
 from certnet.certify.verify_deep import DeepChecker, ProductChecker, slopes_in_ball, smallest_bound
 from certnet.errors import CertificateError, InvalidInputError, NotConvergedWarning, SolverError
 from certnet.feedforward import FeedForward
-from certnet.network import ShallowNetwork, require_shallow
+from certnet.network import ShallowNetwork
 from certnet.validation import Float, finite_array, positive_number, whole_number
 
 __all__ = ["Certificate", "Verdict", "certify", "cheap_upper_bounds", "verify_bound"]
@@ -157,7 +157,12 @@ class _Proof:
 
 def require_network(network: object) -> ShallowNetwork | FeedForward:
     """``network``, if it is one; otherwise an InvalidInputError that says how to get one."""
-    return network if isinstance(network, FeedForward) else require_shallow(network)
+    if isinstance(network, ShallowNetwork | FeedForward):
+        return network
+    raise InvalidInputError(
+        f"a ShallowNetwork or FeedForward is needed, got {type(network).__name__}: convert models with "
+        "certnet.from_sklearn, from_torch or load_onnx first"
+    )
 
 
 def _ball(
