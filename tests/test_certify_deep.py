@@ -416,3 +416,23 @@ def test_other_models_are_told_how_to_become_networks() -> None:
     for model in (object(), None, np.zeros((2, 2))):
         with pytest.raises(InvalidInputError, match=r"ShallowNetwork or FeedForward.*from_sklearn"):
             certify(model)
+
+
+@pytest.mark.parametrize("kind", ["no inputs", "no outputs", "neither", "nearly", "twice"])
+def test_units_that_do_nothing_do_not_loosen_the_bound(kind: str) -> None:
+    net = network((4, 8, 8, 2), seed=3)
+    W = [w.copy() for w in net.weights]
+    if kind in ("no inputs", "neither"):
+        W[0][2] = 0.0
+        W[1][5] = 0.0
+    if kind in ("no outputs", "neither"):
+        W[1][:, 2] = 0.0
+    if kind == "nearly":
+        W[0][2] *= 1e-12
+        W[2][:, 5] *= 1e-12
+    if kind == "twice":
+        W[0][2], W[1][:, 2] = W[0][1], W[1][:, 1]
+    net = FeedForward(W, net.biases, net.activations)
+    cert = certify(net)  # a NotConvergedWarning would be an error
+    assert cert.gap <= 2e-6
+    assert cert.upper == pytest.approx(solve_deep(net).upper, rel=1e-5)

@@ -9,7 +9,9 @@ With ``P(T, ρ)`` of :mod:`certnet.certify.verify_deep`, the multiplier of neuro
     gradient_i = −2 p_iᵀ Q q_i,   Hessian_ij = 2 (q_iᵀ Q p_j)(q_jᵀ Q p_i) + 2 (q_iᵀ Q q_j)(p_iᵀ Q p_j),
 
 so a Newton step costs a few products of matrices of the order of the network, where a generic solver factorises
-matrices of the square of that order. On the central path the duality gap is (order of P) / t.
+matrices of the square of that order. On the central path the duality gap is (order of P) / t. Units without inputs
+leave their multipliers free, and the barrier would drive them to infinity: a small cost κ Σ T keeps them below 1 / κ,
+and is charged to the gap.
 """
 
 from __future__ import annotations
@@ -26,13 +28,11 @@ from certnet.feedforward import FeedForward
 from certnet.outcome import Status
 from certnet.validation import Float
 
-__all__ = ["DEEP_METHODS", "DeepResult", "product_norms", "search_deep", "solve_deep"]
-
-DEEP_METHODS = ("neuron", "layer", "product")
-"""One multiplier per neuron; one per layer; the product of the layers' spectral norms, without a solver."""
+__all__ = ["DeepResult", "product_norms", "search_deep", "solve_deep"]
 
 
 _BEND = 1e-4  # least width of the slopes relative to the steepest, in the search only
+_COST = 1e-3  # κ
 _HUGE = 1e9  # multipliers of the scaled network beyond this are not followed
 
 
@@ -49,6 +49,7 @@ class DeepResult:
     gap: float = float("inf")
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # what is not finite is refused by the checker
 def search_deep(
     network: FeedForward, *, per: str = "neuron", tol: float = 1e-6, max_iterations: int = 300
 ) -> DeepResult:
@@ -66,17 +67,20 @@ def search_deep(
     barrier = _Barrier(network, scaled, per)
     n = barrier.order
     x = barrier.start()
-    t, spent, status = 1.0, 0, Status.MAX_ITERATIONS
+    t, spent, status, gap = 1.0, 0, Status.MAX_ITERATIONS, float("inf")
     while spent < max_iterations:
         x, steps, centred = barrier.centre(x, t, max_iterations - spent)
         spent += steps
         # short of the centre for an early t, where multipliers may run far out, a later t leads back
-        if n / (t * x[-1]) <= tol:
+        gap = (n + _COST * float(np.sum(barrier.spread @ x[:-1]))) / (t * float(x[-1]))
+        if gap <= tol:
             status = Status.OPTIMAL if centred else Status.INACCURATE
             break
-        t *= 10.0
+        # no further along the path than the tolerance asks for: rounding waits at its end
+        t *= min(10.0, max(1.2 * gap / tol, 1.5))
     found = _unscaled(network, barrier.spread @ x[:-1], sizes, last)
-    return DeepResult(found, _size(x, last), status, n / (t * float(x[-1])))
+    # off the central path nothing is known of the gap
+    return DeepResult(found, _size(x, last), status, float("inf") if status is Status.INACCURATE else gap)
 
 
 def _unscaled(network: FeedForward, T: Float, sizes: Float, last: float) -> tuple[Float, ...]:
@@ -102,7 +106,7 @@ def _scaled(network: FeedForward) -> tuple[list[Float], Float, float]:
 
 
 class _Barrier:
-    """``t ρ − log det P`` over (multipliers, ρ), for weights scaled by :func:`_scaled`."""
+    """``t ρ + κ Σ T − log det P`` over (multipliers, ρ), for weights scaled by :func:`_scaled`."""
 
     def __init__(self, network: FeedForward, scaled: list[Float], per: str) -> None:
         widths = network.widths[:-1]
@@ -151,7 +155,10 @@ class _Barrier:
 
     def value(self, x: Float, t: float) -> float:
         R = self.factor(x) if x.min() > 0.0 and x.max() < _HUGE else None
-        return float("inf") if R is None else t * float(x[-1]) - 2.0 * float(np.log(np.diagonal(R)).sum())
+        if R is None:
+            return float("inf")
+        cost = t * float(x[-1]) + _COST * float(np.sum(self.spread @ x[:-1]))
+        return cost - 2.0 * float(np.log(np.diagonal(R)).sum())
 
     def newton(self, x: Float, t: float) -> tuple[Float, float]:
         """The Newton step and the decrement."""
@@ -160,7 +167,7 @@ class _Barrier:
         pp, qq, qp = self.p.T @ Qp, self.q.T @ Qq, self.q.T @ Qp
         to_inputs = 2.0 * np.sum(Qp[: self.d] * Qq[: self.d], axis=0)
         S = self.spread
-        gradient = np.append(S.T @ (-2.0 * np.diagonal(qp)), t - float(np.trace(Q[: self.d, : self.d])))
+        gradient = np.append(S.T @ (_COST - 2.0 * np.diagonal(qp)), t - float(np.trace(Q[: self.d, : self.d])))
         H = np.zeros((len(x), len(x)))
         H[:-1, :-1] = S.T @ (2.0 * (qp * qp.T + qq * pp)) @ S
         H[:-1, -1] = H[-1, :-1] = S.T @ to_inputs
@@ -172,14 +179,17 @@ class _Barrier:
     def centre(self, x: Float, t: float, limit: int) -> tuple[Float, int, bool]:
         """Damped Newton steps towards the minimiser for t; how many, and whether no step was lost to rounding."""
         for count in range(1, limit + 1):
-            step, decrement = self.newton(x, t)
+            try:
+                step, decrement = self.newton(x, t)
+            except np.linalg.LinAlgError:
+                return x, count, False
             if 0.0 <= decrement <= 1e-3:
                 return x, count, True
             here, length = self.value(x, t), 1.0
             while not self.value(x + length * step, t) <= here - 0.1 * length * decrement:
                 length *= 0.5
-                if length < 1e-10:
-                    return x, count, False
+                if length < 1e-10:  # rounding has taken over: near enough where the decrement is below 1/4
+                    return x, count, 0.0 <= decrement <= 0.25
             x = x + length * step
         return x, limit, True
 
@@ -191,7 +201,6 @@ def solve_deep(network: FeedForward, *, per: str = "neuron", solver: str = "CLAR
     ----------
     per : {"neuron", "layer"}
     solver : {"CLARABEL", "SCS", "MOSEK"}
-        Clarabel finds the chordal decomposition of the block tridiagonal matrix by itself.
 
     Raises
     ------
