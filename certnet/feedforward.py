@@ -174,11 +174,20 @@ class FeedForward:
     def gradients(self, X: ArrayLike) -> Float:
         """Jacobians at every row of X, shape (N, m, d); on a kink that of the piece to the right."""
         x = as_inputs(X, self.n_inputs)
-        J = np.broadcast_to(np.eye(self.n_inputs), (len(x), self.n_inputs, self.n_inputs))
+        slopes = []
         for W, b, phi in zip(self.weights, self.biases, self.activations):
             z = x @ W.T + b
-            J = phi.derivative(z)[:, :, None] * (W @ J)
+            slopes.append(phi.derivative(z))
             x = phi(z)
+        # from the end that has fewer numbers: the product is small on that side all the way
+        if self.n_outputs <= self.n_inputs:
+            J = np.broadcast_to(self.weights[-1], (len(x), *self.weights[-1].shape))
+            for W, slope in zip(self.weights[-2::-1], slopes[::-1]):
+                J = (J * slope[:, None, :]) @ W
+            return np.array(J)
+        J = np.broadcast_to(np.eye(self.n_inputs), (len(x), self.n_inputs, self.n_inputs))
+        for W, slope in zip(self.weights, slopes):
+            J = slope[:, :, None] * (W @ J)
         return np.asarray(self.weights[-1] @ J)
 
     def rescaled(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from certnet.kernels import compiled as module
+from certnet.kernels.climb import climb
 from certnet.kernels.elliptope import ascend
 
 
@@ -51,3 +52,32 @@ def test_compilation_works_where_nothing_can_be_cached(monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "njit", njit)
     assert module.compiled(fastmath=True)(len)([1, 2]) == 2
     assert calls == [{"cache": True, "fastmath": True}, {"fastmath": True}]
+
+
+def slope_squared(W: np.ndarray, b: np.ndarray, v: np.ndarray, x: np.ndarray) -> float:
+    return float(np.sum((((W @ x + b > 0.0) * v) @ W) ** 2))
+
+
+@pytest.mark.parametrize("tried", [1, 4, 30])
+def test_the_climb_ends_where_no_crossing_it_may_try_is_steeper(tried: int):
+    rng = np.random.default_rng(tried)
+    W, b, v = rng.standard_normal((30, 4)), rng.standard_normal(30), rng.standard_normal(30)
+    W /= np.linalg.norm(W, axis=1, keepdims=True)
+    start = rng.standard_normal(4)
+    point = start.copy()
+    value = climb(W, b, v, point, 100, tried)
+    assert value == pytest.approx(slope_squared(W, b, v, point), rel=1e-12)
+    assert value >= slope_squared(W, b, v, start)
+    z = W @ point + b
+    step = z + np.sign(z) * (1e-3 * np.abs(z) + 1e-6)
+    across = point - step[:, None] * W
+    slopes = np.array([slope_squared(W, b, v, x) for x in across])
+    alone = np.sum((((z > 0.0) * v) @ W - np.where(z > 0.0, v, -v)[:, None] * W) ** 2, axis=1)
+    promising = np.argsort(-alone)[:tried]
+    assert np.all((slopes <= value * (1.0 + 1e-9)) | ~np.isin(np.arange(30), promising) | (alone <= value))
+
+
+def test_no_steps_leave_the_point_where_it_is():
+    point = np.array([0.5])
+    assert climb(np.ones((1, 1)), np.zeros(1), np.array([3.0]), point, 0, 10) == 9.0
+    assert point[0] == 0.5

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from certnet.certify.lower_deep import steep_points, steep_points_in_ball, unit_rows
 from certnet.certify.search import row_norms
 from certnet.certify.verify import gradient_norm_below
-from certnet.certify.verify_deep import gradient_below, in_ball
+from certnet.certify.verify_deep import gradient_below
 from certnet.feedforward import FeedForward
+from certnet.kernels.climb import climb
 from certnet.network import ShallowNetwork
 from certnet.validation import Float, as_inputs
 
 __all__ = ["LowerBound", "lower_bound"]
 
 _BATCH = 64
-_CLIMBS = 3
+_CLIMBS = 4
+_TRIED = 128  # crossings tried in a step of the local search
+_TRIED_AT_ONCE = 16  # the same for several outputs, where every trial is a spectral norm
 _MAX_DATA = 2000
 
 
@@ -45,7 +50,7 @@ def lower_bound(
     Parameters
     ----------
     network : ShallowNetwork or FeedForward
-        Networks of several layers or with other activations are searched by random steps.
+        Networks of several layers are climbed in the same way, smooth activations are searched by random steps.
     X : array_like, shape (N, d), optional
     ball : (ndarray of shape (d,), float), optional
         Centre and radius of the ball that the point must lie in; ``X`` is not used then.
@@ -54,30 +59,59 @@ def lower_bound(
     random_state : int
     """
     rng = np.random.default_rng(random_state)
+    data = None if X is None else _drawn(as_inputs(X, network.n_inputs), rng)
     if ball is not None:
-        return _in_ball(FeedForward.of(network), *ball, rng)
+        return _steepest_in_ball(FeedForward.of(network), *ball, rng)
     if isinstance(network, FeedForward):
-        return _by_random_steps(network, X, n_steps, rng)
+        if network.depth != 1 or network.activations[0].name != "relu":
+            return _steepest(network, data, n_steps, rng)
+        network = network.shallow()
     search = _Slopes(network)
     points = search.starts(rng)
-    if X is not None:
-        data = as_inputs(X, network.n_inputs)
-        if len(data) > _MAX_DATA:
-            data = data[rng.choice(len(data), _MAX_DATA, replace=False)]
+    if data is not None:
         points = np.vstack([points, data])
-    norms = search.norms(points)
-    order = np.argsort(-norms, kind="stable")[:_CLIMBS]
-    # a point too close to a kink proves nothing: the starts themselves stand by
-    candidates = [*(search.climb(points[i], norms[i], n_steps, rng) for i in order), *points[order]]
-    values = [gradient_norm_below(network, point) for point in candidates]
-    best = int(np.argmax(values))
-    return LowerBound(values[best], candidates[best])
+    order = np.argsort(-search.norms(points), kind="stable")[:_CLIMBS]
+    climbed = np.array([search.climb(points[i], n_steps) for i in order])
+    climbed = climbed[np.argsort(-search.norms(climbed), kind="stable")]
+    return _first_proved(lambda point: gradient_norm_below(search.network, point), [*climbed, *points[order]])
+
+
+def _steepest(network: FeedForward, data: Float | None, n_steps: int, rng: np.random.Generator) -> LowerBound:
+    points = [np.zeros(network.n_inputs)]
+    if all(phi.has_values for phi in network.activations):
+        points = steep_points(network, data, _spectral, n_steps, rng)
+    return _first_proved(lambda point: gradient_below(network, point), points)
+
+
+def _steepest_in_ball(network: FeedForward, centre: Float, radius: float, rng: np.random.Generator) -> LowerBound:
+    points = []
+    if all(phi.has_values for phi in network.activations):
+        points = steep_points_in_ball(network, centre, radius, _spectral, rng)[:_CLIMBS]
+    return _first_proved(lambda point: gradient_below(network, point), points or [centre])
+
+
+def _drawn(data: Float, rng: np.random.Generator) -> Float:
+    return data if len(data) <= _MAX_DATA else data[rng.choice(len(data), _MAX_DATA, replace=False)]
+
+
+def _spectral(jacobians: Float) -> Float:
+    return np.asarray(np.linalg.norm(jacobians, 2, axis=(1, 2)))
+
+
+def _first_proved(prove: Callable[[Float], float], points: Sequence[Float]) -> LowerBound:
+    """The first of ``points``, steepest first, whose gradient proves something: one too close to a kink does not."""
+    for point in points:
+        value = prove(point)
+        if value > 0.0:
+            return LowerBound(value, point)
+    return LowerBound(0.0, points[0])
 
 
 class _Slopes:
     """Gradient norms of one network at many points, and the moves between its linear pieces."""
 
     def __init__(self, network: ShallowNetwork) -> None:
+        self.network = network
         live = network.W.any(axis=1) & network.V.any(axis=0)
         norm, exponent = row_norms(network.W[live])
         with np.errstate(over="ignore", under="ignore"):
@@ -108,68 +142,41 @@ class _Slopes:
         feet = -self.b[usual, None] * self.W[usual]
         centre, spread = feet.mean(axis=0), feet.std(axis=0).max() + np.abs(feet).max() + 1e-3
         near = centre + spread * rng.standard_normal((_BATCH, d))
-        directions = _unit(rng.standard_normal((_BATCH // 4, d)))
+        directions = unit_rows(rng.standard_normal((_BATCH // 4, d)))
         for _ in range(3):
             active = (directions @ self.W.T > 0.0).astype(np.float64)
             pull = (active * self.V.sum(axis=0)) @ self.W
-            directions = _unit(np.where(np.linalg.norm(pull, axis=1, keepdims=True) > 0.0, pull, directions))
+            directions = unit_rows(np.where(np.linalg.norm(pull, axis=1, keepdims=True) > 0.0, pull, directions))
         far = 1e6 * spread * directions
         return np.vstack([near, far, -far])
 
-    def climb(self, point: Float, norm: float, n_steps: int, rng: np.random.Generator) -> Float:
+    def climb(self, point: Float, n_steps: int) -> Float:
         """Cross the hyperplane whose far side is steepest, while that is steeper than here."""
-        h = len(self.W)
-        for _ in range(n_steps if h else 0):
-            units = np.arange(h) if h <= 2 * _BATCH else rng.choice(h, 2 * _BATCH, replace=False)
-            z = self.W[units] @ point + self.b[units]
-            step = z + np.where(z > 0.0, 1.0, -1.0) * (1e-3 * np.abs(z) + 1e-6)
+        if len(self.W) == 0:
+            return point
+        if len(self.V) == 1:
+            moved = point.copy()
+            climb(self.W, self.b, self.V[0], moved, n_steps, _TRIED)
+            return moved
+        norm = float(self.norms(point[None])[0])
+        for _ in range(n_steps):
+            z = self.W @ point + self.b
+            units = self._promising(z)
+            step = z[units] + np.where(z[units] > 0.0, 1.0, -1.0) * (1e-3 * np.abs(z[units]) + 1e-6)
             across = point - step[:, None] * self.W[units]
             norms = self.norms(across)
             best = int(np.argmax(norms))
             if norms[best] <= norm * (1.0 + 1e-12):
                 return point
-            point, norm = across[best], norms[best]
+            point, norm = across[best], float(norms[best])
         return point
 
-
-def _unit(directions: Float) -> Float:
-    return directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-300)
-
-
-def _by_random_steps(network: FeedForward, X: ArrayLike | None, n_steps: int, rng: np.random.Generator) -> LowerBound:
-    """The steepest of Gaussian points of several scales and the data, and then of points around it, ever closer."""
-    d = network.n_inputs
-    if not all(phi.has_values for phi in network.activations):
-        return LowerBound(0.0, np.zeros(d))
-    points = np.vstack([scale * rng.standard_normal((_BATCH, d)) for scale in (0.1, 1.0, 10.0, 1e3)])
-    if X is not None:
-        data = as_inputs(X, d)
-        points = np.vstack([points, data[:_MAX_DATA]])
-    with np.errstate(all="ignore"):
-        best, norm = points[0], -1.0
-        radius = 0.0
-        for step in range(n_steps + 1):
-            norms = np.nan_to_num(np.linalg.norm(network.gradients(points), 2, axis=(1, 2)), nan=-1.0, posinf=-1.0)
-            i = int(np.argmax(norms))
-            if norms[i] > norm:
-                best, norm = points[i], float(norms[i])
-            radius = 0.5 * (float(np.linalg.norm(best)) + 0.1) * 0.7**step
-            points = best + radius / np.sqrt(d) * rng.standard_normal((_BATCH, d))
-    return LowerBound(gradient_below(network, best), best)
-
-
-def _in_ball(network: FeedForward, centre: Float, radius: float, rng: np.random.Generator) -> LowerBound:
-    """The steepest of the centre and points drawn in the ball, a little inside of its boundary."""
-    d = network.n_inputs
-    if not all(phi.has_values for phi in network.activations):
-        return LowerBound(0.0, centre)
-    drawn = _unit(rng.standard_normal((4 * _BATCH, d))) * rng.uniform(size=(4 * _BATCH, 1)) ** (1.0 / d)
-    points = np.vstack([centre, centre + 0.999999 * radius * drawn])
-    with np.errstate(all="ignore"):
-        norms = np.nan_to_num(np.linalg.norm(network.gradients(points), 2, axis=(1, 2)), nan=-1.0, posinf=-1.0)
-    inside = [points[i] for i in np.argsort(-norms, kind="stable") if in_ball(points[i], centre, radius)]
-    for point in inside[:5]:  # a point too close to a kink proves nothing: the next best is asked then
-        value = gradient_below(network, point)
-        if value > 0.0:
-            return LowerBound(value, point)
-    return LowerBound(0.0, centre)
+    def _promising(self, z: Float) -> NDArray[np.intp]:
+        """Units whose flip alone would raise ``‖V D W u‖`` most, u the direction of the steepest slope here."""
+        V, W = self.V, self.W
+        active = z > 0.0
+        J = (V * active) @ W
+        u = np.linalg.svd(J, full_matrices=False)[2][0]
+        image, along = J @ u, np.where(active, -1.0, 1.0) * (W @ u)
+        estimate = 2.0 * along * (image @ V) + along**2 * np.sum(V * V, axis=0)
+        return np.argsort(-estimate, kind="stable")[:_TRIED_AT_ONCE]

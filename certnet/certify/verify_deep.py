@@ -285,6 +285,8 @@ def slopes_in_ball(network: FeedForward, centre: ArrayLike, radius: float) -> tu
 
 def in_ball(x: ArrayLike, centre: ArrayLike, radius: float) -> bool:
     """Is ``‖x − centre‖₂ ≤ radius``, beyond doubt from rounding?"""
+    if np.array_equal(x, centre):
+        return radius >= 0.0
     distance = np.asarray(x, dtype=np.float64) - np.asarray(centre, dtype=np.float64)
     size = np.linalg.norm(distance) + 2.0**-52 * np.linalg.norm(np.abs(x) + np.abs(np.asarray(centre)))
     return bool(size * (1.0 + gamma(len(distance) + 8)) <= radius)
