@@ -8,6 +8,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,3 +65,23 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     print("|" + "---|" * len(head))
     for row in rows:
         print("| " + " | ".join(row) + " |", flush=True)
+
+
+def draw_growth(path: Path, x_name: str, x: Sequence[float], seconds: dict[str, Sequence[float]]) -> None:
+    """Times against a size, logarithmic, each with the slope of its straight line, beside linear growth."""
+    from matplotlib.figure import Figure
+
+    from certnet.plot import save_figure
+
+    figure = Figure(figsize=(6.0, 4.0), layout="constrained")
+    axes = figure.subplots()
+    for colour, marker, (name, times) in zip(("#0072B2", "#D55E00", "#009E73"), "os^", seconds.items()):
+        slope = np.polyfit(np.log(x), np.log(times), 1)[0]
+        axes.loglog(x, times, marker=marker, color=colour, label=f"{name}: grows as power {slope:.2f}")
+        print(f"{name}: time grows as {x_name}^{slope:.2f}")
+    first = min(times[0] for times in seconds.values())
+    axes.loglog(x, [0.5 * first * value / x[0] for value in x], ":", color="#666666", label="linear")
+    axes.set(xlabel=x_name, ylabel="seconds (one thread)")
+    axes.legend()
+    save_figure(figure, path, force=True)
+    print(f"wrote {path.name}")

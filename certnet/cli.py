@@ -23,9 +23,17 @@ from rich.table import Table
 
 import certnet
 from certnet.backends import cvxpy_
-from certnet.certify import Certificate, Verdict, certify, cheap_upper_bounds
+from certnet.certify import Certificate, Verdict, certify, certify_outputs, meaning
 from certnet.digits import above, below
-from certnet.errors import CertificateError, CertnetError, CertnetWarning, FileFormatError, OutputError, SolverError
+from certnet.errors import (
+    CertificateError,
+    CertnetError,
+    CertnetWarning,
+    FileFormatError,
+    InvalidInputError,
+    OutputError,
+    SolverError,
+)
 from certnet.files import check_writable
 from certnet.io import SUFFIXES, WITHOUT_UNITS, load_model, save_model
 from certnet.network import ShallowNetwork
@@ -110,13 +118,6 @@ def _print_table(rows: list[tuple[str, ...]], *, numbers: bool = True) -> None:
     _out.print(grid)
 
 
-def _meaning(certificate: Certificate) -> str:
-    return (
-        f"the prediction moves by at most {above(certificate.upper, 4)} per unit of input "
-        f"(l2 norm, {certificate.units} units)"
-    )
-
-
 def _version(asked: bool) -> None:
     if asked:
         sys.stdout.write(f"certnet {certnet.__version__}\n")
@@ -139,31 +140,74 @@ def certify_command(
     model: Model,
     out: Annotated[Path | None, typer.Option(help="Write the certificate here (JSON).")] = None,
     tol: Annotated[float, typer.Option(help="Relative gap at which the search stops.")] = 1e-6,
-    method: Annotated[str, typer.Option(help="auto, shallow, neuron, layer or product.")] = "auto",
+    norm: Annotated[str, typer.Option(help="Norm of the inputs: l2, or linf (one hidden layer, one output).")] = "l2",
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Close the bracket by branch and bound (one hidden layer, l2).")
+    ] = False,
+    time_limit: Annotated[float, typer.Option(help="Seconds for --exact; the best bracket is kept.")] = 60.0,
+    output: Annotated[
+        list[int] | None,
+        typer.Option(help="Index of one output from 0; given twice, the difference of the two.", min=0),
+    ] = None,
+    each: Annotated[
+        str | None, typer.Option(help="Bounds of all outputs (outputs) or of all differences (differences).")
+    ] = None,
+    method: Annotated[str, typer.Option(help="auto, shallow, neuron, layer, composition or product.")] = "auto",
     solver: Annotated[str, typer.Option(help="auto (own search), CLARABEL, SCS or MOSEK.")] = "auto",
     form: Annotated[str, typer.Option(help="LMI given to a named solver: arrow or dense.")] = "arrow",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Bracket the Lipschitz constant of MODEL: a proved upper bound, a proved lower one."""
+    if each not in (None, "outputs", "differences"):
+        raise InvalidInputError(f"--each takes outputs or differences, got {each!r}")
+    if each is not None and (output or out is not None):
+        raise InvalidInputError("--each prints a table of bounds: leave out --output and --out")
     if out is not None:
         check_writable(out, force=force)
     network = load_model(model)
+    options: dict[str, Any] = {
+        "tol": tol,
+        "norm": norm,
+        "exact": exact,
+        "time_limit": time_limit,
+        "method": method,
+        "solver": solver,
+        "form": form,
+    }
     with _working(f"certifying {network!r}"):
-        certificate = _interruptible(lambda: certify(network, tol=tol, method=method, solver=solver, form=form))
+        if each is not None:
+            several = _interruptible(lambda: certify_outputs(network, differences=each == "differences", **options))
+        else:
+            chosen = tuple(output) if output else None
+            certificate = _interruptible(lambda: certify(network, output=chosen, **options))  # type: ignore[arg-type]
+    if each is not None:
+        _print_each(several, as_json=as_json)
+        return
     if out is not None:
         certificate.save(out, force=force)
     if as_json:
-        _print_json(json.loads(certificate.to_json()) | {"cheaper_upper_bounds": cheap_upper_bounds(network)})
+        _print_json(json.loads(certificate.to_json()))
         return
     _say(f"{below(certificate.lower)} <= L <= {above(certificate.upper)}")
-    _say(_meaning(certificate))
-    for name, value in cheap_upper_bounds(network).items():
+    _say(meaning(certificate))
+    for name, value in certificate.cheaper.items():
         _say(f"  for comparison, {name}: {above(value)}")
-    gap = "" if certificate.gap == float("inf") else f", gap of the search {certificate.gap:.1e}"
+    gap = "" if certificate.gap == float("inf") else f", gap {certificate.gap:.1e}"
     _say(f"by {certificate.method} ({certificate.kind}){gap}, {certificate.seconds:.3f} s")
     if out is not None:
         _say(f"certificate written to {out}")
+
+
+def _print_each(certificates: dict[tuple[int, ...], Certificate], *, as_json: bool) -> None:
+    if as_json:
+        _print_json({"-".join(map(str, key)): json.loads(cert.to_json()) for key, cert in certificates.items()})
+        return
+    rows: list[tuple[str, ...]] = [("output", "L at least", "L at most", "s")]
+    for key, cert in certificates.items():
+        name = " minus ".join(map(str, key))
+        rows.append((name, below(cert.lower), above(cert.upper), f"{cert.seconds:.3f}"))
+    _print_table(rows)
 
 
 @app.command("refine")
@@ -251,7 +295,7 @@ def refine_command(
     _say(f"{done.status.name}: {done.status.advice}")
     if not done.improved:
         _say("not improved: the network that is written is the input")
-    _say(_meaning(claim))
+    _say(meaning(claim))
     _say(f"network written to {out}, certificate to {proof}")
 
 
@@ -299,7 +343,7 @@ def check_command(
         _print_json({"holds": verdict.holds, "reason": verdict.reason, **bracket})
     elif verdict and claim is not None:
         _say(f"holds: {below(claim.lower)} <= L <= {above(claim.upper)}")
-        _say(_meaning(claim))
+        _say(meaning(claim))
     else:
         _say(f"refused: {verdict.reason}")
     if not verdict:

@@ -17,10 +17,13 @@ from exact import Matrix, definite
 
 from certnet.activations import Activation
 from certnet.backends import cvxpy_
-from certnet.certify import Certificate, certify
-from certnet.certify.certificate import square_above
-from certnet.certify.deep import product_norms, search_deep, solve_deep
-from certnet.certify.verify_deep import DeepChecker, ProductChecker, gradient_below
+from certnet.certify import certify
+from certnet.certify.certificate import Certificate, seal, square_above
+from certnet.certify.chain import product_norms
+from certnet.certify.deep import search_deep, solve_deep
+from certnet.certify.verify_chain import ChainChecker
+from certnet.certify.verify_deep import DeepChecker, gradient_below
+from certnet.digits import above
 from certnet.errors import CertificateError, FileFormatError, InvalidInputError, SolverUnavailableError
 from certnet.feedforward import FeedForward
 from certnet.outcome import Status
@@ -133,7 +136,7 @@ def test_slopes_whose_product_no_double_holds_prove_nothing_false() -> None:
 def test_a_product_that_underflows_on_the_way_is_not_zero() -> None:
     net = chain(*[1e-85] * 4, *[1e85] * 4)  # L = 1
     norms = [[abs(float(W[0, 0])) * (1.0 + 1e-9)] for W in net.weights]
-    assert not ProductChecker(net, norms).holds(1e-3)
+    assert not ChainChecker(net, norms, pairs=False).holds(1e-3)
 
 
 @pytest.mark.parametrize("size", [1e-300, 1e-160, 1.0, 1e160, 1e300])
@@ -142,7 +145,7 @@ def test_any_scale_is_a_verdict_and_never_a_warning(size: float, t: float) -> No
     net = chain(size, 1.0, phi="relu")
     for upper in (1e-160, 1.0, 1e150):
         assert not DeepChecker(net, [[t]]).holds(upper) or upper >= size
-        assert not ProductChecker(net, [[upper], [1.0 + 1e-9]]).holds(upper) or upper >= size
+        assert not ChainChecker(net, [[upper], [1.0 + 1e-9]], pairs=False).holds(upper) or upper >= size
 
 
 @pytest.mark.parametrize(
@@ -169,12 +172,12 @@ def test_multipliers_that_are_none_are_refused(T: Any) -> None:
 def test_bounds_that_are_none_are_refused(upper: Any) -> None:
     net = network((2, 2, 2, 1))
     assert not DeepChecker(net, certify(net).multipliers).holds(upper)
-    assert not ProductChecker(net, product_norms(net)).holds(upper)
+    assert not ChainChecker(net, product_norms(net), pairs=False).holds(upper)
 
 
 @pytest.mark.parametrize("norms", [[], [[1.0]], [[math.nan]] * 3, [[-1.0]] * 3, [[math.inf]] * 3, [[1.0, 2.0]] * 3])
 def test_norms_that_are_none_are_refused(norms: Any) -> None:
-    assert not ProductChecker(network((2, 2, 2, 1)), norms).holds(1e6)
+    assert not ChainChecker(network((2, 2, 2, 1)), norms, pairs=False).holds(1e6)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -185,7 +188,7 @@ def test_the_product_is_of_norms_that_are_proved(seed: int) -> None:
     assert certify(net, method="product").upper == pytest.approx(true, rel=1e-9)
     for k in range(3):
         short = [s * (1.0 - 1e-9 * (i == k)) for i, s in enumerate(norms)]
-        assert not ProductChecker(net, short).holds(1e6)
+        assert not ChainChecker(net, short, pairs=False).holds(1e6)
 
 
 # -------------------------------------------------------------------------------------------- order and invariants
@@ -347,8 +350,18 @@ def test_a_bound_lowered_with_its_square_in_the_file_is_refused(cert: Certificat
     path = cert.save(tmp_path / "c.json")
     data = json.loads(path.read_text())
     lowered = cert.upper * 0.999
-    path.write_text(json.dumps(data | {"upper": lowered, "rho": square_above(lowered)}))
+    fitting = {
+        "upper": lowered,
+        "rho": square_above(lowered),
+        "upper_decimal": above(lowered, 12),
+        "upper_rational": str(Fraction(lowered)),
+    }
+    changed = data | fitting
+    path.write_text(json.dumps(changed | {"seal": seal(changed)}))
     assert not Certificate.load(path).check(NET)
+    path.write_text(json.dumps(changed))
+    with pytest.raises(FileFormatError, match="seal"):
+        Certificate.load(path)
     path.write_text(json.dumps(data | {"upper": lowered}))
     with pytest.raises(FileFormatError, match="altered"):
         Certificate.load(path)
@@ -392,10 +405,10 @@ def test_auto_takes_what_the_depth_asks_for() -> None:
     assert certify(NET).kind == "neuron"
 
 
-def test_what_lipsdp_cannot_cope_with_gets_the_product() -> None:
+def test_what_lipsdp_cannot_cope_with_gets_a_chain() -> None:
     zero = FeedForward([np.zeros((3, 2)), np.zeros((3, 3)), np.zeros((1, 3))], [np.zeros(3), np.zeros(3), [0.0]])
     cert = certify(zero)
-    assert (cert.kind, cert.upper, cert.lower) == ("product", 0.0, 0.0)
+    assert (cert.kind, cert.upper, cert.lower) == ("composition", 0.0, 0.0)
     assert cert.check(zero)
     with pytest.raises(CertificateError, match="rescale"):
         certify(zero, method="neuron")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import math
+import functools
 import platform
 import time
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import combinations
+from typing import Any
 
 import numpy as np
 import scipy
@@ -15,21 +18,25 @@ from numpy.typing import ArrayLike
 
 from certnet._version import __version__
 from certnet.certify.bounds import cheap_upper_bounds
-from certnet.certify.certificate import Certificate, digests, square_above
-from certnet.certify.deep import product_norms, search_deep, solve_deep
-from certnet.certify.lower import lower_bound
-from certnet.certify.search import FORMS, search_multipliers
-from certnet.certify.verify import BoundChecker, Verdict, verify_bound
-from certnet.certify.verify_deep import DeepChecker, ProductChecker, slopes_in_ball, smallest_bound
+from certnet.certify.branch import close_bracket
+from certnet.certify.card import meaning
+from certnet.certify.certificate import Certificate, digests
+from certnet.certify.claim import NORMS, Claim
+from certnet.certify.lower import LowerBound, lower_bound
+from certnet.certify.prove import Options, Proof, pick_kind, prove
+from certnet.certify.reduce import parse_output
+from certnet.certify.search import FORMS
+from certnet.certify.search_linf import lower_bound_sup
+from certnet.certify.verify import Verdict, verify_bound
 from certnet.errors import CertificateError, InvalidInputError, NotConvergedWarning, SolverError
 from certnet.feedforward import FeedForward
 from certnet.network import ShallowNetwork
 from certnet.validation import Float, finite_array, positive_number, whole_number
 
-__all__ = ["Certificate", "Verdict", "certify", "cheap_upper_bounds", "verify_bound"]
+__all__ = ["Certificate", "Verdict", "certify", "certify_outputs", "cheap_upper_bounds", "meaning", "verify_bound"]
 
 
-METHODS = ("auto", "shallow", "neuron", "layer", "product")
+METHODS = ("auto", "shallow", "neuron", "layer", "composition", "product")
 _NEURON_ORDER = 600  # inputs and hidden units up to which LipSDP takes seconds
 
 
@@ -37,8 +44,12 @@ def certify(
     network: ShallowNetwork | FeedForward,
     *,
     X: ArrayLike | None = None,
+    norm: str = "l2",
+    output: int | tuple[int, int] | None = None,
     around: ArrayLike | None = None,
     radius: float | None = None,
+    exact: bool = False,
+    time_limit: float = 60.0,
     method: str = "auto",
     solver: str = "auto",
     form: str = "arrow",
@@ -46,10 +57,10 @@ def certify(
     max_iterations: int = 2000,
     random_state: int = 0,
 ) -> Certificate:
-    """Bracket the l2 → l2 Lipschitz constant of ``network``: a proved upper bound and a proved lower one.
+    """Bracket the Lipschitz constant of ``network``: a proved upper bound and a proved lower one.
 
     The multipliers are searched in floating point; the bound that is returned is the smallest that the checker
-    (:mod:`certnet.certify.verify`, :mod:`certnet.certify.verify_deep`) proves from them.
+    (:mod:`certnet.certify.claim` and the ``verify`` modules) proves from them.
 
     Parameters
     ----------
@@ -57,14 +68,23 @@ def certify(
         Activations of known slopes.
     X : array_like, shape (N, d), optional
         Inputs at which gradients are taken for the lower bound, in the network's units.
+    norm : {"l2", "linf"}
+        Norm of the inputs. "linf" is for one hidden layer and one output.
+    output : int or pair of int, optional
+        Claim about the output i, or about the difference ``f_i − f_j`` for a pair (i, j), instead of all outputs.
     around, radius : array_like of shape (d,) and float, optional
-        Claim about the ball ``‖x − around‖₂ ≤ radius`` only: units that cannot leave one piece of their activation
+        Claim about the ball ``‖x − around‖ ≤ radius`` only: units that cannot leave one piece of their activation
         there have a known slope. Never above the bound for all inputs. One hidden layer, certnet's own search.
-    method : {"auto", "shallow", "neuron", "layer", "product"}
+    exact : bool
+        Go on with branch and bound over activation patterns until the bracket is closed to ``tol`` or the time is up;
+        the best bracket is kept. One hidden layer of ReLU or leaky ReLU, "l2".
+    time_limit : float
+        Seconds for ``exact``.
+    method : {"auto", "shallow", "neuron", "layer", "composition", "product"}
         What to prove with: "shallow" for one hidden layer; for any depth LipSDP with one multiplier per neuron or per
-        layer, or the product of spectral norms. "auto" is "shallow" for one hidden layer, else "neuron" up to 600
-        inputs and hidden units (seconds); beyond, or where that fails, "product". The certificate says which it was
-        (``kind``).
+        layer, the best chain of bounds of layers and pairs of layers, or the product of spectral norms. "auto" is
+        "shallow" for one hidden layer, else "neuron" up to 600 inputs and hidden units (seconds); beyond, or where that
+        fails, "composition". The certificate says which it was (``kind``).
     solver : {"auto", "CLARABEL", "SCS", "MOSEK"}
         "auto" is certnet's own search; a name solves LipSDP through CVXPY, the second implementation.
     form : {"arrow", "dense"}
@@ -83,7 +103,7 @@ def certify(
     Raises
     ------
     InvalidInputError
-        An option is unknown or out of range, or X does not fit.
+        An option is unknown or out of range, does not fit the network, or X does not.
     CertificateError
         No bound could be proved: the weights span too many orders of magnitude.
     SolverUnavailableError, SolverError
@@ -97,31 +117,28 @@ def certify(
     start = time.perf_counter()
     network = require_network(network)
     tol = positive_number(tol, "tol")
+    time_limit = positive_number(time_limit, "time_limit")
     max_iterations = whole_number(max_iterations, "max_iterations", least=1)
     random_state = whole_number(random_state, "random_state")
-    for name, value, known in (("form", form, FORMS), ("method", method, METHODS)):
+    for name, value, known in (("form", form, FORMS), ("method", method, METHODS), ("norm", norm, NORMS)):
         if value not in known:
             raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
     deep = FeedForward.of(network)
-    kind = _kind(deep, method)
-    ball = _ball(deep, kind, solver, around, radius)
-    if kind == "shallow":
-        proof = _prove_shallow(deep, ball, solver, form, tol, max_iterations, random_state)
-    else:
-        try:
-            proof = _prove_deep(deep, kind, solver, tol, max_iterations)
-        except (CertificateError, SolverError):
-            if method != "auto" or solver != "auto":
-                raise
-            # weights that LipSDP's floating-point search cannot cope with still have spectral norms
-            kind = "product"
-            proof = _prove_deep(deep, kind, solver, tol, max_iterations)
+    claim = Claim(deep, norm, parse_output(output, deep.n_outputs), *_ball(deep, around, radius))
+    refusal = claim.refusal()
+    if refusal is not None:
+        raise InvalidInputError(refusal)
+    kind = pick_kind(claim, method, solver, _NEURON_ORDER)
+    options = Options(solver, form, tol, max_iterations, random_state)
+    proof = _prove(claim, kind, options, strict=method != "auto" or solver != "auto")
+    below = _lower_bound(claim, X, random_state)
+    if exact:
+        proof, below = _closed(claim, proof, below, tol, time_limit, random_state)
     if proof.concern:
         warnings.warn(f"the certificate holds, but {proof.concern}", NotConvergedWarning, stacklevel=2)
-    below = lower_bound(network, X, ball=ball, random_state=random_state)
     return Certificate(
-        upper=proof.upper,
-        lower=below.value,
+        upper=claim.raised(proof.upper, proof.kind),
+        lower=claim.slope_at(below.point) if claim.charge() > 0.0 else below.value,
         multipliers=proof.multipliers,
         witness=below.point,
         gap=proof.gap,
@@ -129,30 +146,58 @@ def certify(
         digest=digests(network)[-1],
         shape=deep.widths,
         method=proof.method,
-        kind=kind,
+        kind=proof.kind,
+        norm=norm,
+        output=claim.output,
         slopes=tuple(phi.slopes for phi in deep.activations),
-        around=ball[0] if ball else None,
-        radius=ball[1] if ball else None,
+        around=claim.around,
+        radius=claim.radius,
+        cheaper=cheap_upper_bounds(claim.chosen, norm),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=time.perf_counter() - start,
-        versions={
-            "certnet": __version__,
-            "numpy": np.__version__,
-            "scipy": scipy.__version__,
-            "python": platform.python_version(),
-        },
+        versions=_versions(),
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Proof:
-    """A verified bound with what proves it, the gap of the search, and what a user should know of it."""
+def certify_outputs(
+    network: ShallowNetwork | FeedForward, *, differences: bool = False, **options: Any
+) -> dict[tuple[int, ...], Certificate]:
+    """A certificate of each output, or of each difference of two outputs: what a classifier's margins need.
 
-    upper: float
-    multipliers: Float | tuple[Float, ...]
-    gap: float
-    method: str
-    concern: str = ""
+    If ``f_i(x) − f_j(x) = m`` is the smallest margin of the class i over the others, relative to their bounds L_ij,
+    no perturbation of norm below ``min_j m_j / L_ij`` changes the class.
+
+    Parameters
+    ----------
+    network : ShallowNetwork or FeedForward
+    differences : bool
+        Differences ``f_i − f_j`` for i < j instead of the outputs themselves; that of ``f_j − f_i`` is the same.
+    **options
+        Of :func:`certify`, except ``output``.
+
+    Returns
+    -------
+    dict
+        From ``(i,)`` or ``(i, j)`` to the certificate.
+
+    Raises
+    ------
+    InvalidInputError
+        Differences of a network with one output; whatever :func:`certify` refuses.
+    """
+    return dict(_each_output(network, differences, options))
+
+
+def _each_output(
+    network: ShallowNetwork | FeedForward, differences: bool, options: dict[str, Any]
+) -> Iterator[tuple[tuple[int, ...], Certificate]]:
+    if "output" in options:
+        raise InvalidInputError("certify_outputs goes through the outputs itself: use certify(output=…) for one")
+    n = require_network(network).n_outputs
+    if differences and n == 1:
+        raise InvalidInputError("the network has one output: there are no differences of outputs")
+    for chosen in combinations(range(n), 2 if differences else 1):
+        yield chosen, certify(network, output=chosen, **options)  # type: ignore[arg-type]
 
 
 def require_network(network: object) -> ShallowNetwork | FeedForward:
@@ -166,105 +211,69 @@ def require_network(network: object) -> ShallowNetwork | FeedForward:
 
 
 def _ball(
-    network: FeedForward, kind: str, solver: str, around: ArrayLike | None, radius: float | None
-) -> tuple[Float, float] | None:
+    network: FeedForward, around: ArrayLike | None, radius: float | None
+) -> tuple[Float, float] | tuple[None, None]:
     if around is None and radius is None:
-        return None
+        return None, None
     if around is None or radius is None:
         raise InvalidInputError("a bound in a ball needs both around and radius")
-    if kind != "shallow" or solver != "auto":
-        raise InvalidInputError('a bound in a ball is for one hidden layer, with method and solver "auto"')
     centre = finite_array(around, "around", ndim=(1,))
     if centre.shape != (network.n_inputs,):
         raise InvalidInputError(f"around has shape {centre.shape}, the network has {network.n_inputs} inputs")
     return centre, positive_number(radius, "radius", zero=True)
 
 
-def _kind(network: FeedForward, method: str) -> str:
-    if method == "shallow" and network.depth != 1:
-        raise InvalidInputError(f'method="shallow" is for one hidden layer, the network has {network.depth}')
-    if method != "auto":
-        return method
-    if network.depth == 1:
-        return "shallow"
-    order = network.n_inputs + network.n_hidden
-    return "neuron" if order <= _NEURON_ORDER else "product"
+def _prove(claim: Claim, kind: str, options: Options, *, strict: bool) -> Proof:
+    try:
+        return prove(claim, kind, options)
+    except (CertificateError, SolverError):
+        if strict or kind == "shallow":
+            raise
+    # weights that LipSDP's floating-point search cannot cope with still have spectral norms
+    try:
+        return prove(claim, "composition", options)
+    except CertificateError:
+        return prove(claim, "product", options)
 
 
-def _prove_shallow(
-    network: FeedForward,
-    ball: tuple[Float, float] | None,
-    solver: str,
-    form: str,
-    tol: float,
-    max_iterations: int,
-    random_state: int,
-) -> _Proof:
-    layer = ShallowNetwork(network.weights[0], network.biases[0], network.weights[1], network.biases[1])
-    slopes = network.activations[0].slopes
-    low, high = (np.full(layer.n_hidden, slope) for slope in slopes)
-    if ball:
-        low, high = slopes_in_ball(network, *ball)
-    if solver == "auto":
-        found = search_multipliers(
-            layer, low=low, high=high, tol=tol, max_iterations=max_iterations, random_state=random_state
-        )
-    else:
-        from certnet.certify.reference import solve_lipsdp  # CVXPY is imported by those who ask for it
-
-        if slopes != (0.0, 1.0):
-            raise InvalidInputError(
-                f"a named solver takes ReLU here, the activation is {network.activations[0]}: "
-                'use solver="auto", or method="neuron"'
-            )
-        found = solve_lipsdp(layer, solver=solver, form=form, tol=min(tol, 1e-8))
-    checker = BoundChecker(layer, found.multipliers, low=low, high=high)
-    upper = checker.smallest(found.upper)
-    if upper is None or square_above(upper) == math.inf:
-        raise _unproved(found.upper, checker.refusal)
-    gap = max(found.gap_of(upper), 0.0)
-    concern = ""
-    if not found.status.ok:
-        concern = f"{found.status.advice} (gap {gap:.1e})"
-    elif gap > 2.0 * tol + 1e-6:
-        concern = (
-            "the weights of some units span too many orders of magnitude and were charged by their norms "
-            f"(gap {gap:.1e})"
-        )
-    method = "own search" if solver == "auto" else f"{str(solver).upper()} {form}"
-    return _Proof(upper, found.multipliers, gap, method, concern)
+def _lower_bound(claim: Claim, X: ArrayLike | None, random_state: int) -> LowerBound:
+    ball = None if claim.around is None or claim.radius is None else (claim.around, claim.radius)
+    if claim.norm == "linf":
+        return lower_bound_sup(claim.chosen, X, ball=ball, random_state=random_state)
+    return lower_bound(claim.chosen, X, ball=ball, random_state=random_state)
 
 
-def _prove_deep(network: FeedForward, kind: str, solver: str, tol: float, max_iterations: int) -> _Proof:
-    if kind == "product":
-        if solver != "auto":
-            raise InvalidInputError('method="product" needs no solver: leave solver="auto"')
-        norms = product_norms(network)
-        product = ProductChecker(network, norms)
-        if product.refusal is not None or square_above(product.product) == math.inf:
-            raise _unproved(float("inf"), product.refusal)
-        return _Proof(product.product, norms, math.inf, "product of spectral norms")
-    if solver == "auto":
-        found = search_deep(network, per=kind, tol=tol, max_iterations=max_iterations)
-    else:
-        found = solve_deep(network, per=kind, solver=solver, tol=min(tol, 1e-8))
-    # a solver's T may miss the cone by its tolerance, where no ρ helps: each layer is then given more than the next
-    for slack in (0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5):
-        T = tuple(t * (1.0 + slack) ** (network.depth - k) for k, t in enumerate(found.multipliers))
-        checker = DeepChecker(network, T)
-        upper = smallest_bound(checker, found.upper)
-        if upper is not None and upper <= found.upper * (1.0 + 1e-4):
-            break
-    if upper is None:
-        raise _unproved(found.upper, checker.refusal)
-    gap = (1.0 + found.gap) * (upper / found.upper) ** 2 - 1.0
-    concern = "" if found.status.ok else f"{found.status.advice} (gap {gap:.1e})"
-    method = "own search" if solver == "auto" else f"{str(solver).upper()} LipSDP per {kind}"
-    return _Proof(upper, T, gap, method, concern)
-
-
-def _unproved(guess: float, refusal: str | None) -> CertificateError:
-    return CertificateError(
-        f"no bound near {guess:.6g} could be proved ({refusal or 'the numbers are too large'}): "
-        "rescale inputs or outputs, or the units, (w_j, b_j) / κ and V_:j κ, to weights of similar magnitudes"
+def _closed(
+    claim: Claim, proof: Proof, below: LowerBound, tol: float, time_limit: float, random_state: int
+) -> tuple[Proof, LowerBound]:
+    """The bracket after branch and bound."""
+    if proof.kind != "shallow" or claim.norm != "l2" or not claim.one_kink_at_zero:
+        raise InvalidInputError("exact=True is for one hidden layer of ReLU or leaky ReLU, in the l2 norm")
+    low, high = claim.side_slopes()
+    found = close_bracket(
+        claim.layer,
+        low=low,
+        high=high,
+        lower=below.value,
+        witness=below.point,
+        prove=claim.chosen_slope_at,
+        tol=tol,
+        time_limit=time_limit,
+        random_state=random_state,
     )
+    if found.upper >= proof.upper:
+        return replace(proof, concern=""), below
+    gap = (found.upper / found.lower) ** 2 - 1.0 if found.lower > 0.0 else float("inf")
+    concern = "" if found.closed else f"branch and bound ran out of its time or nodes (gap {gap:.1e})"
+    tree = Proof(found.upper, "tree", tuple(found.tree), gap, f"branch and bound, {found.n_nodes} nodes", concern)
+    return tree, LowerBound(found.lower, found.witness)
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    return {
+        "certnet": __version__,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "python": platform.python_version(),
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -13,8 +14,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from certnet.certify.verify import BoundChecker, Verdict
-from certnet.certify.verify_deep import DeepChecker, ProductChecker, gradient_below, in_ball, slopes_in_ball
+from certnet.certify.card import card
+from certnet.certify.claim import Claim, Multipliers, frozen
+from certnet.certify.verify import Verdict
 from certnet.digits import above, below
 from certnet.errors import FileFormatError
 from certnet.feedforward import FeedForward
@@ -22,9 +24,10 @@ from certnet.files import write_atomic
 from certnet.network import ShallowNetwork
 from certnet.validation import Float
 
-__all__ = ["SCHEMA", "Certificate", "square_above"]
+__all__ = ["SCHEMA", "Certificate", "seal", "square_above"]
 
 SCHEMA: Final = "certnet-certificate-1"
+_FIRST = ("schema", "upper", "upper_decimal", "upper_rational", "lower", "rho", "norm", "output", "units", "kind")
 _MAX_FILE_BYTES = 256 << 20
 
 
@@ -38,32 +41,38 @@ def square_above(value: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    r"""``lower ≤ L ≤ upper`` for one network, with L its l2 → l2 Lipschitz constant over the whole input space.
+    r"""``lower ≤ L ≤ upper`` for one network: L is the least with ``‖f(x) − f(y)‖₂ ≤ L ‖x − y‖`` for all x, y.
 
     Attributes
     ----------
     upper : float
-        Proved by ``multipliers``: ``upper · I − ½ M(multipliers) ⪰ 0`` (:mod:`certnet.certify.verify`), so that
-        ``‖f(x) − f(y)‖₂ ≤ upper ‖x − y‖₂`` for all x, y. It holds for the real-arithmetic network with the stored
-        float64 weights.
+        Proved by ``multipliers`` for all x, y in real arithmetic, with the stored float64 weights.
     lower : float
         Proved by the gradient at ``witness``; 0 where no gradient could be told from rounding.
     rho : float
         ``upper²`` rounded up: the ρ of LipSDP (Y (2)) and of the objective.
-    kind : {"shallow", "neuron", "layer", "product"}
-        What the multipliers are: t of :mod:`certnet.certify.verify` for one hidden layer; T of
-        :mod:`certnet.certify.verify_deep`, one number per neuron or one per layer; or bounds of the layers' spectral
-        norms, whose product bounds L.
-    multipliers : ndarray, shape (h,), or tuple of ndarray
+    kind : {"shallow", "tree", "neuron", "layer", "composition", "product"}
+        What the multipliers are. One hidden layer: t of :mod:`certnet.certify.verify` (with s of
+        :mod:`certnet.certify.verify_linf` for that norm), or a tree of cases with t in each
+        (:mod:`certnet.certify.verify_tree`). Any depth: T of :mod:`certnet.certify.verify_deep`, one number per neuron
+        or one per layer; or a chain of bounds (:mod:`certnet.certify.verify_chain`) of layers and pairs of layers
+        ("composition") or of layers alone ("product").
+    multipliers : ndarray, shape (h,), or tuple
         Shallow: t ≥ 0; ``T = upper · diag(t)`` are the multipliers of LipSDP's LMI, 0 charges a unit by its norm.
-        Otherwise one vector per hidden layer (per layer, for a product).
+        Otherwise a tuple of arrays, or of a tree's nodes.
     witness : ndarray, shape (d,)
         The input whose gradient proves ``lower``.
     gap : float
-        Relative gap between ρ and the dual value found beside it: how much a better search could still gain. About
-        the search, in floating point; the bound does not rest on it.
+        Relative gap between ρ and the dual value found beside it: how much a better search of this kind could still
+        gain; for a tree, between ``upper²`` and ``lower²``. In floating point; the bound does not rest on it.
+    norm : {"l2", "linf"}
+        Norm of the inputs; several outputs are measured in l2.
+    output : tuple of int, or None
+        The output i, or the difference ``f_i − f_j``, that the claim is about; None for all outputs.
     around, radius : ndarray of shape (d,) and float, or None
-        The ball ``‖x − around‖₂ ≤ radius`` that the claim is about; None where it is about all inputs.
+        The ball ``‖x − around‖ ≤ radius`` that the claim is about; None where it is about all inputs.
+    cheaper : mapping of str to float
+        Other upper bounds by name, for comparison; floating point, not proved here.
     units : str
         What inputs and outputs are measured in (that of the network).
     digest : str
@@ -72,7 +81,7 @@ class Certificate:
 
     upper: float
     lower: float
-    multipliers: Float | tuple[Float, ...]
+    multipliers: Multipliers
     witness: Float
     gap: float
     units: str
@@ -81,29 +90,44 @@ class Certificate:
     method: str
     kind: str = "shallow"
     norm: str = "l2"
+    output: tuple[int, ...] | None = None
     slopes: tuple[tuple[float, float], ...] = ((0.0, 1.0),)
     around: Float | None = None
     radius: float | None = None
+    cheaper: Mapping[str, float] = field(default_factory=dict)
     created: str = ""
     seconds: float = 0.0
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "witness", _frozen(self.witness))
+        object.__setattr__(self, "witness", frozen("", self.witness))
         if self.around is not None:
-            object.__setattr__(self, "around", _frozen(self.around))
-        given = self.multipliers
-        frozen = tuple(map(_frozen, given)) if isinstance(given, tuple) else _frozen(given)
-        object.__setattr__(self, "multipliers", frozen)
+            object.__setattr__(self, "around", frozen("", self.around))
+        object.__setattr__(self, "multipliers", frozen(self.kind, self.multipliers))
 
     @property
     def rho(self) -> float:
         return square_above(self.upper)
 
+    @property
+    def subject(self) -> str:
+        """What the claim is about, in words: the output, the norm of the inputs, the ball."""
+        parts = []
+        if self.output is not None:
+            parts.append("output " + " minus output ".join(map(str, self.output)))
+        if self.norm == "linf":
+            parts.append("l-infinity norm of the input")
+        if self.radius is not None:
+            parts.append(f"within {self.radius:g} of a point")
+        return ", ".join(parts)
+
     def __repr__(self) -> str:
-        where = "" if self.radius is None else f" within {self.radius:g} of a point"
+        about = f", {self.subject}" if self.subject else ""
         gap = f", gap {self.gap:.1e}" if math.isfinite(self.gap) else ""
-        return f"Certificate({below(self.lower)} <= L <= {above(self.upper)}{where}, {self.units} units{gap})"
+        return f"Certificate({below(self.lower)} <= L <= {above(self.upper)}{about}, {self.units} units{gap})"
+
+    def _repr_html_(self) -> str:
+        return card(self)
 
     def check(self, network: ShallowNetwork | FeedForward) -> Verdict:
         """Check both sides against ``network``, from the data alone; a verdict that is true or false."""
@@ -112,50 +136,37 @@ class Certificate:
         deep = FeedForward.of(network)
         for name, mine, theirs in (
             ("units", self.units, network.units),
-            ("norm", self.norm, "l2"),
             ("slopes", self.slopes, tuple(phi.slopes for phi in deep.activations)),
             ("shape", self.shape, deep.widths),
         ):
             if mine != theirs:
                 return Verdict(False, f"the certificate's {name} {mine!r}: what can be checked here is {theirs!r}")
-        verdict = self._check_upper(deep)
+        claim = Claim(deep, self.norm, self.output, self.around, self.radius)
+        verdict = claim.holds(self.kind, self.multipliers, self.upper)
         if not verdict:
             return verdict
-        if self.around is not None and self.lower > 0.0 and not in_ball(self.witness, self.around, self.radius or 0.0):
-            return Verdict(False, "the witness of the lower bound does not lie in the ball")
-        if not (self.lower == 0.0 or 0.0 < self.lower <= gradient_below(deep, self.witness)):
-            return Verdict(False, f"the gradient at the witness does not prove L >= {self.lower!r}")
+        if self.lower != 0.0:
+            if not claim.contains(self.witness):
+                return Verdict(False, "the witness of the lower bound does not lie in the ball")
+            if not 0.0 < self.lower <= claim.slope_at(self.witness):
+                return Verdict(False, f"the gradient at the witness does not prove L >= {self.lower!r}")
         return Verdict(True, f"{self.lower!r} <= L <= {self.upper!r} is proved ({self.units} units)")
-
-    def _check_upper(self, network: FeedForward) -> Verdict:
-        if self.kind == "shallow" and network.depth == 1 and not isinstance(self.multipliers, tuple):
-            layer = ShallowNetwork(network.weights[0], network.biases[0], network.weights[1], network.biases[1])
-            if (self.around is None) != (self.radius is None):
-                return Verdict(False, "a ball needs both a centre and a radius")
-            if self.around is None or self.radius is None:
-                low, high = (np.full(network.n_hidden, slope) for slope in network.activations[0].slopes)
-            elif self.around.shape != (network.n_inputs,) or not 0.0 <= self.radius < math.inf:
-                return Verdict(False, "the ball is not one of the network's inputs")
-            else:
-                low, high = slopes_in_ball(network, self.around, self.radius)
-            return BoundChecker(layer, self.multipliers, low=low, high=high).holds(self.upper)
-        if self.around is not None or self.radius is not None:
-            return Verdict(False, f"a ball cannot be checked with multipliers of the kind {self.kind!r}")
-        if self.kind in ("neuron", "layer") and isinstance(self.multipliers, tuple):
-            return DeepChecker(network, self.multipliers).holds(self.upper)
-        if self.kind == "product" and isinstance(self.multipliers, tuple):
-            return ProductChecker(network, self.multipliers).holds(self.upper)
-        return Verdict(False, f"multipliers of the kind {self.kind!r} prove nothing of this network")
 
     def to_json(self) -> str:
         """The certificate as JSON; floats in their shortest exact decimal form."""
-        given = self.multipliers
-        multipliers = [t.tolist() for t in given] if isinstance(given, tuple) else given.tolist()
-        around = None if self.around is None else self.around.tolist()
-        data = asdict(self) | {"multipliers": multipliers, "witness": self.witness.tolist(), "around": around}
-        if not math.isfinite(self.gap):
-            data["gap"] = None
-        return json.dumps({"schema": SCHEMA, "rho": self.rho} | data, allow_nan=False, indent=1) + "\n"
+        data = asdict(self) | {
+            "schema": SCHEMA,
+            "rho": self.rho,
+            "upper_decimal": above(self.upper, 12),
+            "upper_rational": str(Fraction(self.upper)),
+            "multipliers": _listed(self.multipliers),
+            "witness": self.witness.tolist(),
+            "around": None if self.around is None else self.around.tolist(),
+            "gap": self.gap if math.isfinite(self.gap) else None,
+        }
+        data = json.loads(json.dumps(data, allow_nan=False))  # tuples become lists, as they will be read
+        first = {name: data.pop(name) for name in _FIRST}
+        return json.dumps(first | data | {"seal": seal(first | data)}, allow_nan=False, indent=1) + "\n"
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
         """Write the certificate as JSON, complete or not at all.
@@ -190,17 +201,24 @@ class Certificate:
         return _parse(data, source)
 
 
+def seal(data: Mapping[str, Any]) -> str:
+    """SHA-256 of the JSON with sorted keys and no spaces, without the seal itself: shows that a file was changed."""
+    rest = {name: value for name, value in data.items() if name != "seal"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _listed(multipliers: Multipliers) -> list[Any]:
+    if isinstance(multipliers, tuple):
+        return [part.tolist() if isinstance(part, np.ndarray) else part for part in multipliers]
+    return multipliers.tolist()
+
+
 def digests(network: ShallowNetwork | FeedForward) -> tuple[str, ...]:
     """The digest of a network, and that of the same network as a :class:`ShallowNetwork` where it is one."""
     if isinstance(network, FeedForward) and network.depth == 1 and network.activations[0].name == "relu":
         return network.digest, network.shallow().digest
     return (network.digest,)
-
-
-def _frozen(values: Float) -> Float:
-    array = np.array(values, dtype=np.float64)
-    array.flags.writeable = False
-    return array
 
 
 def _refuse_constant(name: str) -> float:
@@ -224,18 +242,29 @@ def _parse(data: object, source: Path) -> Certificate:
             shape=_shape(data),
             method=_text(data, "method"),
             norm=_text(data, "norm"),
+            output=_output(data),
             slopes=_slopes(data),
             around=None if data["around"] is None else _numbers(data, "around"),
             radius=None if data["radius"] is None else _number(data, "radius"),
+            cheaper={str(name): _number(data["cheaper"], name) for name in data["cheaper"]},
             created=_text(data, "created"),
             seconds=_number(data, "seconds"),
             versions=dict(data["versions"]),
         )
         rho = _number(data, "rho")
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        decimal, rational = _text(data, "upper_decimal"), _text(data, "upper_rational")
+        sealed, right_seal = _text(data, "seal"), seal(data)
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise FileFormatError(f"{source} is not a complete certificate: {error}") from error
-    if rho != certificate.rho:
-        raise FileFormatError(f"{source}: rho is not the square of upper, rounded up: the file was altered")
+    upper = certificate.upper
+    for name, found, right in (
+        ("rho", rho, certificate.rho),
+        ("upper_decimal", decimal, above(upper, 12)),
+        ("upper_rational", rational, str(Fraction(upper))),
+        ("seal", sealed, right_seal),
+    ):
+        if found != right:
+            raise FileFormatError(f"{source}: {name} does not fit the rest: the file was altered")
     return certificate
 
 
@@ -255,12 +284,22 @@ def _numbers(data: dict[str, Any], name: str) -> Float:
     return np.array([_number({name: value}, name) for value in values], dtype=np.float64)
 
 
-def _multipliers(data: dict[str, Any]) -> Float | tuple[Float, ...]:
-    if data["kind"] == "shallow":
+def _multipliers(data: dict[str, Any]) -> Multipliers:
+    if data["kind"] == "shallow" and data["norm"] != "linf":
         return _numbers(data, "multipliers")
     if not isinstance(data["multipliers"], list):
         raise TypeError("multipliers is not a list")
+    if data["kind"] == "tree":
+        return tuple(data["multipliers"])  # its checker knows what a node is
     return tuple(_numbers({"multipliers": layer}, "multipliers") for layer in data["multipliers"])
+
+
+def _output(data: dict[str, Any]) -> tuple[int, ...] | None:
+    if data["output"] is None:
+        return None
+    if not isinstance(data["output"], list) or not all(type(i) is int for i in data["output"]):
+        raise TypeError("output is not a list of integers")
+    return tuple(data["output"])
 
 
 def _shape(data: dict[str, Any]) -> tuple[int, ...]:

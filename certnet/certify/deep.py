@@ -17,18 +17,20 @@ and is charged to the gap.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from certnet.backends import cvxpy_
-from certnet.certify.verify_deep import ProductChecker
 from certnet.errors import SolverError
 from certnet.feedforward import FeedForward
 from certnet.outcome import Status
 from certnet.validation import Float
 
-__all__ = ["DeepResult", "product_norms", "search_deep", "solve_deep"]
+__all__ = ["DEEP_FORMS", "DeepResult", "search_deep", "solve_deep"]
+
+DEEP_FORMS: Final = ("chordal", "dense")
+"""Forms of the LMI for a generic solver."""
 
 
 _BEND = 1e-4  # least width of the slopes relative to the steepest, in the search only
@@ -79,8 +81,9 @@ def search_deep(
         # no further along the path than the tolerance asks for: rounding waits at its end
         t *= min(10.0, max(1.2 * gap / tol, 1.5))
     found = _unscaled(network, barrier.spread @ x[:-1], sizes, last)
-    # off the central path nothing is known of the gap
-    return DeepResult(found, _size(x, last), status, float("inf") if status is Status.INACCURATE else gap)
+    # off the central path, or for slopes that were bent, nothing is known of the gap
+    known = status is not Status.INACCURATE and not barrier.bent
+    return DeepResult(found, _size(x, last), status, gap if known else float("inf"))
 
 
 def _unscaled(network: FeedForward, T: Float, sizes: Float, last: float) -> tuple[Float, ...]:
@@ -114,6 +117,7 @@ class _Barrier:
         self.order, self.d = int(starts[-1]), widths[0]
         h = self.order - self.d
         self.p, self.q = np.zeros((self.order, h)), np.zeros((self.order, h))
+        self.bent = False
         for k, (W, phi) in enumerate(zip(scaled[:-1], network.activations)):
             low, high = phi.slopes
             # a linear activation has no finite optimal multipliers: it is searched as if it bent a little
@@ -123,6 +127,7 @@ class _Barrier:
             for matrix, slope in ((self.p, low), (self.q, high)):
                 matrix[starts[k] : starts[k + 1], units] = -slope * W.T
                 matrix[starts[k + 1] : starts[k + 2], units] = np.eye(widths[k + 1])
+            self.bent |= bend > 0.0
         self.base = np.zeros((self.order, self.order))
         self.base[starts[-2] :, starts[-2] :] = -(scaled[-1].T @ scaled[-1])
         layer = np.repeat(np.arange(len(widths) - 1), widths[1:])
@@ -194,13 +199,28 @@ class _Barrier:
         return x, limit, True
 
 
-def solve_deep(network: FeedForward, *, per: str = "neuron", solver: str = "CLARABEL", tol: float = 1e-8) -> DeepResult:
+def solve_deep(
+    network: FeedForward,
+    *,
+    per: str = "neuron",
+    solver: str = "CLARABEL",
+    form: str = "chordal",
+    tol: float = 1e-8,
+    time_limit: float | None = None,
+) -> DeepResult:
     """Minimise ρ over the multipliers by a named CVXPY solver: the second implementation.
 
     Parameters
     ----------
     per : {"neuron", "layer"}
     solver : {"CLARABEL", "SCS", "MOSEK"}
+    form : {"chordal", "dense"}
+        One semidefinite block per pair of neighbouring layers, their overlaps summing to the block tridiagonal P, or P
+        as it is.
+    tol : float
+        The solver's tolerance.
+    time_limit : float, optional
+        Seconds after which the solver stops.
 
     Raises
     ------
@@ -215,8 +235,9 @@ def solve_deep(network: FeedForward, *, per: str = "neuron", solver: str = "CLAR
     sizes = np.cumprod(norms[:-1])
     rho = cp.Variable()
     T = [cp.Variable(len(W)) if per == "neuron" else cp.Variable() * np.ones(len(W)) for W in Ws[:-1]]
-    problem = cp.Problem(cp.Minimize(rho), [_lmi(network, Ws, T, rho) >> 0, *(t >= 0 for t in T)])
-    report = cvxpy_.solve(problem, solver, tol=tol)
+    lmi = _chordal(network, Ws, T, rho) if form == "chordal" else [cp.bmat(_blocks(network, Ws, T, rho)) >> 0]
+    problem = cp.Problem(cp.Minimize(rho), [*lmi, *(t >= 0 for t in T)])
+    report = cvxpy_.solve(problem, solver, tol=tol, time_limit=time_limit)
     if rho.value is None or not np.isfinite(rho.value) or any(t.value is None for t in T):
         raise SolverError(f"{report.solver} gave no usable multipliers ({report.solver_status}): try another solver")
     last = norms[-1] * sizes[-1]
@@ -224,7 +245,22 @@ def solve_deep(network: FeedForward, *, per: str = "neuron", solver: str = "CLAR
     return DeepResult(found, float(np.sqrt(max(float(rho.value), 1e-12)) * last), report.status)
 
 
-def _lmi(network: FeedForward, Ws: list[Float], T: list[Any], rho: Any) -> Any:
+def _chordal(network: FeedForward, Ws: list[Float], T: list[Any], rho: Any) -> list[Any]:
+    """P ⪰ 0 as positive semidefinite blocks of two layers each: exact, as P is block tridiagonal."""
+    import cvxpy as cp
+
+    P = _blocks(network, Ws, T, rho)
+    shared = [cp.Variable((n, n), symmetric=True) for n in network.widths[1 : network.depth]]
+    constraints = []
+    for k in range(network.depth):
+        first = P[0][0] if k == 0 else shared[k - 1]
+        last = P[-1][-1] if k == network.depth - 1 else P[k + 1][k + 1] - shared[k]
+        constraints.append(cp.bmat([[first, P[k][k + 1]], [P[k + 1][k], last]]) >> 0)
+    return constraints
+
+
+def _blocks(network: FeedForward, Ws: list[Float], T: list[Any], rho: Any) -> list[list[Any]]:
+    """P of :mod:`certnet.certify.verify_deep`, block by block."""
     import cvxpy as cp
 
     depth = network.depth
@@ -241,16 +277,4 @@ def _lmi(network: FeedForward, Ws: list[Float], T: list[Any], rho: Any) -> Any:
     blocks[-1] = blocks[-1] - Ws[-1].T @ Ws[-1]
     for k, block in enumerate(blocks):
         rows[k][k] = block
-    return cp.bmat(rows)
-
-
-def product_norms(network: FeedForward) -> tuple[Float, ...]:
-    """Numbers s_k just above ‖W_k‖₂, such that the checker proves them."""
-    norms = []
-    for W in network.weights:
-        s, step = float(np.linalg.norm(W, 2)), 1e-13
-        one = FeedForward([W, np.eye(len(W))], [np.zeros(len(W))] * 2, "identity")
-        while s > 0.0 and ProductChecker(one, [s * (1.0 + step), 1.0 + 1e-9]).refusal is not None and step < 1.0:
-            step *= 4.0
-        norms.append(np.array([s * (1.0 + step)]))
-    return tuple(norms)
+    return rows

@@ -1,4 +1,4 @@
-"""Points where a network of several layers, or with another activation than ReLU, is steep: search in floating point."""
+"""Points where a network is steep, of several layers or with other activations than ReLU: search in floating point."""
 
 from __future__ import annotations
 

@@ -42,7 +42,12 @@ def lipsdp_rho(network: ShallowNetwork, T: Float) -> float:
 
 
 def solve_lipsdp(
-    network: ShallowNetwork, *, solver: str = "CLARABEL", form: str = "arrow", tol: float = 1e-9
+    network: ShallowNetwork,
+    *,
+    solver: str = "CLARABEL",
+    form: str = "arrow",
+    tol: float = 1e-9,
+    time_limit: float | None = None,
 ) -> SearchResult:
     """Multipliers from a generic SDP solver, named.
 
@@ -55,6 +60,8 @@ def solve_lipsdp(
     form : {"arrow", "dense"}
     tol : float
         The solver's tolerance.
+    time_limit : float, optional
+        Seconds after which the solver stops.
 
     Raises
     ------
@@ -93,7 +100,7 @@ def solve_lipsdp(
             ]
         )
         problem = cp.Problem(cp.Minimize(rho), [block >> 0])
-    report = cvxpy_.solve(problem, solver, tol=tol)
+    report = cvxpy_.solve(problem, solver, tol=tol, time_limit=time_limit)
     if rho.value is None or rho.value <= 0.0:
         raise SolverError(f"{report.solver} gave no usable multipliers ({report.solver_status}): try another solver")
     found = np.asarray(T.value if form == "dense" else 1.0 / np.maximum(eta.value, 1e-12))

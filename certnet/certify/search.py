@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh, qr
 from scipy.optimize import minimize
 
-from certnet.certify.polish import MAX_ORDER, polish
+from certnet.certify.polish import MAX_ORDER, MAX_UNITS, polish
 from certnet.kernels.elliptope import ascend
 from certnet.network import ShallowNetwork
 from certnet.outcome import Status
@@ -111,7 +111,7 @@ def search_multipliers(
     layer = _Layer(_reduce(balanced.W), balanced.V, (low + high)[kept], (high - low)[kept])
     find = _search_one if network.n_outputs == 1 else _search_several
     found, upper, below, status = find(layer, tol, max_iterations, np.random.default_rng(random_state))
-    if not status.ok and layer.V.shape[0] + layer.W.shape[1] <= MAX_ORDER:
+    if not status.ok and layer.V.shape[0] + layer.W.shape[1] <= MAX_ORDER and len(found) <= MAX_UNITS:
         found, upper, below = polish(
             layer.W, layer.V, found, below, tol, max_iterations, centre=layer.centre, width=layer.width
         )
@@ -167,7 +167,7 @@ def balance(W: Float, V: Float, steepest: Float | float = 1.0) -> Balanced | Non
     if not alive.any():
         return None
     exponent = int((unit_w + unit_v)[alive].max())
-    with np.errstate(under="ignore"):
+    with np.errstate(over="ignore", under="ignore"):  # a unit whose slope is zero may be of any size
         size = np.ldexp(norm_w * norm_v, np.maximum(unit_w + unit_v - exponent, -1000))
     size[~alive] = 0.0
     kept = size > _NEGLIGIBLE * size.max()

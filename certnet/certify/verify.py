@@ -23,18 +23,22 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from certnet.network import ShallowNetwork
 from certnet.validation import Float
 
 __all__ = [
     "BoundChecker",
+    "Question",
     "Verdict",
+    "ask",
     "double_below",
     "gamma",
     "gradient_norm_below",
     "is_positive_semidefinite",
+    "jacobian_at",
+    "read_numbers",
     "sum_and_width",
     "verify_bound",
 ]
@@ -94,82 +98,149 @@ class BoundChecker:
         low: Float | float = 0.0,
         high: Float | float = 1.0,
     ) -> None:
-        self.refusal: str | None = None
-        try:
-            t = np.array(multipliers, dtype=np.float64)
-        except (TypeError, ValueError, OverflowError):
-            self.refusal = "the multipliers are not numbers"
-            return
-        if t.shape != (network.n_hidden,):
-            self.refusal = f"there are {t.shape} multipliers, the network has {network.n_hidden} hidden units"
-        elif not np.isfinite(t).all():
-            self.refusal = f"multiplier {int(np.argmin(np.isfinite(t)))} is NaN or infinite"
-        elif (t < 0.0).any():
-            self.refusal = f"multiplier {int(np.argmax(t < 0.0))} is negative"
-        else:
-            self._prepare(network, t, *(np.broadcast_to(np.asarray(s, np.float64), t.shape) for s in (low, high)))
-
-    def _prepare(self, network: ShallowNetwork, t: Float, low: Float, high: Float) -> None:
-        centre, width = sum_and_width(low, high)
-        kept = (t > 0.0) | ((width == 0.0) & (centre != 0.0))
-        steepest = np.maximum(np.abs(low), np.abs(high))
-        self._charge = _charge(network.W[~kept], network.V[:, ~kept], steepest[~kept])
-        W, V, t, centre, width = network.W[kept], network.V[:, kept], t[kept], centre[kept], width[kept]
-        # units are balanced, and the whole brought to order one, by powers of two: exact but for what underflows
-        # against entries of order one
-        unit = _exponent(np.abs(V).max(axis=0, initial=0.0))
-        row = np.abs(W).max(axis=1, initial=0.0)
-        self._exponent = int((_exponent(row) + unit)[row > 0.0].max(initial=-4000))
-        with np.errstate(over="ignore", under="ignore"):
-            V, W = np.ldexp(V, -unit), np.ldexp(W, (unit - self._exponent)[:, None])
-            t = np.where(width > 0.0, np.ldexp(t, self._exponent - 2 * unit), 1.0)
-        if t.size and not (t.min() >= _T_RANGE[0] and t.max() <= _T_RANGE[1]):
-            j = int(np.flatnonzero(kept)[np.argmax((t < _T_RANGE[0]) | (t > _T_RANGE[1]))])
-            self.refusal = f"multiplier {j} is out of all proportion to the weights of its unit"
-            return
-        self._M, self._error = _assemble(W, V, t, centre, width)
+        asked = ask(network.W, network.V, multipliers, low, high)
+        self.refusal = asked if isinstance(asked, str) else None
+        self._question = None if isinstance(asked, str) else asked
 
     def holds(self, upper: float) -> Verdict:
         """Is ``L ≤ upper`` proved? One Cholesky factorisation of order d + m."""
-        if self.refusal is not None:
-            return Verdict(False, self.refusal)
-        claimed = double_below(upper)
-        if claimed is None or not 0.0 <= claimed < math.inf:
-            return Verdict(False, f"the bound {_short(upper)} is not a finite non-negative number")
-        if self._M.any() and not np.isfinite(self._M).all():
-            return Verdict(False, "the multipliers are out of all proportion to the weights")
-        left = claimed - self._charge
-        # one rounding in the difference, and none of the scaling unless it underflows; infinite is refused below
-        with np.errstate(over="ignore", under="ignore"):
-            bound = float(np.ldexp(left, -self._exponent)) * (1.0 - 4.0 * _U)
-        if self._M.size == 0 or not self._M.any():
-            proved = left >= 0.0
-        else:
-            # whatever exceeds a bound that is proved is proved; the cap keeps huge ones from overflowing
-            cap = 4.0 * (float(np.linalg.norm(self._M)) + self._error)
-            proved = bound > 0.0 and _dominates(min(bound, cap), self._M, self._error)
-        if proved:
-            return Verdict(True, f"L <= {upper!r} is proved")
-        return Verdict(False, f"the multipliers do not prove L <= {upper!r}")
+        return self._question.holds(upper) if self._question else Verdict(False, str(self.refusal))
 
     def smallest(self, guess: float) -> float | None:
         """A bound near ``guess`` that :meth:`holds`: the guess inflated as little as the rounding errors ask for.
 
         None when even twice the guess is not proved.
         """
-        if self.refusal is not None:
-            return None
-        if self.holds(self._charge):  # nothing but charged units
-            return self._charge
+        return self._question.smallest(guess) if self._question else None
+
+
+def read_numbers(values: ArrayLike, name: str, n: int, owners: str) -> Float | str:
+    """``values`` (n,), one number per owner and none negative; a sentence where they are something else."""
+    try:
+        numbers = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return f"the {name}s are not numbers"
+    if numbers.shape != (n,):
+        return f"there are {numbers.shape} {name}s, the network has {n} {owners}"
+    if not np.isfinite(numbers).all():
+        return f"{name} {int(np.argmin(np.isfinite(numbers)))} is NaN or infinite"
+    if (numbers < 0.0).any():
+        return f"{name} {int(np.argmax(numbers < 0.0))} is negative"
+    return numbers
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """``(u − charge) diag(weights) − ½ M(t) ⪰ 0``, asked of many bounds u.
+
+    Attributes
+    ----------
+    half : ndarray, shape (d + m, d + m)
+        ``½ M(t) / 2^exponent``, of order one.
+    error : float
+        The spectral norm of what rounding may have done to ``half``.
+    exponent : int
+    charge : float
+        Bound of the units that are left out of M.
+    idle : bool
+        Whether the units of M do nothing: a row or column of weights is zero, or the slope always is.
+    weights : float or ndarray, shape (d + m,)
+        Between ¼ and 1.
+    """
+
+    half: Float
+    error: float
+    exponent: int
+    charge: float
+    idle: bool
+    weights: Float | float
+
+    def holds(self, upper: float) -> Verdict:
+        """Is the bound proved?"""
+        claimed = double_below(upper)
+        if claimed is None or not 0.0 <= claimed < math.inf:
+            return Verdict(False, f"the bound {_short(upper)} is not a finite non-negative number")
+        if self.half.any() and not np.isfinite(self.half).all():
+            return Verdict(False, "the multipliers are out of all proportion to the weights")
+        if self._proved(claimed - self.charge):
+            return Verdict(True, f"L <= {upper!r} is proved")
+        return Verdict(False, f"the multipliers do not prove L <= {upper!r}")
+
+    def _proved(self, left: float) -> bool:
+        if self.idle and not self.half.any():  # otherwise zeros are what underflowed
+            return left >= 0.0
+        # a rounding in the difference, one here and one of the weights; none of the scaling unless it underflows, where
+        # nothing is proved; infinite is refused
         with np.errstate(over="ignore", under="ignore"):
-            scale = max(float(np.ldexp(guess, -self._exponent)), 1e-300)
-        step = max(4.0 * _U, 2.0 * self._error / scale + 8.0 * gamma(len(self._M) + 8) * len(self._M))
+            bound = float(np.ldexp(left, -self.exponent)) * (1.0 - 4.0 * _U)
+        # whatever exceeds a bound that is proved is proved; the cap keeps huge ones from overflowing
+        cap = 4.0 * (float(np.linalg.norm(self.half)) + self.error) / float(np.min(self.weights))
+        return bound > 0.0 and _dominates(min(bound, cap) * self.weights, self.half, self.error)
+
+    def smallest(self, guess: float) -> float | None:
+        """A bound near ``guess`` that holds; None when even twice the guess does not."""
+        if self.holds(self.charge):  # nothing but charged units
+            return self.charge
+        with np.errstate(over="ignore", under="ignore"):
+            scale = max(float(np.ldexp(guess, -self.exponent)), 1e-300)
+        step = max(4.0 * _U, 2.0 * self.error / scale + 8.0 * gamma(len(self.half) + 8) * len(self.half))
         while step < 1.0:
-            upper = guess * (1.0 + step) + self._charge
+            upper = guess * (1.0 + step) + self.charge
             if self.holds(upper):
                 return upper
             step *= 4.0
         return None
+
+
+def ask(
+    W: Float,
+    V: Float,
+    multipliers: ArrayLike,
+    low: Float | float,
+    high: Float | float,
+    *,
+    columns: NDArray[np.int32] | int = 0,
+    weights: Float | float = 1.0,
+    order: int | None = None,
+) -> Question | str:
+    """What has to be shown for W (h, d), V (m, h) and multipliers (h,); a sentence where nothing can be.
+
+    Parameters
+    ----------
+    columns : int or ndarray of int, shape (d,)
+        Inputs are measured in units of ``2^columns``: W is multiplied by it.
+    weights : float or ndarray, shape (d + m,)
+        Of the question.
+    order : int, optional
+        The norm of w_j (2 by default) that, times ``‖V_:j‖₂`` and its steepest slope, a unit left out is charged.
+    """
+    t = read_numbers(multipliers, "multiplier", len(W), "hidden units")
+    if isinstance(t, str):
+        return t
+    low, high = (np.broadcast_to(np.asarray(slope, np.float64), t.shape) for slope in (low, high))
+    centre, width = sum_and_width(low, high)
+    kept = (t > 0.0) | ((width == 0.0) & (centre != 0.0))
+    steepest = np.maximum(np.abs(low), np.abs(high))
+    charge = _charge(W[~kept], V[:, ~kept], steepest[~kept], order)
+    with np.errstate(over="ignore"):
+        W = np.ldexp(W[kept], columns)
+    V, t, centre, width = V[:, kept], t[kept], centre[kept], width[kept]
+    idle = not (W.any(axis=1) & V.any(axis=0) & (steepest[kept] > 0.0)).any()
+    if not np.isfinite(W).all():
+        return "the weights are too large to be verified"
+    # units are balanced, and the whole brought to order one, by powers of two: exact but for what underflows
+    # against entries of order one
+    unit = _exponent(np.abs(V).max(axis=0, initial=0.0))
+    row = np.abs(W).max(axis=1, initial=0.0)
+    exponent = int((_exponent(row) + unit)[row > 0.0].max(initial=-4000))
+    with np.errstate(over="ignore", under="ignore"):
+        V, W = np.ldexp(V, -unit), np.ldexp(W, (unit - exponent)[:, None])
+        t = np.where(width > 0.0, np.ldexp(t, exponent - 2 * unit), 1.0)
+    if t.size and not (t.min() >= _T_RANGE[0] and t.max() <= _T_RANGE[1]):
+        j = int(np.flatnonzero(kept)[np.argmax((t < _T_RANGE[0]) | (t > _T_RANGE[1]))])
+        return f"multiplier {j} is out of all proportion to the weights of its unit"
+    half, error = _assemble(W, V, t, centre, width)
+    return Question(half, error, exponent, charge, idle, weights)
 
 
 def double_below(value: object) -> float | None:
@@ -217,15 +288,15 @@ def _lost(a: Float, b: Float, total: Float) -> Float:
     return (a - (total - back)) + (b - back)
 
 
-def _charge(W: Float, V: Float, steepest: Float) -> float:
-    """At least ``Σ_j steepest_j ‖V_:j‖ ‖w_j‖``, and exactly zero when every term is."""
+def _charge(W: Float, V: Float, steepest: Float, order: int | None) -> float:
+    """At least ``Σ_j steepest_j ‖V_:j‖₂ ‖w_j‖``, w_j in the norm ``order``, and exactly zero when every term is."""
     alive = W.any(axis=1) & V.any(axis=0) & (steepest > 0.0)
     if not alive.any():
         return 0.0
     W, V, steepest = W[alive], V[:, alive].T, steepest[alive]
     unit_w, unit_v = _exponent(np.abs(W).max(axis=1)), _exponent(np.abs(V).max(axis=1))
     with np.errstate(over="ignore", under="ignore"):  # infinite means refused, underflow is paid for by the last term
-        norm_w = np.linalg.norm(np.ldexp(W, -unit_w[:, None]), axis=1)
+        norm_w = np.linalg.norm(np.ldexp(W, -unit_w[:, None]), order, axis=1)
         norm_v = np.linalg.norm(np.ldexp(V, -unit_v[:, None]), axis=1)
         fraction, unit = np.frexp(steepest)  # apart: a subnormal slope would round the product off
         total = float(np.sum(np.ldexp(norm_w * norm_v * fraction, unit_w + unit_v + unit)))
@@ -257,11 +328,11 @@ def _assemble(W: Float, V: Float, t: Float, centre: Float, width: Float) -> tupl
     return half, error * (1.0 + 8.0 * gamma(k)) + (h + d + m) ** 2 * 2.0**-700
 
 
-def _dominates(bound: float, half: Float, error: float) -> bool:
-    """Is ``bound · I − H ⪰ 0`` proved for every symmetric H with ``‖H − half‖₂ ≤ error``?"""
+def _dominates(bound: Float | float, half: Float, error: float) -> bool:
+    """Is ``diag(bound) − H ⪰ 0`` proved for every symmetric H with ``‖H − half‖₂ ≤ error``? bound: (d + m,) or one."""
     shifted = -half
     shifted[np.diag_indices(len(half))] += bound
-    largest = bound + float(np.abs(np.diagonal(half)).max())
+    largest = float(np.max(bound)) + float(np.abs(np.diagonal(half)).max())
     return is_positive_semidefinite(shifted, error + 2.0 * _U * largest)  # the sum on the diagonal is rounded
 
 
@@ -292,25 +363,37 @@ def gradient_norm_below(network: ShallowNetwork, x: ArrayLike) -> float:
     Zero where the sign of a pre-activation at ``x`` cannot be told from rounding (f may have a kink there) or ``x``
     is not a finite vector of d numbers.
     """
+    found = jacobian_at(network, x)
+    if found is None:
+        return 0.0
+    J, terms, active = found
+    with np.errstate(all="ignore"):
+        size = float(np.linalg.norm(terms))
+    top = float(np.abs(J).max(initial=0.0))
+    if not (top > 2.0**-400 and size < 2.0**400):
+        return 0.0
+    direction = np.linalg.svd(J, full_matrices=False)[2][0]
+    error = gamma(sum(J.shape) + active + 8) * size
+    image = float(np.linalg.norm(J @ direction)) - 2.0 * error
+    return max(0.0, image / float(np.linalg.norm(direction)) * (1.0 - 4.0 * gamma(sum(J.shape) + 8)))
+
+
+def jacobian_at(network: ShallowNetwork, x: ArrayLike) -> tuple[Float, Float, int] | None:
+    """``∂f/∂x = Σ_j V_:j w_jᵀ`` (m, d) over the active units j, the sums of the absolute terms, and how many they are.
+
+    None where the sign of a pre-activation cannot be told from rounding, or ``x`` is not a finite vector of d numbers.
+    """
     x = np.asarray(x, dtype=np.float64)
     if x.shape != (network.n_inputs,) or not np.isfinite(x).all():
-        return 0.0
+        return None
     W, V = network.W, network.V
     live = V.any(axis=0) & W.any(axis=1)
     with np.errstate(all="ignore"):  # what overflows is refused below
         z = W @ x + network.b
         doubt = gamma(network.n_inputs + 4) * (np.abs(W) @ np.abs(x) + np.abs(network.b)) + 2.0**-1000
     if not np.isfinite(z).all() or (live & (np.abs(z) <= doubt)).any():
-        return 0.0
+        return None
     active = live & (z > 0.0)
     W, V = W[active], V[:, active]
     with np.errstate(all="ignore"):
-        J = V @ W
-        size = float(np.linalg.norm(np.abs(V) @ np.abs(W)))
-    top = float(np.abs(J).max(initial=0.0))
-    if not (top > 2.0**-400 and size < 2.0**400):
-        return 0.0
-    direction = np.linalg.svd(J, full_matrices=False)[2][0]
-    error = gamma(sum(J.shape) + len(W) + 8) * size
-    image = float(np.linalg.norm(J @ direction)) - 2.0 * error
-    return max(0.0, image / float(np.linalg.norm(direction)) * (1.0 - 4.0 * gamma(sum(J.shape) + 8)))
+        return V @ W, np.abs(V) @ np.abs(W), len(W)

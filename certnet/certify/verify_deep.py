@@ -1,4 +1,4 @@
-r"""The checker for any depth: LipSDP with given multipliers, and products of spectral norms. NumPy only.
+r"""The checker for any depth: LipSDP with given multipliers. NumPy only.
 
 For ``x_{k+1} = φ_k(W_k x_k + b_k)``, ``f = W_ℓ x_ℓ + b_ℓ``, slopes of φ_k in [α_k, β_k] and diagonal ``T_k > 0``, one
 number per neuron (Fazlyab et al. 2019, LipSDP-neuron; one per layer is the special case ``T_k = τ_k I``),
@@ -30,10 +30,18 @@ from certnet.certify.verify import (
     is_positive_semidefinite,
     sum_and_width,
 )
+from certnet.errors import InvalidInputError
 from certnet.feedforward import FeedForward
 from certnet.validation import Float
 
-__all__ = ["DeepChecker", "ProductChecker", "gradient_below", "in_ball", "slopes_in_ball", "smallest_bound"]
+__all__ = [
+    "DeepChecker",
+    "gradient_below",
+    "in_ball",
+    "jacobian_followed",
+    "slopes_in_ball",
+    "smallest_bound",
+]
 
 _RANGE = 2.0**300
 # slopes in 2^±200, multipliers in 2^±500 and weights up to 2^350: no product of slopes and multipliers underflows, and
@@ -85,45 +93,6 @@ class DeepChecker:
         error = np.ldexp(np.ldexp(error, unit[:, None]), unit)
         total = float(np.linalg.norm(error)) * (1.0 + 1e-9) + 2.0**-900
         return bool(np.isfinite(P).all()) and math.isfinite(total) and is_positive_semidefinite(P, total)
-
-
-class ProductChecker:
-    """``L ≤ Π_k s_k · Π_k max|slope_k|`` for numbers with ``‖W_k‖₂ ≤ s_k``; the numbers are the multipliers.
-
-    Parameters
-    ----------
-    network : FeedForward
-    multipliers : sequence of ℓ + 1 array_like, shapes (1,)
-    """
-
-    def __init__(self, network: FeedForward, multipliers: Sequence[ArrayLike]) -> None:
-        self.refusal: str | None = None
-        try:
-            norms = [float(np.asarray(s, dtype=np.float64).reshape(())) for s in multipliers]
-        except (TypeError, ValueError):
-            norms = []
-        if len(norms) != len(network.weights) or not all(0.0 <= s < _RANGE for s in norms):
-            self.refusal = f"{len(network.weights)} non-negative numbers are needed, one per layer"
-            return
-        for k, (W, s) in enumerate(zip(network.weights, norms)):
-            with np.errstate(all="ignore"):  # what overflows is refused
-                proved = _norm_at_most(W, s)
-            if not proved:
-                self.refusal = f"the spectral norm of layer {k} is not proved to be at most {s!r}"
-                return
-        product = 1.0
-        for factor in (*norms, *(max(map(abs, phi.slopes)) for phi in network.activations)):
-            product = 0.0 if 0.0 in (product, factor) else math.nextafter(product * factor, math.inf)
-        self.product = product
-
-    def holds(self, upper: float) -> Verdict:
-        """Is ``L ≤ upper`` proved?"""
-        if self.refusal is not None:
-            return Verdict(False, self.refusal)
-        claimed = double_below(upper)
-        if claimed is None or not self.product <= claimed < math.inf:
-            return Verdict(False, f"the product of the layers' norms does not prove L <= {str(upper)[:40]}")
-        return Verdict(True, f"L <= {upper!r} is proved")
 
 
 def smallest_bound(checker: DeepChecker, guess: float) -> float | None:
@@ -191,24 +160,6 @@ def _assemble(network: FeedForward, multipliers: Sequence[Float]) -> tuple[Float
     return P, (error + 2.0**-52 * np.abs(P)) * (1.0 + 1e-9) + _FLOOR
 
 
-def _norm_at_most(W: Float, s: float) -> bool:
-    """Is ``‖W‖₂ ≤ s`` proved?"""
-    top = float(np.abs(W).max())
-    if top == 0.0:
-        return True
-    if s == 0.0:
-        return False
-    unit = -int(np.frexp(top)[1])
-    W, s = np.ldexp(W, unit), float(np.ldexp(s, unit))
-    G = W @ W.T if W.shape[0] <= W.shape[1] else W.T @ W
-    terms = max(W.shape)
-    square = math.nextafter(s * s, 0.0)
-    error = gamma(terms + 4) * float(np.sum(W * W)) + 2.0**-52 * square + 2.0**-900
-    S = -0.5 * (G + G.T)
-    S[np.diag_indices(len(S))] += square
-    return is_positive_semidefinite(S, error)
-
-
 _LIBRARY = 2.0**-46  # assumed relative accuracy of exp, tanh, cosh and log1p, with much to spare
 
 
@@ -218,18 +169,34 @@ def gradient_below(network: FeedForward, x: ArrayLike) -> float:
     Rounding errors are followed through the layers. Zero where they leave a doubt about the piece of an activation
     with kinks, where an activation is known by its slopes alone, and where ``x`` is not a finite vector of d numbers.
     """
-    x = np.asarray(x, dtype=np.float64)
-    if x.shape != (network.n_inputs,) or not np.isfinite(x).all():
-        return 0.0
     if network.depth == 1 and network.activations[0].name == "relu":
         return gradient_norm_below(network.shallow(), x)
-    if not all(phi.has_values for phi in network.activations):
+    found = jacobian_followed(network, x)
+    if found is None:
         return 0.0
+    J, error = found
+    with np.errstate(all="ignore"):
+        loss = 1.01 * float(np.linalg.norm(error))
+        direction = np.linalg.svd(J, full_matrices=False)[2][0]
+        image = float(np.linalg.norm(J @ direction)) - loss - gamma(sum(J.shape) + 8) * float(np.linalg.norm(J))
+        return max(0.0, image / float(np.linalg.norm(direction)) * (1.0 - 4.0 * gamma(sum(J.shape) + 8)))
+
+
+def jacobian_followed(network: FeedForward, x: ArrayLike) -> tuple[Float, Float] | None:
+    """``∂f/∂x`` (m, d) at x, with a bound on the error of its entries to about one part in a hundred.
+
+    None in the cases where :func:`gradient_below` says nothing.
+    """
+    x = np.asarray(x, dtype=np.float64)
+    if x.shape != (network.n_inputs,) or not np.isfinite(x).all():
+        return None
+    if not all(phi.has_values for phi in network.activations):
+        return None
     with np.errstate(all="ignore"):  # what overflows is refused at the end
         return _followed(network, x)
 
 
-def _followed(network: FeedForward, x: Float) -> float:
+def _followed(network: FeedForward, x: Float) -> tuple[Float, Float] | None:
     doubt = np.zeros_like(x)  # of x
     J, error = np.eye(len(x)), np.zeros((len(x), len(x)))  # Jacobian so far, and the doubt of its entries
     for W, b, phi in zip(network.weights, network.biases, network.activations):
@@ -240,7 +207,7 @@ def _followed(network: FeedForward, x: Float) -> float:
         # a kink is compared with through the numbers of all: those of clip(α z + β) are 1/α apart
         reach = 2.0 * unsure + _LIBRARY * max(map(abs, kinks), default=0.0)
         if any((np.abs(z - kink) <= reach).any() for kink in kinks):
-            return 0.0
+            return None
         slope = phi.derivative(z)
         wrong = phi.curvature * unsure + (_LIBRARY * np.abs(slope) if phi.smooth else 0.0)
         forward = size @ (error + gamma(len(x) + 4) * np.abs(J)) + 2.0**-1000  # what underflows
@@ -254,26 +221,25 @@ def _followed(network: FeedForward, x: Float) -> float:
     V = network.weights[-1]
     error = np.abs(V) @ (error + gamma(len(x) + 4) * np.abs(J))
     J = V @ J
-    top, loss = float(np.abs(J).max()), 1.01 * float(np.linalg.norm(error))
-    if not (2.0**-400 < top < 2.0**400 and np.isfinite(loss)):
-        return 0.0
-    direction = np.linalg.svd(J, full_matrices=False)[2][0]
-    image = float(np.linalg.norm(J @ direction)) - loss - gamma(sum(J.shape) + 8) * float(np.linalg.norm(J))
-    return max(0.0, image / float(np.linalg.norm(direction)) * (1.0 - 4.0 * gamma(sum(J.shape) + 8)))
+    usable = 2.0**-400 < float(np.abs(J).max()) < 2.0**400 and bool(np.isfinite(np.linalg.norm(error)))
+    return (J, error) if usable else None
 
 
-def slopes_in_ball(network: FeedForward, centre: ArrayLike, radius: float) -> tuple[Float, Float]:
-    """Slopes (low, high), shape (h,), of the units of one hidden layer while ``‖x − centre‖₂ ≤ radius``.
+def slopes_in_ball(network: FeedForward, centre: ArrayLike, radius: float, *, norm: str = "l2") -> tuple[Float, Float]:
+    """Slopes (low, high), shape (h,), of the units of one hidden layer while ``‖x − centre‖ ≤ radius``.
 
-    A unit's pre-activation stays within ``radius ‖w_j‖`` of its value at the centre (rounding charged): where that
-    keeps it on one piece of its activation, its slope is known; elsewhere it is that of the whole activation.
+    A unit's pre-activation stays within ``radius ‖w_j‖₂`` (in an l∞ ball ``radius ‖w_j‖₁``) of its value at the centre
+    (rounding charged): where that keeps it on one piece of its activation, its slope is known; elsewhere it is that of
+    the whole activation.
     """
     centre = np.asarray(centre, dtype=np.float64)
     W, b = network.weights[0], network.biases[0]
     k = gamma(len(centre) + 8)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         z = W @ centre + b
-        reach = radius * np.linalg.norm(W, axis=1) * (1.0 + k) + 2.0**-500
+        unit = np.frexp(np.abs(W).max(axis=1))[1]  # squares of tiny weights underflow, and a ball can be huge
+        size = np.ldexp(np.linalg.norm(np.ldexp(W, -unit[:, None]), _order(norm), axis=1), unit)
+        reach = radius * (size * (1.0 + k) + 2.0**-1074) + 2.0**-500
         reach = (reach + k * (np.abs(W) @ np.abs(centre) + np.abs(b))) * (1.0 + k)
         left, right = z - reach, z + reach
         left, right = left - 2.0**-52 * np.abs(left), right + 2.0**-52 * np.abs(right)
@@ -283,10 +249,21 @@ def slopes_in_ball(network: FeedForward, centre: ArrayLike, radius: float) -> tu
     return np.where(known, low, whole[0]), np.where(known, high, whole[1])
 
 
-def in_ball(x: ArrayLike, centre: ArrayLike, radius: float) -> bool:
-    """Is ``‖x − centre‖₂ ≤ radius``, beyond doubt from rounding?"""
+def in_ball(x: ArrayLike, centre: ArrayLike, radius: float, *, norm: str = "l2") -> bool:
+    """Is ``‖x − centre‖ ≤ radius`` in the norm "l2" or "linf", beyond doubt from rounding?"""
     if np.array_equal(x, centre):
         return radius >= 0.0
-    distance = np.asarray(x, dtype=np.float64) - np.asarray(centre, dtype=np.float64)
-    size = np.linalg.norm(distance) + 2.0**-52 * np.linalg.norm(np.abs(x) + np.abs(np.asarray(centre)))
-    return bool(size * (1.0 + gamma(len(distance) + 8)) <= radius)
+    x, centre = np.asarray(x, dtype=np.float64), np.asarray(centre, dtype=np.float64)
+    order = None if _order(norm) is None else np.inf
+    with np.errstate(over="ignore", under="ignore"):
+        distance = x - centre
+        size = np.linalg.norm(distance, order) + 2.0**-52 * np.linalg.norm(np.abs(x) + np.abs(centre), order)
+        # the squares of tiny distances underflow
+        return bool(size * (1.0 + gamma(len(distance) + 8)) + 2.0**-500 <= radius)
+
+
+def _order(norm: str) -> int | None:
+    """NumPy's order of the norm that a row of weights has where inputs are measured in ``norm``."""
+    if norm not in ("l2", "linf"):
+        raise InvalidInputError(f'norm must be "l2" or "linf", got {norm!r}')
+    return None if norm == "l2" else 1
