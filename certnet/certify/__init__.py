@@ -240,7 +240,8 @@ def _lower_bound(claim: Claim, X: ArrayLike | None, random_state: int) -> LowerB
     ball = None if claim.around is None or claim.radius is None else (claim.around, claim.radius)
     if claim.norm == "linf":
         return lower_bound_sup(claim.chosen, X, ball=ball, random_state=random_state)
-    return lower_bound(claim.chosen, X, ball=ball, random_state=random_state)
+    relu = claim.network.depth == 1 and claim.network.activations[0].name == "relu"
+    return lower_bound(claim.layer if relu else claim.chosen, X, ball=ball, random_state=random_state)
 
 
 def _closed(

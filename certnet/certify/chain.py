@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.linalg import eigh
 
-from certnet.certify.search import search_multipliers
+from certnet.certify.search import largest_eigenvalue, search_multipliers
 from certnet.certify.verify import BoundChecker
 from certnet.certify.verify_chain import norm_at_most, pair
 from certnet.feedforward import FeedForward
@@ -25,9 +24,7 @@ def spectral_norm(W: Float) -> float:
         return 0.0
     scaled = W / top
     gram = scaled @ scaled.T if W.shape[0] <= W.shape[1] else scaled.T @ scaled
-    last = len(gram) - 1
-    largest = eigh(gram, eigvals_only=True, subset_by_index=(last, last), check_finite=False)[0]
-    return top * math.sqrt(max(float(largest), 0.0))
+    return top * math.sqrt(max(largest_eigenvalue(gram), 0.0))
 
 
 def norm_above(W: Float) -> float:

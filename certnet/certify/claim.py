@@ -106,7 +106,7 @@ class Claim:
         factor = 1.0 if self.norm == "l2" else math.sqrt(self.network.n_inputs)
         return slope if slope == 0.0 else slope * factor * (1.0 + 1e-12)
 
-    @property
+    @cached_property
     def layer(self) -> ShallowNetwork:
         """Weights of the chosen network with one hidden layer; its activation is in :meth:`slopes`."""
         W, V = self.chosen.weights

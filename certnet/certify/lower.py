@@ -17,10 +17,10 @@ from certnet.kernels.climb import climb
 from certnet.network import ShallowNetwork
 from certnet.validation import Float, as_inputs
 
-__all__ = ["LowerBound", "lower_bound"]
+__all__ = ["LowerBound", "Slopes", "drawn_rows", "first_proved", "lower_bound"]
 
 _BATCH = 64
-_CLIMBS = 4
+_CLIMBS = 3
 _TRIED = 128  # crossings tried in a step of the local search
 _TRIED_AT_ONCE = 16  # the same for several outputs, where every trial is a spectral norm
 _MAX_DATA = 2000
@@ -59,38 +59,39 @@ def lower_bound(
     random_state : int
     """
     rng = np.random.default_rng(random_state)
-    data = None if X is None else _drawn(as_inputs(X, network.n_inputs), rng)
+    data = None if X is None else drawn_rows(as_inputs(X, network.n_inputs), rng)
     if ball is not None:
         return _steepest_in_ball(FeedForward.of(network), *ball, rng)
     if isinstance(network, FeedForward):
         if network.depth != 1 or network.activations[0].name != "relu":
             return _steepest(network, data, n_steps, rng)
         network = network.shallow()
-    search = _Slopes(network)
+    search = Slopes(network)
     points = search.starts(rng)
     if data is not None:
         points = np.vstack([points, data])
     order = np.argsort(-search.norms(points), kind="stable")[:_CLIMBS]
     climbed = np.array([search.climb(points[i], n_steps) for i in order])
     climbed = climbed[np.argsort(-search.norms(climbed), kind="stable")]
-    return _first_proved(lambda point: gradient_norm_below(search.network, point), [*climbed, *points[order]])
+    return first_proved(lambda point: gradient_norm_below(search.network, point), [*climbed, *points[order]])
 
 
 def _steepest(network: FeedForward, data: Float | None, n_steps: int, rng: np.random.Generator) -> LowerBound:
     points = [np.zeros(network.n_inputs)]
     if all(phi.has_values for phi in network.activations):
         points = steep_points(network, data, _spectral, n_steps, rng)
-    return _first_proved(lambda point: gradient_below(network, point), points)
+    return first_proved(lambda point: gradient_below(network, point), points)
 
 
 def _steepest_in_ball(network: FeedForward, centre: Float, radius: float, rng: np.random.Generator) -> LowerBound:
     points = []
     if all(phi.has_values for phi in network.activations):
         points = steep_points_in_ball(network, centre, radius, _spectral, rng)[:_CLIMBS]
-    return _first_proved(lambda point: gradient_below(network, point), points or [centre])
+    return first_proved(lambda point: gradient_below(network, point), points or [centre])
 
 
-def _drawn(data: Float, rng: np.random.Generator) -> Float:
+def drawn_rows(data: Float, rng: np.random.Generator) -> Float:
+    """At most 2000 rows of ``data``, drawn at random where there are more."""
     return data if len(data) <= _MAX_DATA else data[rng.choice(len(data), _MAX_DATA, replace=False)]
 
 
@@ -98,7 +99,7 @@ def _spectral(jacobians: Float) -> Float:
     return np.asarray(np.linalg.norm(jacobians, 2, axis=(1, 2)))
 
 
-def _first_proved(prove: Callable[[Float], float], points: Sequence[Float]) -> LowerBound:
+def first_proved(prove: Callable[[Float], float], points: Sequence[Float]) -> LowerBound:
     """The first of ``points``, steepest first, whose gradient proves something: one too close to a kink does not."""
     for point in points:
         value = prove(point)
@@ -107,7 +108,7 @@ def _first_proved(prove: Callable[[Float], float], points: Sequence[Float]) -> L
     return LowerBound(0.0, points[0])
 
 
-class _Slopes:
+class Slopes:
     """Gradient norms of one network at many points, and the moves between its linear pieces."""
 
     def __init__(self, network: ShallowNetwork) -> None:
@@ -143,7 +144,7 @@ class _Slopes:
         centre, spread = feet.mean(axis=0), feet.std(axis=0).max() + np.abs(feet).max() + 1e-3
         near = centre + spread * rng.standard_normal((_BATCH, d))
         directions = unit_rows(rng.standard_normal((_BATCH // 4, d)))
-        for _ in range(3):
+        for _ in range(2):
             active = (directions @ self.W.T > 0.0).astype(np.float64)
             pull = (active * self.V.sum(axis=0)) @ self.W
             directions = unit_rows(np.where(np.linalg.norm(pull, axis=1, keepdims=True) > 0.0, pull, directions))

@@ -111,7 +111,7 @@ def steep_points_in_ball(
     drawn *= rng.uniform(size=(4 * _BATCH, 1)) ** (1.0 / d)
     points = np.vstack([centre, centre + 0.999999 * radius * drawn])
     order = np.argsort(-_sizes(network, points, slope), kind="stable")
-    return [points[i] for i in order if in_ball(points[i], centre, radius)]
+    return [points[i] for i in order if in_ball(points[i], centre, radius, norm=norm)]
 
 
 def unit_rows(directions: Float) -> Float:

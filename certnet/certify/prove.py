@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from certnet.certify.certificate import square_above
 from certnet.certify.chain import compose, product_norms
 from certnet.certify.claim import Claim, Multipliers
-from certnet.certify.deep import search_deep, solve_deep
+from certnet.certify.deep import search_deep, solve_deep, tightest
 from certnet.certify.search import search_multipliers
 from certnet.certify.search_linf import search_sup
 from certnet.certify.verify import BoundChecker
@@ -138,7 +140,9 @@ def _deep(claim: Claim, kind: str, options: Options) -> Proof:
     for slack in (0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5):
         T = tuple(t * (1.0 + slack) ** (network.depth - k) for k, t in enumerate(found.multipliers))
         checker = DeepChecker(network, T)
-        proved = smallest_bound(checker, found.upper)
+        with np.errstate(all="ignore"):  # what overflows is refused by the checker
+            guess = min(found.upper, tightest(network, T))
+        proved = smallest_bound(checker, guess)
         if proved is not None and proved <= found.upper * (1.0 + 1e-4):
             break
     upper = _settled(claim, kind, proved, found.upper, checker.refusal)

@@ -30,7 +30,16 @@ from certnet.network import ShallowNetwork
 from certnet.outcome import Status
 from certnet.validation import Float
 
-__all__ = ["FORMS", "Balanced", "SearchResult", "balance", "closed_form", "row_norms", "search_multipliers"]
+__all__ = [
+    "FORMS",
+    "Balanced",
+    "SearchResult",
+    "balance",
+    "closed_form",
+    "largest_eigenvalue",
+    "row_norms",
+    "search_multipliers",
+]
 
 FORMS: Final = ("arrow", "dense")
 """Forms of the LMI for a generic solver, see :mod:`certnet.certify.reference`."""
@@ -67,7 +76,7 @@ def closed_form(W: Float, V: Float, t: Float, centre: Float | float = 1.0, width
 
     ``centre`` is ``α + β`` and ``width`` is ``β − α``, for slopes in [α, β].
     """
-    return 0.5 * _largest_eigenvalue(two_sided(W, V, t, centre, width))
+    return 0.5 * largest_eigenvalue(two_sided(W, V, t, centre, width))
 
 
 def two_sided(W: Float, V: Float, t: Float, centre: Float | float, width: Float | float) -> Float:
@@ -196,7 +205,8 @@ def _reduce(W: Float) -> Float:
     return np.ascontiguousarray(qr(W.T, mode="r", check_finite=False)[0][:h].T)
 
 
-def _largest_eigenvalue(M: Float) -> float:
+def largest_eigenvalue(M: Float) -> float:
+    """``λ_max(M)`` of a symmetric matrix, in floating point."""
     last = len(M) - 1
     if last < 64:  # a call of NumPy's costs less
         return float(np.linalg.eigvalsh(M)[-1])
@@ -224,14 +234,14 @@ def _search_one(
         total = r.sum()
         below = 0.25 * total**2 / np.sum(R * R)
         r = np.maximum(r, _FLOOR * total / n)
-        rho = 0.25 * r.sum() * _largest_eigenvalue((F.T / r) @ F)
+        rho = 0.25 * r.sum() * largest_eigenvalue((F.T / r) @ F)
         t = np.ones(len(v))
         t[free] = (layer.width * v**2)[free] * r.sum() / (2.0 * r[1:] * np.sqrt(rho))
         return t, float(np.sqrt(rho)), float(np.sqrt(below))
 
     # small problems are left to the sweeps for a while: a call of the quasi-Newton code costs as much as a hundred
-    for _ in range(1 if n * d > _SMALL else 10):
-        ascend(F, Y, R, 10)
+    for n_sweeps in (10,) if n * d > _SMALL else (30, *[10] * 7):
+        ascend(F, Y, R, n_sweeps)
         t, upper, below = measure(R)
         if (upper / below) ** 2 - 1.0 <= tol:
             return t, upper, below, Status.OPTIMAL

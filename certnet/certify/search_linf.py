@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 
-from certnet.certify.lower import LowerBound, _drawn, _first_proved, _Slopes
+from certnet.certify.lower import LowerBound, Slopes, drawn_rows, first_proved
 from certnet.certify.lower_deep import steep_points, steep_points_in_ball
-from certnet.certify.search import Balanced, _largest_eigenvalue, balance
+from certnet.certify.search import Balanced, balance, largest_eigenvalue
 from certnet.certify.verify_linf import gradient_sum_below
 from certnet.errors import InvalidInputError
 from certnet.feedforward import FeedForward
@@ -33,7 +33,7 @@ __all__ = ["SupResult", "lower_bound_sup", "search_sup"]
 
 _FLOORS = (1e-11, 1e-8, 1e-6)  # smallest a_i and s_k relative to their means: what is slack is drawn towards the rest
 _SWEEPS = 10  # each maximises over all y_i, then over all r_k: fast far from the solution
-_ROUND = 50
+_ROUND = 40  # quasi-Newton iterations before the gap is measured first
 _CANCELLED = 1e-12  # of the sum of all units' norms
 _CLIMBS = 4
 _TRIED = 16  # crossings tried in a step of the local search
@@ -180,8 +180,14 @@ def _climb_dual(
     spent, steps = 0, _ROUND
     while spent < max_iterations:
         steps = min(steps, max_iterations - spent)
-        options = {"maxiter": steps, "maxcor": 40, "ftol": 0.0, "gtol": 0.0, "maxfun": 20 * steps}
-        x = minimize(negative, x, jac=True, method="L-BFGS-B", options=options).x
+        done = minimize(
+            negative,
+            x,
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": steps, "maxcor": 30, "ftol": 1e-15, "gtol": 0.0},
+        )
+        x = done.x
         pair, upper, below = measure(x)
         best_below = max(best_below, below)
         if upper < best_upper:
@@ -189,7 +195,7 @@ def _climb_dual(
         if (best_upper / best_below) ** 2 - 1.0 <= tol:
             return best_pair, best_upper, best_below, Status.OPTIMAL
         spent += steps  # a round that cannot move any more still counts
-        steps *= 2
+        steps += steps // 2
     return best_pair, best_upper, best_below, Status.MAX_ITERATIONS
 
 
@@ -204,7 +210,7 @@ def _unit(X: Float, otherwise: Float | None = None) -> Float:
 def _bound(A: Float, a: Float, s: Float) -> float:
     """``½ √(λ Σ a Σ s)``."""
     scaled = A / np.sqrt(s)
-    return 0.5 * float(np.sqrt(_largest_eigenvalue((scaled.T / a) @ scaled) * a.sum() * s.sum()))
+    return 0.5 * float(np.sqrt(largest_eigenvalue((scaled.T / a) @ scaled) * a.sum() * s.sum()))
 
 
 def lower_bound_sup(
@@ -231,7 +237,7 @@ def lower_bound_sup(
     random_state : int
     """
     rng = np.random.default_rng(random_state)
-    data = None if X is None else _drawn(as_inputs(X, network.n_inputs), rng)
+    data = None if X is None else drawn_rows(as_inputs(X, network.n_inputs), rng)
     deep = FeedForward.of(network)
     points: list[Float] = []
     if ball is not None:
@@ -239,17 +245,17 @@ def lower_bound_sup(
             points = steep_points_in_ball(deep, *ball, _sums, rng, norm="linf")[:_CLIMBS]
         points = points or [ball[0]]
     elif deep.depth == 1 and deep.activations[0].name == "relu":
-        points = _climbed(_Slopes(deep.shallow()), data, n_steps, rng)
+        points = _climbed(Slopes(deep.shallow()), data, n_steps, rng)
     elif all(phi.has_values for phi in deep.activations):
         points = steep_points(deep, data, _sums, n_steps, rng)
-    return _first_proved(lambda x: gradient_sum_below(network, x), points or [np.zeros(network.n_inputs)])
+    return first_proved(lambda x: gradient_sum_below(network, x), points or [np.zeros(network.n_inputs)])
 
 
 def _sums(jacobians: Float) -> Float:
     return np.asarray(np.abs(jacobians).sum(axis=(1, 2)))
 
 
-def _climbed(slopes: _Slopes, data: Float | None, n_steps: int, rng: np.random.Generator) -> list[Float]:
+def _climbed(slopes: Slopes, data: Float | None, n_steps: int, rng: np.random.Generator) -> list[Float]:
     """Points of steep pieces, steepest first: the best starts climbed, and themselves."""
     starts = slopes.starts(rng)
     if data is not None:
@@ -262,13 +268,13 @@ def _climbed(slopes: _Slopes, data: Float | None, n_steps: int, rng: np.random.G
     return [*climbed[order], *starts[best]]
 
 
-def _sizes(slopes: _Slopes, parts: Float, points: Float) -> Float:
+def _sizes(slopes: Slopes, parts: Float, points: Float) -> Float:
     """``‖Σ_j active v_j w_j‖₁`` at every row of ``points``, up to a common factor."""
     active = (points @ slopes.W.T + slopes.b > 0.0).astype(np.float64)
     return np.asarray(np.abs(active @ parts).sum(axis=1))
 
 
-def _climb(slopes: _Slopes, parts: Float, point: Float, n_steps: int) -> Float:
+def _climb(slopes: Slopes, parts: Float, point: Float, n_steps: int) -> Float:
     """Cross one unit's hyperplane at a time, of those whose flip alone would raise the sum most, while it grows."""
     for _ in range(n_steps if len(parts) else 0):
         z = slopes.W @ point + slopes.b

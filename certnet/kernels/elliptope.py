@@ -27,29 +27,35 @@ def ascend(F: Float, Y: Float, S: Float, n_sweeps: int) -> None:
     """
     n, d = F.shape
     k = Y.shape[1]
-    step = np.empty(k)
-    for _ in range(n_sweeps):
-        for i in range(n):
-            square = 0.0
-            for a in range(d):
-                square += F[i, a] * F[i, a]
-            for q in range(k):
-                step[q] = -square * Y[i, q]
-            for a in range(d):
-                f = F[i, a]
-                for q in range(k):
-                    step[q] += f * S[a, q]
-            norm = 0.0
-            for q in range(k):
-                norm += step[q] * step[q]
-            if norm <= 1e-280:  # the row is indifferent to its unit vector
-                continue
+    squares = np.empty(n)
+    for i in range(n):
+        squares[i] = 0.0
+        for a in range(d):
+            squares[i] += F[i, a] * F[i, a]
+    pull, following = np.zeros(k), np.empty(k)  # Sᵀ f of this row and of the next
+    for a in range(d):
+        for q in range(k):
+            pull[q] += F[0, a] * S[a, q]
+    for turn in range(n_sweeps * n):
+        i = turn % n
+        after = i + 1 if i + 1 < n else 0
+        norm = 0.0
+        for q in range(k):
+            pull[q] -= squares[i] * Y[i, q]
+            norm += pull[q] * pull[q]
+        if norm > 1e-280:
             scale = 1.0 / np.sqrt(norm)
             for q in range(k):
-                moved = step[q] * scale
-                step[q] = moved - Y[i, q]
+                moved = pull[q] * scale
+                pull[q] = moved - Y[i, q]
                 Y[i, q] = moved
-            for a in range(d):
-                f = F[i, a]
-                for q in range(k):
-                    S[a, q] += f * step[q]
+        else:  # the row is indifferent to its unit vector
+            pull[:] = 0.0
+        following[:] = 0.0
+        # one pass over S moves it and reads it for the next row
+        for a in range(d):
+            f, g = F[i, a], F[after, a]
+            for q in range(k):
+                S[a, q] += f * pull[q]
+                following[q] += g * S[a, q]
+        pull, following = following, pull
