@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from certnet._version import __version__
 
 # eager: a function that bears its subpackage's name must be bound after the subpackage is
-from certnet.certify import Certificate, certify
+from certnet.certify import Certificate, certify, certify_outputs
+from certnet.errors import CertnetError
 from certnet.feedforward import FeedForward
 from certnet.network import ShallowNetwork
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Certificate",
     "CertifiedRegressor",
+    "CertnetError",
     "FeedForward",
     "PGDAttack",
     "RefineResult",
@@ -29,6 +31,7 @@ __all__ = [
     "adversarial_mse",
     "certified_mse",
     "certify",
+    "certify_outputs",
     "from_sklearn",
     "from_torch",
     "load_dataset",

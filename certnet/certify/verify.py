@@ -103,7 +103,7 @@ class BoundChecker:
         self._question = None if isinstance(asked, str) else asked
 
     def holds(self, upper: float) -> Verdict:
-        """Is ``L ≤ upper`` proved? One Cholesky factorisation of order d + m."""
+        """Is ``L ≤ upper`` proved? One Cholesky factorisation of order d + m, or h where that is less."""
         return self._question.holds(upper) if self._question else Verdict(False, str(self.refusal))
 
     def smallest(self, guess: float) -> float | None:
@@ -131,12 +131,12 @@ def read_numbers(values: ArrayLike, name: str, n: int, owners: str) -> Float | s
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """``(u − charge) diag(weights) − ½ M(t) ⪰ 0``, asked of many bounds u.
+    """``(u − charge) diag(weights) − half ⪰ 0``, asked of many bounds u.
 
     Attributes
     ----------
-    half : ndarray, shape (d + m, d + m)
-        ``½ M(t) / 2^exponent``, of order one.
+    half : ndarray, shape (d + m, d + m) or (h, h)
+        ``½ M(t) / 2^exponent``, of order one, or what :func:`_assemble_units` makes of it.
     error : float
         The spectral norm of what rounding may have done to ``half``.
     exponent : int
@@ -144,7 +144,7 @@ class Question:
         Bound of the units that are left out of M.
     idle : bool
         Whether the units of M do nothing: a row or column of weights is zero, or the slope always is.
-    weights : float or ndarray, shape (d + m,)
+    weights : float or ndarray, one per row
         Between ¼ and 1.
     """
 
@@ -239,7 +239,11 @@ def ask(
     if t.size and not (t.min() >= _T_RANGE[0] and t.max() <= _T_RANGE[1]):
         j = int(np.flatnonzero(kept)[np.argmax((t < _T_RANGE[0]) | (t > _T_RANGE[1]))])
         return f"multiplier {j} is out of all proportion to the weights of its unit"
-    half, error = _assemble(W, V, t, centre, width)
+    plain = np.all(centre == 1.0) and np.all(width == 1.0) and np.ndim(weights) == 0 and weights == 1.0
+    if plain and len(t) < sum(V.shape[:1] + W.shape[1:]):
+        half, error, weights = _assemble_units(W, V, t)
+    else:
+        half, error = _assemble(W, V, t, centre, width)
     return Question(half, error, exponent, charge, idle, weights)
 
 
@@ -326,6 +330,25 @@ def _assemble(W: Float, V: Float, t: Float, centre: Float, width: Float) -> tupl
     k = chunk + h // chunk + 12
     error = gamma(k) * (float(np.trace(half)) + 0.5 * float(np.linalg.norm(cross_terms)))
     return half, error * (1.0 + 8.0 * gamma(k)) + (h + d + m) ** 2 * 2.0**-700
+
+
+def _assemble_units(W: Float, V: Float, t: Float) -> tuple[Float, float, Float]:
+    """The same question with one row per unit: half (h, h), its error and the weights.
+
+    For slopes in [0, 1], ``M = Zᵀ Z`` with rows z_j, and ``u I − ½ Z Zᵀ ⪰ 0`` is the same. With ``t_j = τ_j 4^e_j``, τ_j
+    in [¼, 1), the congruence with ``diag(√τ)`` makes it ``u diag(τ) − ½ (a aᵀ + b bᵀ) ⪰ 0`` without a root:
+    ``a_j = t_j 2^−e_j w_j``, ``b_j = 2^−e_j V_:j``.
+    """
+    h, d = W.shape
+    exponent = (np.frexp(t)[1] + 1) // 2
+    with np.errstate(under="ignore"):
+        a = np.ldexp(t, -exponent)[:, None] * W
+        b = np.ldexp(V.T, -exponent[:, None])
+        half = a @ a.T + b @ b.T
+    half = 0.25 * (half + half.T)
+    k = max(d, V.shape[0]) + 16
+    error = gamma(k) * float(np.trace(half)) * (1.0 + 8.0 * gamma(k)) + (h + d + len(V)) ** 2 * 2.0**-700
+    return half, error, np.ldexp(t, -2 * exponent)
 
 
 def _dominates(bound: Float | float, half: Float, error: float) -> bool:
