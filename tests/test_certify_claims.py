@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ def with_activation(net: ShallowNetwork, activation: Any) -> FeedForward:
 def deep(activations: list[Any], seed: int = 0) -> FeedForward:
     rng = np.random.default_rng(seed)
     widths = [3, *rng.integers(2, 6, len(activations)), 2]
-    weights = [rng.standard_normal((b, a)) for a, b in zip(widths, widths[1:])]
+    weights = [rng.standard_normal((b, a)) for a, b in pairwise(widths)]
     return FeedForward(weights, [rng.standard_normal(len(W)) for W in weights], activations)
 
 
