@@ -84,6 +84,53 @@ def test_certify_json_is_the_certificate(run, model, network):
     assert data["cheaper"]["product of spectral norms"] >= data["upper"]
 
 
+@pytest.fixture
+def classifier(tmp_path) -> Path:
+    rng = np.random.default_rng(2)
+    net = ShallowNetwork(
+        rng.standard_normal((5, 2)), rng.standard_normal(5), rng.standard_normal((3, 5)), rng.standard_normal(3)
+    )
+    return net.save(tmp_path / "classifier.npz")
+
+
+def test_certify_what_is_asked_for(run, model, classifier, tmp_path):
+    data = json.loads(run("certify", model, "--json", "--exact", "--time-limit", "20")[1])
+    assert data["kind"] == "tree"
+    assert data["upper"] == pytest.approx(data["lower"], rel=1e-6)
+    assert json.loads(run("certify", model, "--json", "--norm", "linf")[1])["norm"] == "linf"
+    assert json.loads(run("certify", classifier, "--json", "--output", "1")[1])["output"] == [1]
+    proof = tmp_path / "d.json"
+    code, out, _ = run("certify", classifier, "--output", "0", "--output", "2", "--out", proof)
+    assert code == 0
+    assert "output 0 minus output 2 moves by at most" in out
+    assert run("check", proof, classifier)[0] == 0
+
+
+def test_certify_each_output_or_difference(run, classifier):
+    code, out, _ = run("certify", classifier, "--each", "differences")
+    assert code == 0
+    for name in ("0 minus 1", "0 minus 2", "1 minus 2"):
+        assert name in out
+    assert set(json.loads(run("certify", classifier, "--each", "outputs", "--json")[1])) == {"0", "1", "2"}
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--each", "some"), "outputs or differences"),
+        (("--each", "outputs", "--output", "1"), "leave out --output"),
+        (("--output", "7"), "output must be between 0 and 2"),
+        (("--norm", "linf"), "one hidden layer and one output"),
+        (("--norm", "l1"), "norm must be one of"),
+        (("--exact", "--method", "product"), "exact=True is for"),
+    ],
+)
+def test_certify_says_what_it_cannot_do(run, classifier, options, reason):
+    code, _, err = run("certify", classifier, *options)
+    assert code == 2
+    assert reason in " ".join(err.split())
+
+
 def test_certify_by_a_named_solver(run, model, network):
     code, out, _ = run("certify", model, "--json", "--solver", "clarabel", "--form", "dense")
     assert code == 0

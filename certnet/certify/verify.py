@@ -335,8 +335,8 @@ def _assemble(W: Float, V: Float, t: Float, centre: Float, width: Float) -> tupl
 def _assemble_units(W: Float, V: Float, t: Float) -> tuple[Float, float, Float]:
     """The same question with one row per unit: half (h, h), its error and the weights.
 
-    For slopes in [0, 1], ``M = Zᵀ Z`` with rows z_j, and ``u I − ½ Z Zᵀ ⪰ 0`` is the same. With ``t_j = τ_j 4^e_j``, all τ
-    in [¼, 1), the congruence with ``diag(√τ)`` makes it ``u diag(τ) − ½ (a aᵀ + b bᵀ) ⪰ 0`` without a root:
+    For slopes in [0, 1], ``M = Zᵀ Z`` with rows z_j, and ``u I − ½ Z Zᵀ ⪰ 0`` is the same. With ``t_j = τ_j 4^e_j`` and
+    τ_j in [¼, 1), the congruence with ``diag(√τ)`` makes it ``u diag(τ) − ½ (a aᵀ + b bᵀ) ⪰ 0`` without a root:
     ``a_j = t_j 2^−e_j w_j``, ``b_j = 2^−e_j V_:j``.
     """
     h, d = W.shape
