@@ -16,6 +16,7 @@ from certnet.certify.verify_chain import ChainChecker
 from certnet.certify.verify_deep import DeepChecker, gradient_below, in_ball, slopes_in_ball
 from certnet.certify.verify_linf import SupChecker, gradient_sum_below
 from certnet.certify.verify_tree import TreeChecker
+from certnet.errors import InvalidInputError
 from certnet.feedforward import FeedForward
 from certnet.network import ShallowNetwork
 from certnet.validation import Float
@@ -63,18 +64,21 @@ class Claim:
         """Why nothing of this kind can be claimed, if so."""
         if self.norm not in NORMS:
             return f"the norm {self.norm!r} is not one of {', '.join(NORMS)}"
-        if self.output is not None and (
-            len(self.output) not in (1, 2)
-            or len(set(self.output)) != len(self.output)
-            or not all(type(i) is int and 0 <= i < self.network.n_outputs for i in self.output)
-        ):
-            return f"the output {self.output!r} is not one of the network's {self.network.n_outputs}, or two of them"
+        if self.output is not None:
+            if not _chooses(self.output, self.network.n_outputs):
+                return (
+                    f"the output {self.output!r} is not one of the network's {self.network.n_outputs}, or two of them"
+                )
+            try:
+                _ = self.chosen
+            except InvalidInputError:
+                return f"the difference of the outputs {self.output!r} overflows: rescale the outputs"
         if (self.around is None) != (self.radius is None):
             return "a ball needs both a centre and a radius"
         if self.around is not None and self.radius is not None:
-            if self.around.shape != (self.network.n_inputs,) or not np.isfinite(self.around).all():
+            if not _is_input(self.around, self.network.n_inputs):
                 return "the centre of the ball is not one of the network's inputs"
-            if not 0.0 <= self.radius < math.inf:
+            if not isinstance(self.radius, float) or not 0.0 <= self.radius < math.inf:
                 return "the radius of the ball is not a finite non-negative number"
             if self.network.depth != 1:
                 return "a ball is for one hidden layer"
@@ -176,7 +180,7 @@ class Claim:
     def slope_at(self, x: Float) -> float:
         """A proven lower bound on L: the gradient's norm at x, rounded down; 0 where nothing is proved."""
         below, charge = self.chosen_slope_at(x), self.charge()
-        return max(0.0, math.nextafter(below - charge, -math.inf)) if charge > 0.0 else below
+        return below if charge == 0.0 else max(0.0, math.nextafter(below - charge, -math.inf))
 
     def chosen_slope_at(self, x: Float) -> float:
         """The same of the chosen network, and 0 outside of the ball."""
@@ -189,6 +193,21 @@ class Claim:
         if self.around is None or self.radius is None:
             return True
         return x.shape == self.around.shape and in_ball(x, self.around, self.radius, norm=self.norm)
+
+
+def _chooses(output: object, n_outputs: int) -> bool:
+    """Is it a tuple of one output, or of two different ones?"""
+    return (
+        isinstance(output, tuple)
+        and all(type(i) is int and 0 <= i < n_outputs for i in output)
+        and len(output) == len(set(output))
+        and len(output) in (1, 2)
+    )
+
+
+def _is_input(x: object, n_inputs: int) -> bool:
+    """Is it a finite vector of doubles? Another type would be rounded to another point."""
+    return isinstance(x, np.ndarray) and x.dtype == np.float64 and x.shape == (n_inputs,) and bool(np.isfinite(x).all())
 
 
 def frozen(kind: str, multipliers: Float | Sequence[Any]) -> Multipliers:

@@ -13,7 +13,8 @@ from certnet.validation import Float
 __all__ = ["steep_points", "steep_points_in_ball", "unit_rows"]
 
 _BATCH = 64
-_CLIMBS = 3
+_CLIMBS = (3, 20)  # starts of the local search, from wide networks to small ones
+_WORK = 300_000  # weights, over the starts that they allow
 _TRIED = 64  # crossings tried in a step of the local search
 
 Slope = Callable[[Float], Float]
@@ -25,18 +26,18 @@ def steep_points(
 ) -> list[Float]:
     """Points of steep gradients, steepest first: random ones of several scales and the data, then local search.
 
-    Piecewise linear networks are climbed by crossing one unit's kink at a time, along the gradient of its
-    pre-activation; the others by random steps, ever shorter.
+    Random steps, ever shorter; in piecewise linear networks then one unit's kink is crossed at a time, along the
+    gradient of its pre-activation, while that makes the slope steeper.
     """
     points = np.vstack([scale * rng.standard_normal((_BATCH, network.n_inputs)) for scale in (0.1, 1.0, 10.0, 1e3)])
     if data is not None:
         points = np.vstack([points, data])
     sizes = _sizes(network, points, slope)
-    order = np.argsort(-sizes, kind="stable")[:_CLIMBS]
-    if any(phi.smooth for phi in network.activations):
-        found = [_wander(network, points[i], sizes[i], slope, n_steps, rng) for i in order[:1]]
-    else:
-        found = [_climb(network, points[i], sizes[i], slope, n_steps, rng) for i in order]
+    n_weights = sum(W.size for W in network.weights)
+    order = np.argsort(-sizes, kind="stable")[: int(np.clip(_WORK // n_weights, *_CLIMBS))]
+    found = [_wander(network, points[i], sizes[i], slope, n_steps, rng) for i in order]
+    if not any(phi.smooth for phi in network.activations):
+        found = [_climb(network, point, size, slope, 5 * n_steps, rng) for point, size in found]
     found.sort(key=lambda pair: -pair[1])
     return [point for point, _ in found] + list(points[order])
 

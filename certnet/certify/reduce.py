@@ -80,7 +80,8 @@ def fold_linear(network: FeedForward) -> tuple[FeedForward, float]:
         with np.errstate(all="ignore"):  # what overflows is refused by the new network
             product = alpha * (second @ first)
             size = np.abs(alpha) * (np.abs(second) @ np.abs(first))
-            lost = gamma(len(first) + 8) * _frobenius_above(size) + size.size * 2.0**-1000
+            # the last term pays for products that underflow before α is applied
+            lost = gamma(len(first) + 8) * _frobenius_above(size) + size.size * 2.0**-1000 * max(1.0, abs(alpha))
             bias = alpha * (second @ network.biases[k]) + network.biases[k + 1]
         try:
             shorter = FeedForward(

@@ -18,7 +18,8 @@ because the cells are dense. A node of the tree fixes the sides σ_j of some uni
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -39,6 +40,7 @@ MAX_WORK: Final = 1 << 30
 Sides = NDArray[np.int8]
 """Of every unit: −1 and +1 where it is fixed to z_j < 0 and z_j > 0, 0 where it is free."""
 
+_KEPT = 1 << 24  # numbers in matrices of leaves that are kept: 128 MiB
 _SHOWN = 8  # splits of a path that a message shows
 
 
@@ -65,12 +67,15 @@ class TreeChecker:
         self, network: ShallowNetwork, tree: object, low: Float | float = 0.0, high: Float | float = 1.0
     ) -> None:
         self.refusal: str | None = None
-        self._leaves: list[tuple[str, BoundChecker]] = []
+        self._network = network
+        self._leaves: list[_Leaf] = []
+        self._room = _KEPT // (network.n_inputs + network.n_outputs) ** 2
         try:
             slopes = tuple(np.broadcast_to(np.asarray(s, np.float64), (network.n_hidden,)) for s in (low, high))
         except (TypeError, ValueError, OverflowError):
             self.refusal = f"the slopes are not numbers, or not one per unit ({network.n_hidden})"
             return
+        self._low, self._high = slopes
         if not all(np.isfinite(s).all() for s in slopes):
             self.refusal = "a slope is NaN or infinite"
         elif not isinstance(tree, list | tuple) or not tree:
@@ -78,11 +83,11 @@ class TreeChecker:
         elif len(tree) > MAX_NODES:
             self.refusal = f"the tree has {len(tree)} nodes, more than {MAX_NODES}"
         else:
-            self._read(network, tree, *slopes)
+            self._read(tree)
 
-    def _read(self, network: ShallowNetwork, tree: Sequence[object], low: Float, high: Float) -> None:
-        walk = _Walk(network)
-        cells = EmptyCells(network)
+    def _read(self, tree: Sequence[object]) -> None:
+        walk = _Walk(self._network)
+        cells = EmptyCells(self._network)
         for number, node in enumerate(tree):
             if walk.done:
                 self.refusal = f"nodes are left over: the tree is complete before node {number}"
@@ -96,10 +101,10 @@ class TreeChecker:
                 reason = cells.refusal(data, walk.sides)
                 walk.leave()
             elif kind == "bound":
-                least, most = side_slopes(walk.sides, low, high)
-                checker = BoundChecker(network, data, low=least, high=most)
+                checker = self._checker(data, walk.sides)
                 reason = checker.refusal
-                self._leaves.append((where, checker))
+                kept = checker if len(self._leaves) < self._room else None
+                self._leaves.append(_Leaf(where, data, walk.sides.copy(), kept))
                 walk.leave()
             else:
                 reason = "not one of [split, unit], [bound, multipliers], [empty, units]"
@@ -111,11 +116,19 @@ class TreeChecker:
         elif not self._leaves:
             self.refusal = "no leaf of the tree gives a bound"
 
+    def _checker(self, multipliers: Sequence[float], sides: Sides) -> BoundChecker:
+        least, most = side_slopes(sides, self._low, self._high)
+        return BoundChecker(self._network, multipliers, low=least, high=most)
+
+    def _checkers(self) -> Iterator[tuple[str, BoundChecker]]:
+        for leaf in self._leaves:
+            yield leaf.where, leaf.kept or self._checker(leaf.multipliers, leaf.sides)
+
     def holds(self, upper: float) -> Verdict:
         """Is ``L ≤ upper`` proved? One Cholesky factorisation of order d + m per bound leaf."""
         if self.refusal is not None:
             return Verdict(False, self.refusal)
-        for where, checker in self._leaves:
+        for where, checker in self._checkers():
             verdict = checker.holds(upper)
             if not verdict:
                 return Verdict(False, f"{where}: {verdict.reason}")
@@ -129,7 +142,7 @@ class TreeChecker:
         if self.refusal is not None:
             return None
         upper = guess
-        for _, checker in self._leaves:
+        for _, checker in self._checkers():
             if not checker.holds(upper):
                 raised = _raised(checker, upper)
                 if raised is None:
@@ -139,6 +152,16 @@ class TreeChecker:
             if self.holds(upper * (1.0 + inflation)):
                 return upper * (1.0 + inflation)
         return None
+
+
+@dataclass(frozen=True, eq=False)
+class _Leaf:
+    """A bound leaf; its checker is made again where there was no room to keep it."""
+
+    where: str
+    multipliers: Sequence[float]
+    sides: Sides
+    kept: BoundChecker | None
 
 
 def side_slopes(sides: Sides, low: Float, high: Float) -> tuple[Float, Float]:
@@ -239,7 +262,8 @@ class EmptyCells:
             return "an empty cell is shown by units that are fixed there"
         columns = [[int(sides[j]) * a for a in self._row(j)] for j in units]
         bits = max(abs(a).bit_length() for column in columns for a in column)
-        self.work += d * len(units) ** 2 * (1 + len(units) * bits // 64)
+        words = len(units) * bits // 64
+        self.work += d * len(units) ** 2 * (1 + words + words**2 // 256)  # dividing long numbers takes their square
         if self.work > MAX_WORK:
             return "the tree asks for too much exact arithmetic"
         y = _kernel([list(row) for row in zip(*(column[:d] for column in columns))])
