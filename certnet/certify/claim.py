@@ -175,7 +175,8 @@ class Claim:
     def raised(self, upper: float, kind: str) -> float:
         """``upper`` of the network for this kind with the charge on top, rounded up."""
         charge = self.charge(kind)
-        return upper if charge == 0.0 else (upper + charge) * (1.0 + 2.0**-49)
+        # the last term is for bounds so small that the factor does nothing
+        return upper if charge == 0.0 else (upper + charge) * (1.0 + 2.0**-49) + 2.0**-1070
 
     def slope_at(self, x: Float) -> float:
         """A proven lower bound on L: the gradient's norm at x, rounded down; 0 where nothing is proved."""

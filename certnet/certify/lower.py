@@ -20,7 +20,9 @@ from certnet.validation import Float, as_inputs
 __all__ = ["LowerBound", "Slopes", "drawn_rows", "first_proved", "lower_bound"]
 
 _BATCH = 64
-_CLIMBS = 3
+_CLIMBS = 3  # starts of the local search
+_CLIMBS_WITH_DATA = 30  # the same for who gives data, as long as starts times weights are below
+_WORK = 2_000_000
 _TRIED = 128  # crossings tried in a step of the local search
 _TRIED_AT_ONCE = 16  # the same for several outputs, where every trial is a spectral norm
 _MAX_DATA = 2000
@@ -44,8 +46,9 @@ def lower_bound(
 ) -> LowerBound:
     """The largest gradient norm found, rounded down; a lower bound, never a certificate of robustness.
 
-    Starts from the rows of ``X`` (N, d) if given (2000 of them at most), from points around the kinks of the network,
-    and from directions at infinity; then crosses one hyperplane of a hidden unit at a time while the norm grows.
+    Starts from the rows of ``X`` (N, d) if given (2000 of them at most; the search is then from more starts and takes
+    milliseconds longer), from points around the kinks of the network, and from directions at infinity; then crosses one
+    hyperplane of a hidden unit at a time while the norm grows.
 
     Parameters
     ----------
@@ -70,7 +73,8 @@ def lower_bound(
     points = search.starts(rng)
     if data is not None:
         points = np.vstack([points, data])
-    order = np.argsort(-search.norms(points), kind="stable")[:_CLIMBS]
+    n_climbs = _CLIMBS if data is None else int(np.clip(_WORK // network.W.size, _CLIMBS, _CLIMBS_WITH_DATA))
+    order = np.argsort(-search.norms(points), kind="stable")[:n_climbs]
     climbed = np.array([search.climb(points[i], n_steps) for i in order])
     climbed = climbed[np.argsort(-search.norms(climbed), kind="stable")]
     return first_proved(lambda point: gradient_norm_below(search.network, point), [*climbed, *points[order]])

@@ -160,9 +160,11 @@ class Question:
         claimed = double_below(upper)
         if claimed is None or not 0.0 <= claimed < math.inf:
             return Verdict(False, f"the bound {_short(upper)} is not a finite non-negative number")
-        if self.half.any() and not np.isfinite(self.half).all():
+        if not (math.isfinite(self.error) and np.isfinite(self.half).all()):
             return Verdict(False, "the multipliers are out of all proportion to the weights")
-        if self._proved(claimed - self.charge):
+        with np.errstate(all="ignore"):  # NaN and infinity prove nothing
+            proved = self._proved(claimed - self.charge)
+        if proved:
             return Verdict(True, f"L <= {upper!r} is proved")
         return Verdict(False, f"the multipliers do not prove L <= {upper!r}")
 
@@ -171,8 +173,7 @@ class Question:
             return left >= 0.0
         # a rounding in the difference, one here and one of the weights; none of the scaling unless it underflows, where
         # nothing is proved; infinite is refused
-        with np.errstate(over="ignore", under="ignore"):
-            bound = float(np.ldexp(left, -self.exponent)) * (1.0 - 4.0 * _U)
+        bound = float(np.ldexp(left, -self.exponent)) * (1.0 - 4.0 * _U)
         # whatever exceeds a bound that is proved is proved; the cap keeps huge ones from overflowing
         cap = 4.0 * (float(np.linalg.norm(self.half)) + self.error) / float(np.min(self.weights))
         return bound > 0.0 and _dominates(min(bound, cap) * self.weights, self.half, self.error)
@@ -315,7 +316,7 @@ def _assemble(W: Float, V: Float, t: Float, centre: Float, width: Float) -> tupl
     half = np.zeros((d + m, d + m))
     cross_terms = np.zeros((m, d))
     chunk = max(256, math.isqrt(max(h, 1)))  # short sums have small error bounds
-    with np.errstate(under="ignore"):
+    with np.errstate(all="ignore"):  # what overflows is refused
         for first in range(0, h, chunk):
             part = slice(first, first + chunk)
             w, v, s = W[part], V[:, part], t[part]
@@ -323,12 +324,13 @@ def _assemble(W: Float, V: Float, t: Float, centre: Float, width: Float) -> tupl
             half[d:, d:] += (v * (width[part] / s)) @ v.T
             half[d:, :d] += (v * centre[part]) @ w
             cross_terms += np.abs(v * centre[part]) @ np.abs(w)
-    half[:d, d:] = half[d:, :d].T
-    half = 0.25 * (half + half.T)  # symmetric, halved
+        half[:d, d:] = half[d:, :d].T
+        half = 0.25 * (half + half.T)  # symmetric, halved
+        size = float(np.trace(half)) + 0.5 * float(np.linalg.norm(cross_terms))
     # a diagonal block sums x xᵀ: its absolute terms are at most √(a_kk a_ll), a matrix of norm tr; the cross block
     # has the norm of its absolute terms; underflow adds less than the last term
     k = chunk + h // chunk + 12
-    error = gamma(k) * (float(np.trace(half)) + 0.5 * float(np.linalg.norm(cross_terms)))
+    error = gamma(k) * size
     return half, error * (1.0 + 8.0 * gamma(k)) + (h + d + m) ** 2 * 2.0**-700
 
 
