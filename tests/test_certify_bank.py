@@ -220,7 +220,7 @@ def assert_reached(net: FeedForward, lower: float, x: Array) -> None:
     A kink may be nearer than a step, so one step of several has to reach it.
     """
     best = 0.0
-    for step in 10.0 ** np.arange(-7.0, -1.0) * max(1.0, float(np.abs(x).max())):
+    for step in 10.0 ** np.arange(-9.0, -1.0) * max(1.0, float(np.abs(x).max())):
         ends = (net.forward(x + side * step * np.eye(len(x))) for side in (1.0, -1.0))
         best = max(best, float(np.linalg.norm(np.subtract(*ends), 2)) / (2.0 * step))
     assert best >= lower * (1.0 - 1e-3)

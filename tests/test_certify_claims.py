@@ -138,7 +138,7 @@ def test_exact_closes_the_bracket_and_says_so():
 
 def test_exact_keeps_the_best_bracket_when_the_time_is_up():
     net = shallow(1, h=60, d=8)
-    with pytest.warns(NotConvergedWarning, match="time or nodes"):
+    with pytest.warns(NotConvergedWarning, match="time and nodes"):
         cert = certify(net, exact=True, time_limit=0.3)
     assert cert.check(net)
     assert cert.lower < cert.upper <= certify(net).upper * (1.0 + 1e-9)

@@ -265,7 +265,11 @@ def _closed(
     if found.upper >= proof.upper:
         return replace(proof, concern=""), below
     gap = (found.upper / found.lower) ** 2 - 1.0 if found.lower > 0.0 else float("inf")
-    concern = "" if found.closed else f"branch and bound ran out of its time or nodes (gap {gap:.1e})"
+    concern = ""
+    if not found.closed:
+        concern = f"branch and bound did not close the bracket in its time and nodes (gap {gap:.1e})"
+        if claim.around is not None:
+            concern = f"the bracket in the ball is not closed: cells are cut off for all inputs only (gap {gap:.1e})"
     tree = Proof(found.upper, "tree", tuple(found.tree), gap, f"branch and bound, {found.n_nodes} nodes", concern)
     return tree, LowerBound(found.lower, found.witness)
 

@@ -44,7 +44,10 @@ def steep_points(
 
 def _sizes(network: FeedForward, points: Float, slope: Slope) -> Float:
     with np.errstate(all="ignore"):
-        return np.nan_to_num(slope(network.gradients(points)), nan=-1.0, posinf=-1.0)
+        try:
+            return np.nan_to_num(slope(network.gradients(points)), nan=-1.0, posinf=-1.0)
+        except np.linalg.LinAlgError:  # an infinite Jacobian among them
+            return np.full(len(points), -1.0)
 
 
 def _wander(
@@ -98,7 +101,8 @@ def _crossings(network: FeedForward, point: Float, rng: np.random.Generator) -> 
         near = usable[np.argsort(lengths[usable], kind="stable")]
         others = near[_TRIED // 2 :]
         chosen = np.concatenate([near[: _TRIED // 2], rng.permutation(others)[: _TRIED // 2]])
-        return point - step[chosen, None] * normal[chosen]
+        points = point - step[chosen, None] * normal[chosen]
+        return points[np.isfinite(points).all(axis=1)]
 
 
 def steep_points_in_ball(

@@ -17,7 +17,7 @@ from certnet.certify.verify import BoundChecker
 from certnet.certify.verify_chain import ChainChecker
 from certnet.certify.verify_deep import DeepChecker, smallest_bound
 from certnet.certify.verify_linf import SupChecker
-from certnet.errors import CertificateError, InvalidInputError
+from certnet.errors import CertificateError, CertnetError, InvalidInputError
 from certnet.outcome import Status
 
 __all__ = ["Options", "Proof", "pick_kind", "prove"]
@@ -55,11 +55,17 @@ def prove(claim: Claim, kind: str, options: Options) -> Proof:
         No bound could be proved.
     SolverUnavailableError, SolverError
     """
-    if kind in ("composition", "product"):
-        return _chain(claim, kind, options)
-    if kind in ("neuron", "layer"):
-        return _deep(claim, kind, options)
-    return _shallow(claim, options) if claim.norm == "l2" else _sup(claim, options)
+    try:
+        with np.errstate(all="ignore"):  # what overflows is refused by the checker
+            if kind in ("composition", "product"):
+                return _chain(claim, kind, options)
+            if kind in ("neuron", "layer"):
+                return _deep(claim, kind, options)
+            return _shallow(claim, options) if claim.norm == "l2" else _sup(claim, options)
+    except (np.linalg.LinAlgError, ValueError) as error:  # NumPy's and SciPy's words for NaN and infinities
+        if isinstance(error, CertnetError):
+            raise
+        raise _unproved(math.inf, "the search overflowed") from error
 
 
 def _shallow(claim: Claim, options: Options) -> Proof:
@@ -155,7 +161,11 @@ def _settled(claim: Claim, kind: str, upper: float | None, guess: float, refusal
     """``upper``, if it is a bound whose square is one too."""
     if upper is not None and refusal is None and math.isfinite(square_above(claim.raised(upper, kind))):
         return upper
-    raise CertificateError(
+    raise _unproved(guess, refusal)
+
+
+def _unproved(guess: float, refusal: str | None) -> CertificateError:
+    return CertificateError(
         f"no bound near {guess:.6g} could be proved ({refusal or 'the numbers are too large'}): "
         "rescale inputs or outputs, or the units, (w_j, b_j) / κ and V_:j κ, to weights of similar magnitudes"
     )
