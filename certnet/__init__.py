@@ -14,14 +14,15 @@ from certnet.network import ShallowNetwork
 
 if TYPE_CHECKING:
     from certnet.data import load_dataset
-    from certnet.estimators import CertifiedRegressor
+    from certnet.estimators import CertifiedRegressor, CertifiedRegressorCV
     from certnet.io import from_sklearn, from_torch, load_onnx, save_onnx, to_sklearn, to_torch
-    from certnet.restrict import RefineResult, objective, refine
+    from certnet.restrict import RefineResult, objective, objective_floor, refine, refine_path
     from certnet.robust import PGDAttack, adversarial_mse, certified_mse
 
 __all__ = [
     "Certificate",
     "CertifiedRegressor",
+    "CertifiedRegressorCV",
     "CertnetError",
     "FeedForward",
     "PGDAttack",
@@ -37,7 +38,9 @@ __all__ = [
     "load_dataset",
     "load_onnx",
     "objective",
+    "objective_floor",
     "refine",
+    "refine_path",
     "save_onnx",
     "to_sklearn",
     "to_torch",
@@ -46,6 +49,7 @@ __all__ = [
 # where the other public names live; imported on first use: scikit-learn alone takes longer than a certificate
 _HOMES = {
     "CertifiedRegressor": "estimators",
+    "CertifiedRegressorCV": "estimators",
     "PGDAttack": "robust",
     "RefineResult": "restrict",
     "adversarial_mse": "robust",
@@ -56,7 +60,9 @@ _HOMES = {
     "load_onnx": "io",
     "save_onnx": "io",
     "objective": "restrict",
+    "objective_floor": "restrict",
     "refine": "restrict",
+    "refine_path": "restrict",
     "to_sklearn": "io",
     "to_torch": "io",
 }

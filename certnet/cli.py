@@ -10,7 +10,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -53,6 +53,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+_PATIENCE = 20.0  # seconds that interrupted work has to hand over what it has
+
 _out = Console()
 _err = Console(stderr=True)
 
@@ -60,7 +62,9 @@ T = TypeVar("T")
 Model = Annotated[Path, typer.Argument(help="Network: .npz (certnet), .onnx, or .pt/.pth (torch state dict).")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
-Solver = Annotated[str, typer.Option(help="CLARABEL, SCS or MOSEK (see `certnet doctor`).")]
+Solver = Annotated[
+    str, typer.Option(help="auto (certnet's own), CERTNET, CLARABEL, SCS or MOSEK (see `certnet doctor`).")
+]
 
 
 @contextmanager
@@ -77,8 +81,11 @@ class _Interrupted(CertnetError):
     """Ctrl-C while a solver runs in its thread."""
 
 
-def _interruptible(work: Callable[[], T]) -> T:
-    """``work()`` in a thread, so that Ctrl-C is heard while a compiled solver runs."""
+def _interruptible(work: Callable[[], T], stop: threading.Event | None = None) -> T:
+    """``work()`` in a thread, so that Ctrl-C is heard while a compiled solver runs.
+
+    With ``stop``, which the work heeds, it is set first, and what the work then gives is returned if it comes soon.
+    """
     outcome: list[T] = []
     failure: list[BaseException] = []
 
@@ -87,14 +94,22 @@ def _interruptible(work: Callable[[], T]) -> T:
             outcome.append(work())
         except BaseException as error:  # noqa: BLE001 - raised again below
             failure.append(error)
+        finally:
+            done.set()
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    # an event, because an interrupted Thread.join takes a running thread for a finished one
+    done = threading.Event()
+    threading.Thread(target=run, daemon=True).start()
     try:
-        while thread.is_alive():
-            thread.join(0.1)
+        while not done.wait(0.1):
+            pass
     except KeyboardInterrupt as error:
-        raise _Interrupted("interrupted: files are complete or absent") from error
+        if stop is not None:
+            stop.set()
+            with suppress(KeyboardInterrupt):
+                done.wait(_PATIENCE)
+        if not outcome:
+            raise _Interrupted("interrupted: files are complete or absent") from error
     if failure:
         raise failure[0]
     return outcome[0]
@@ -199,6 +214,10 @@ def certify_command(
         _say(f"certificate written to {out}")
 
 
+def _finite(value: float) -> float | None:
+    return value if abs(value) < float("inf") else None
+
+
 def _print_each(certificates: dict[tuple[int, ...], Certificate], *, as_json: bool) -> None:
     if as_json:
         _print_json({"-".join(map(str, key)): json.loads(cert.to_json()) for key, cert in certificates.items()})
@@ -217,6 +236,13 @@ def refine_command(
     target: Annotated[str, typer.Option(help="Column of the CSV to predict; the others are the inputs, in order.")],
     out: Annotated[Path, typer.Option(help="Where the refined network goes: .npz, .onnx, .pt or .pth.")],
     weight: Annotated[float, typer.Option(help="Weight of the squared Lipschitz constant.")] = 0.01,
+    target_lipschitz: Annotated[
+        float | None, typer.Option(help="Instead of a weight: best fit with a certified constant of at most this.")
+    ] = None,
+    max_mse: Annotated[
+        float | None, typer.Option(help="Instead of a weight: least certified constant with at most this error.")
+    ] = None,
+    cells: Annotated[int, typer.Option(help="Activation cells that may be visited; 1 is the model's own.")] = 1,
     certificate: Annotated[
         Path | None,
         typer.Option(help="Where its certificate goes; by default beside OUT, with the suffix .certificate.json."),
@@ -231,7 +257,10 @@ def refine_command(
     drop: Annotated[list[str] | None, typer.Option(help="Column to leave out; may be repeated.")] = None,
     method: Annotated[str, typer.Option(help="joint or alternating.")] = "joint",
     penalty: Annotated[str, typer.Option(help="lipschitz or l2.")] = "lipschitz",
-    solver: Solver = "CLARABEL",
+    solver: Solver = "auto",
+    optimality_gap: Annotated[
+        bool, typer.Option("--optimality-gap", help="Also bound the objective of every function from below.")
+    ] = False,
     time_limit: Annotated[
         float | None, typer.Option(help="Seconds for the solver; building its program comes on top. None by default.")
     ] = None,
@@ -253,9 +282,29 @@ def refine_command(
         network = network.labelled("as given")  # the file will know no units, and the certificate must fit it
     X, y, names = load_table(data, target, drop=tuple(drop or ()))
     spread = float(np.var(y))
+    if standardise and (target_lipschitz is not None or max_mse is not None or optimality_gap):
+        raise InvalidInputError(
+            "--target-lipschitz, --max-mse and --optimality-gap speak of the model's own units: leave out --standardise"
+        )
+    stop = threading.Event()
+    options: dict[str, Any] = {
+        "method": method,
+        "penalty": penalty,
+        "solver": solver,
+        "cells": cells,
+        "time_limit": time_limit,
+    }
+    if not standardise:
+        options |= {
+            "target_lipschitz": target_lipschitz,
+            "max_mse": max_mse,
+            "optimality_gap": optimality_gap,
+            "should_stop": stop.is_set,
+        }
     with _working(f"refining {network!r} on {len(y)} rows and the inputs {', '.join(names)}"):
         done, result, claim = _interruptible(
-            lambda: _refined(network, X, y, weight, standardise, method, penalty, solver, time_limit)
+            lambda: _refined(network, X, y, weight, standardise, options),
+            stop if not standardise and solver.upper() in ("AUTO", "CERTNET") else None,
         )
     if mean_squared_error(network, X, y) > 4.0 * spread > 0.0:
         _warn("the model's error on this table is far above the variance of the target: check columns and units")
@@ -270,12 +319,14 @@ def refine_command(
                 "advice": done.status.advice,
                 "weight": weight,
                 "objective_units": "standardised" if standardise else network.units,
-                "objective_before": done.objective_before,
+                "objective_before": _finite(done.objective_before),
                 "objective_after": done.objective_after,
                 "units": result.units,
                 "lipschitz_upper_before": certify(network).upper,
                 "lipschitz_upper_after": claim.upper,
                 "lipschitz_lower_after": claim.lower,
+                "duality_gap": _finite(done.gap),
+                "floor": None if done.floor is None else done.floor.value,
                 "mse_before": mean_squared_error(network, X, y),
                 "mse_after": after,
                 "network": str(out),
@@ -292,35 +343,33 @@ def refine_command(
     _print_table(rows)
     if standardise:
         _say("the table is in units standardised by the data; network and certificate are in the model's own")
-    _say(f"{done.status.name}: {done.status.advice}")
+    gap = f" (duality gap {done.gap:.1e})" if done.gap == done.gap else ""
+    _say(f"{done.status.name}: {done.status.advice}{gap}")
+    if done.floor is not None:
+        _say(
+            f"no function, of any width or depth, has an objective below {below(done.floor.value)}: "
+            f"{above(done.optimality_gap, 3)} less"
+        )
     if not done.improved:
         _say("not improved: the network that is written is the input")
     _say(meaning(claim))
     _say(f"network written to {out}, certificate to {proof}")
+    if stop.is_set():
+        raise _Interrupted("interrupted: what was written is the best network so far")
 
 
 def _refined(
-    network: ShallowNetwork,
-    X: Float,
-    y: Float,
-    weight: float,
-    standardise: bool,
-    method: str,
-    penalty: str,
-    solver: str,
-    time_limit: float | None,
+    network: ShallowNetwork, X: Float, y: Float, weight: float, standardise: bool, options: dict[str, Any]
 ) -> tuple[RefineResult, ShallowNetwork, Certificate]:
     """The refinement, its network and certificate in the model's own units."""
     from certnet.restrict import refine
 
     if not standardise:
-        done = refine(network, X, y, weight, method=method, penalty=penalty, solver=solver, time_limit=time_limit)
+        done = refine(network, X, y, weight, **options)
         return done, done.network, done.certificate
     from certnet.estimators import CertifiedRegressor
 
-    fitted = CertifiedRegressor(
-        network, weight=weight, method=method, penalty=penalty, solver=solver, time_limit=time_limit, random_state=0
-    ).fit(X, y)
+    fitted = CertifiedRegressor(network, weight=weight, random_state=0, **options).fit(X, y)
     return fitted.refinement_, fitted.network_, fitted.certificate_
 
 

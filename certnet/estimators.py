@@ -11,24 +11,25 @@ from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import check_cv
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from certnet.backends import cvxpy_
 from certnet.certify import certify
 from certnet.errors import InvalidInputError, UnsupportedModelError
 from certnet.feedforward import FeedForward
 from certnet.io.sklearn_ import from_sklearn
 from certnet.io.torch_ import from_torch
 from certnet.network import ShallowNetwork
-from certnet.restrict.objective import PENALTIES
-from certnet.restrict.refine import METHODS, RefineResult, refine
-from certnet.validation import Float, finite_array, positive_number
+from certnet.restrict.objective import PENALTIES, mean_squared_error
+from certnet.restrict.refine import METHODS, RefineResult, refine, require_solver
+from certnet.robust.curves import adversarial_mse
+from certnet.validation import Float, finite_array, positive_number, whole_number
 
-__all__ = ["CertifiedRegressor"]
+__all__ = ["CertifiedRegressor", "CertifiedRegressorCV"]
 
 
 class CertifiedRegressor(RegressorMixin, BaseEstimator):
@@ -59,10 +60,12 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
         ρ, or ``‖W‖_F² + ‖b‖² + ‖V‖_F²`` of the standardised network in its place.
     method : {"joint", "alternating"}
         See :func:`certnet.restrict.refine`.
-    solver : {"CLARABEL", "SCS", "MOSEK"}
-        Solver of the convex programs.
-    tol : float
-        The solver's tolerance.
+    solver : {"auto", "CERTNET", "CLARABEL", "SCS", "MOSEK"}
+        Solver of the convex programs; "auto" is certnet's own, with Clarabel where it fails.
+    tol : float, optional
+        See :func:`certnet.restrict.refine`.
+    cells : int
+        Activation cells that may be visited, 1 for the start's own; see :func:`certnet.restrict.refine`.
     standardise : bool
         False trains and refines on the data as they are: all units are raw, and ``weight`` depends on them.
     prefit : bool
@@ -125,8 +128,9 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
         weight: float = 0.01,
         penalty: str = "lipschitz",
         method: str = "joint",
-        solver: str = "CLARABEL",
-        tol: float = 1e-8,
+        solver: str = "auto",
+        tol: float | None = None,
+        cells: int = 1,
         standardise: bool = True,
         prefit: bool = False,
         time_limit: float | None = None,
@@ -139,6 +143,7 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
         self.method = method
         self.solver = solver
         self.tol = tol
+        self.cells = cells
         self.standardise = standardise
         self.prefit = prefit
         self.time_limit = time_limit
@@ -225,13 +230,15 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
     def _check_parameters(self) -> None:
         """What :func:`refine` would refuse after the training, refused before it."""
         positive_number(self.weight, "weight", zero=True)
-        positive_number(self.tol, "tol")
+        whole_number(self.cells, "cells", least=1)
+        if self.tol is not None:
+            positive_number(self.tol, "tol")
         if self.time_limit is not None:
             positive_number(self.time_limit, "time_limit")
         for name, value, known in (("penalty", self.penalty, PENALTIES), ("method", self.method, METHODS)):
             if value not in known:
                 raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
-        cvxpy_.require(self.solver)
+        require_solver(self.solver)
 
     def _start(self, X: Float, y: Float, seed: int) -> ShallowNetwork:
         """The network to refine, in raw units; sets ``estimator_``."""
@@ -286,10 +293,127 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
             method=self.method,
             solver=self.solver,
             tol=self.tol,
+            cells=self.cells,
             time_limit=self.time_limit,
             random_state=seed,
             verbose=self.verbose,
         )
+
+
+class CertifiedRegressorCV(CertifiedRegressor):
+    r"""A :class:`CertifiedRegressor` whose weight is chosen by cross-validated adversarial error.
+
+    For every weight and every split, a network is trained on one part of the data, refined, and attacked on the rest by
+    projected gradients of radius ε; the weight of the least mean error is used for the fit on all data. All of this
+    is stated in units standardised by the training part (``standardise=False``: in the data's own).
+
+    Parameters
+    ----------
+    estimator, penalty, method, solver, tol, cells, standardise, prefit, time_limit, random_state, verbose
+        Of :class:`CertifiedRegressor`. A prefit start has seen all of the data: its validation errors are too good, but
+        the choice between weights stands.
+    weights : array_like, shape (K,), optional
+        Positive; by default ten between 1e-3 and 1.
+    epsilon : float
+        ε ≥ 0, in standardised units; 0 chooses by the clean error.
+    cv : int, splitter or None
+        As in scikit-learn; None is five folds.
+
+    Attributes
+    ----------
+    weight_ : float
+        The chosen one.
+    weights_ : ndarray, shape (K,)
+    cv_errors_ : ndarray, shape (K, n_splits)
+        Adversarial mean squared errors.
+    cv_upper_ : ndarray, shape (K, n_splits)
+        Certified bounds, in the units of the errors.
+
+    The other attributes are those of :class:`CertifiedRegressor`, fitted with the chosen weight.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.neural_network import MLPRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> start = MLPRegressor(hidden_layer_sizes=(5,), max_iter=2000, random_state=0)
+    >>> model = CertifiedRegressorCV(start, weights=[0.01, 0.1], epsilon=0.2, cv=2).fit(X[:100], y[:100])
+    >>> model.weight_ in (0.01, 0.1)
+    True
+    """
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        weights: ArrayLike | None = None,
+        epsilon: float = 0.1,
+        cv: Any = None,
+        penalty: str = "lipschitz",
+        method: str = "joint",
+        solver: str = "auto",
+        tol: float | None = None,
+        cells: int = 1,
+        standardise: bool = True,
+        prefit: bool = False,
+        time_limit: float | None = None,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(
+            estimator,
+            penalty=penalty,
+            method=method,
+            solver=solver,
+            tol=tol,
+            cells=cells,
+            standardise=standardise,
+            prefit=prefit,
+            time_limit=time_limit,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.weights = weights
+        self.epsilon = epsilon
+        self.cv = cv
+
+    @classmethod
+    def _get_param_names(cls) -> list[str]:
+        return sorted(name for name in super()._get_param_names() if name != "weight")
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Choose the weight, then fit with it on all data; raises what :meth:`CertifiedRegressor.fit` does."""
+        weights = np.geomspace(1e-3, 1.0, 10) if self.weights is None else self.weights
+        grid = np.unique(finite_array(weights, "weights", ndim=(1,)))
+        if grid.size == 0 or not np.all(grid > 0.0):
+            raise InvalidInputError("weights must hold at least one number, all of them positive")
+        epsilon = positive_number(self.epsilon, "epsilon", zero=True)
+        self.weight = float(grid[0])
+        self._check_parameters()
+        inputs, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=2)
+        targets = finite_array(y, "y", ndim=(1, 2))
+        if targets.ndim == 2 and targets.shape[1] == 1:
+            targets = column_or_1d(targets, warn=True)
+        rng = check_random_state(self.random_state)
+        seed = int(rng.randint(2**31 - 1))
+        splits = list(check_cv(self.cv).split(inputs, targets))
+        self.weights_ = grid
+        self.cv_errors_, self.cv_upper_ = np.empty((2, len(grid), len(splits)))
+        for column, (train, test) in enumerate(splits):
+            units = _Standardisation.of(inputs[train], targets[train]) if self.standardise else None
+            start = self._start(inputs[train], targets[train], seed)
+            part, rest = (inputs[train], targets[train]), (inputs[test], targets[test])
+            if units:
+                start, part, rest = units.inward(start), units.data(*part), units.data(*rest)
+            for row, weight in enumerate(grid):
+                self.weight = float(weight)
+                done = self._refine(start, *part, seed)
+                curve = adversarial_mse(done.network, *rest, [epsilon]) if epsilon else None
+                clean = mean_squared_error(done.network, *rest)
+                self.cv_errors_[row, column] = clean if curve is None else curve.adversarial[0]
+                self.cv_upper_[row, column] = done.certificate.upper
+        self.weight_ = self.weight = float(grid[int(np.argmin(self.cv_errors_.mean(axis=1)))])
+        return super().fit(X, y)
 
 
 @dataclass(frozen=True, eq=False)

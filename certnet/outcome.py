@@ -15,6 +15,7 @@ class Status(Enum):
     INACCURATE = "the solver stopped short of its tolerance: read the gap; try another solver or a looser tol"
     MAX_ITERATIONS = "the iteration limit was reached: raise the limit, or accept the gap that is reported"
     TIME_LIMIT = "the time limit was reached: the best point so far is returned; allow more time for a better one"
+    INTERRUPTED = "interrupted: the best point so far is returned"
     SOLVER_FAILED = "the solver gave no usable point: try another solver (CLARABEL, SCS), or rescale the data"
     NOT_IMPROVED = "nothing better was found: the input network is returned unchanged"
 

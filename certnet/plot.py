@@ -17,6 +17,7 @@ from certnet.digits import above, below
 from certnet.errors import InvalidInputError, MissingDependencyError
 from certnet.files import check_writable, write_atomic
 from certnet.network import UNITS
+from certnet.restrict.path import TradeoffPath
 from certnet.robust.curves import AdversarialCurve
 from certnet.validation import Float, finite_array, positive_number
 
@@ -25,6 +26,7 @@ __all__ = [
     "BoundsDisplay",
     "PredictionDisplay",
     "TraceDisplay",
+    "TradeoffDisplay",
     "figure_png",
     "save_figure",
 ]
@@ -315,6 +317,97 @@ class TraceDisplay(_Display):
             self.ax_.annotate(
                 f"{value:.4g}", (stage, value), xytext=(4, 6), textcoords="offset points", fontsize=9, color=_GREY
             )
+
+
+@final
+@dataclass(eq=False)
+class TradeoffDisplay(_Display):
+    """Mean squared error, clean and attacked, against the certified Lipschitz bound, along a path of weights.
+
+    Attributes
+    ----------
+    upper : ndarray, shape (K,)
+        Certified bounds.
+    errors : mapping of str to ndarray, shape (K,)
+        Errors by name, one line each.
+    weights : ndarray, shape (K,), optional
+        Written beside the first line's points.
+    start : mapping of str to float, optional
+        ``"upper"`` and one error per line of the network before refinement: hollow marks.
+    units : {"as given", "standardised", "raw"}
+    ax_, figure_ : matplotlib Axes and Figure
+        Set by :meth:`plot`.
+    """
+
+    upper: Float
+    errors: Mapping[str, Float]
+    weights: Float | None = None
+    start: Mapping[str, float] | None = None
+    units: str = "as given"
+    ax_: Any = field(init=False, repr=False)
+    figure_: Any = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_models(self.errors, "errors")
+        self.upper = finite_array(self.upper, "upper", ndim=(1,))
+        lines = {f"errors[{name!r}]": values for name, values in self.errors.items()}
+        if self.weights is not None:
+            lines["weights"] = self.weights
+        for name, values in lines.items():
+            if np.shape(values) != self.upper.shape:
+                raise InvalidInputError(f"{name} has shape {np.shape(values)}, upper has {self.upper.shape}")
+        self.errors = {name: finite_array(values, name, ndim=(1,)) for name, values in self.errors.items()}
+        if self.units not in UNITS:
+            raise InvalidInputError(f"units must be one of {', '.join(map(repr, UNITS))}, got {self.units!r}")
+
+    @classmethod
+    def from_path(
+        cls,
+        path: TradeoffPath,
+        curves: Sequence[AdversarialCurve],
+        *,
+        start: AdversarialCurve | None = None,
+        ax: Any = None,
+    ) -> TradeoffDisplay:
+        """Draw the networks of a path with the error curve of each (and of the start), all with the same radii.
+
+        ``curves = [adversarial_mse(network, X, y, epsilons) for network in path.networks]``
+        """
+        every = [*curves, *([] if start is None else [start])]
+        if len(curves) != len(path) or any(not np.array_equal(c.epsilons, every[0].epsilons) for c in every):
+            raise InvalidInputError(f"one curve per network is needed ({len(path)}), all with the same radii")
+        names = ["clean", *(f"attacked, ε = {epsilon:g}" for epsilon in every[0].epsilons)]
+        table = np.array([[curve.clean, *curve.adversarial] for curve in every])
+        marks = None
+        if start is not None:
+            marks = dict(zip(names, map(float, table[-1]))) | {"upper": path.results[0].certificate_before.upper}
+        errors = dict(zip(names, table[: len(path)].T))
+        return cls(path.upper, errors, path.weights, marks, path.start.units).plot(ax)
+
+    def plot(self, ax: Any = None) -> TradeoffDisplay:
+        """Draw on ``ax``, or on a new figure."""
+        self.figure_, self.ax_ = _axes(ax, self)
+        order = np.argsort(self.upper)
+        for colour, marker, (name, values) in zip(_COLOURS, "os^vDPX", self.errors.items()):
+            self.ax_.plot(self.upper[order], values[order], "-", marker=marker, ms=4.5, color=colour, label=name)
+            if self.start is not None and name in self.start:
+                at = ([self.start["upper"]], [self.start[name]])
+                self.ax_.plot(*at, marker=marker, ms=7, color=colour, mfc="white", ls="")
+        if self.start is not None:
+            self.ax_.plot([], [], "o", ms=7, color=_GREY, mfc="white", label="before refinement")
+        if self.weights is not None:
+            first = next(iter(self.errors.values()))
+            for weight, x, y in zip(self.weights, self.upper, first):
+                self.ax_.annotate(
+                    f"{weight:.2g}", (x, y), xytext=(3, -11), textcoords="offset points", fontsize=7, color=_GREY
+                )
+        if _wide(self.upper[self.upper > 0.0]):
+            self.ax_.set_xscale("log")
+            self.ax_.xaxis.set_major_formatter("{x:g}")
+        self.ax_.set_xlabel(f"Certified Lipschitz bound ({_spoken(self.units, 'inputs and target')})")
+        self.ax_.set_ylabel("Mean squared error")
+        _legend_above(self.ax_)
+        return self
 
 
 def figure_png(figure: Any, *, dpi: float = 150.0) -> bytes:

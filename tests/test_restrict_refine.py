@@ -104,7 +104,7 @@ def test_alternating_rounds_fix_eta_to_the_multipliers_of_the_network_before(m, 
     net, X, y = instance(m=m)
     honest, programs = solvers.solve, []
     monkeypatch.setattr(solvers, "solve", lambda program, *a, **k: programs.append(program) or honest(program, *a, **k))
-    before = refine(net, X, y, 0.05, method="alternating", max_rounds=1).certificate_before
+    before = refine(net, X, y, 0.05, method="alternating", max_rounds=1, solver="CLARABEL").certificate_before
     D, eta, U = programs[0].directions, programs[0].eta, np.linalg.norm(net.V, axis=0)[:, None] * net.W
     np.testing.assert_allclose(eta, np.sum(net.V**2, axis=0) / (before.upper * before.multipliers), rtol=1e-6)
     K = np.eye(m) - 0.5 * D @ np.diag(eta) @ D.T
@@ -265,7 +265,7 @@ def test_a_solver_that_raises_costs_nothing(kind, solve, monkeypatch):
     net, X, y = instance()
     monkeypatch.setattr(cvxpy.Problem, "solve", solve)
     with pytest.warns(NotConvergedWarning, match="no usable point.*input network is returned"):
-        result = refine(net, X, y, 0.05, **kind)
+        result = refine(net, X, y, 0.05, solver="CLARABEL", **kind)
     assert result.network is net
     assert result.status is Status.SOLVER_FAILED
     assert result.candidate is None
@@ -274,10 +274,13 @@ def test_a_solver_that_raises_costs_nothing(kind, solve, monkeypatch):
     assert_sound(result, net, X, y, 0.05, kind.get("penalty", "lipschitz"))
 
 
-def test_an_interrupt_is_not_swallowed(monkeypatch):
+def test_an_interrupt_ends_the_work_and_keeps_the_best(monkeypatch):
+    net, X, y = instance()
     monkeypatch.setattr(cvxpy.Problem, "solve", _raises(KeyboardInterrupt()))
-    with pytest.raises(KeyboardInterrupt):
-        refine(*instance(), 0.05)
+    with pytest.warns(NotConvergedWarning, match="interrupted"):
+        result = refine(net, X, y, 0.05, solver="CLARABEL")
+    assert result.network == net
+    assert result.status is Status.INTERRUPTED
 
 
 def _ends(status, change):
@@ -302,7 +305,7 @@ def test_no_point_or_a_spoilt_one_costs_nothing(kind, change, status, monkeypatc
     net, X, y = instance()
     monkeypatch.setattr(backend, "solve", _ends(status, change))
     with pytest.warns(NotConvergedWarning, match="input network is returned"):
-        result = refine(net, X, y, 0.05, **kind)
+        result = refine(net, X, y, 0.05, solver="CLARABEL", **kind)
     assert result.network is net
     assert result.status is Status.SOLVER_FAILED
 
@@ -311,7 +314,7 @@ def test_no_point_or_a_spoilt_one_costs_nothing(kind, change, status, monkeypatc
 def test_a_point_that_is_worse_is_not_returned_whatever_the_solver_says(kind, monkeypatch):
     net, X, y = instance()
     monkeypatch.setattr(backend, "solve", _ends(Status.OPTIMAL, lambda v: 100.0 * v + 1.0))
-    result = refine(net, X, y, 0.05, **kind)
+    result = refine(net, X, y, 0.05, solver="CLARABEL", **kind)
     assert result.network is net
     assert result.status is Status.NOT_IMPROVED
     assert result.candidate is not None
@@ -324,7 +327,7 @@ def test_an_inaccurate_point_is_used_and_said_to_be_so(kind, status, monkeypatch
     net, X, y = instance()
     monkeypatch.setattr(backend, "solve", _ends(status, lambda v: v * (1.0 + 1e-4)))
     with pytest.warns(NotConvergedWarning, match="best network so far"):
-        result = refine(net, X, y, 0.05, **kind)
+        result = refine(net, X, y, 0.05, solver="CLARABEL", **kind)
     assert result.improved
     assert result.status is status
     assert_sound(result, net, X, y, 0.05, kind.get("penalty", "lipschitz"))
@@ -342,7 +345,7 @@ def test_a_failure_in_a_later_round_keeps_the_earlier_ones(monkeypatch):
 
     monkeypatch.setattr(backend, "solve", solve)
     with pytest.warns(NotConvergedWarning, match="best network so far"):
-        result = refine(net, X, y, 0.05, method="alternating")
+        result = refine(net, X, y, 0.05, solver="CLARABEL", method="alternating")
     assert result.improved
     assert result.objective_after == result.trace[1].objective
     assert len(result.trace) == 3
@@ -357,7 +360,7 @@ def test_a_candidate_that_cannot_be_certified_is_dropped(kind, monkeypatch):
             raise CertificateError("rounding errors are too large")
         return certify(network, **options)
 
-    monkeypatch.setattr(import_module("certnet.restrict.refine"), "certify", refuse)
+    monkeypatch.setattr(import_module("certnet.restrict.run"), "certify", refuse)
     with pytest.warns(NotConvergedWarning, match="input network is returned"):
         result = refine(net, X, y, 0.05, **kind)
     assert result.network is net

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import time
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,43 +12,25 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from certnet.backends import cvxpy_ as backend
-from certnet.certify import Certificate, certify
+from certnet.certify import Certificate
 from certnet.digits import above
-from certnet.errors import CertificateError, InvalidInputError, NotConvergedWarning, UnsupportedModelError
+from certnet.errors import InvalidInputError, NotConvergedWarning, UnsupportedModelError
 from certnet.feedforward import FeedForward
 from certnet.network import ShallowNetwork, require_shallow
-from certnet.outcome import Residuals, Status
-from certnet.restrict.objective import PENALTIES, l2_penalty, mean_squared_error
-from certnet.restrict.program import Cell, Restriction, network_from, sampled_cell, whole_cell
-from certnet.restrict.solvers import cvxpy_
-from certnet.validation import Float, as_samples, positive_number, whole_number
+from certnet.outcome import Status
+from certnet.restrict.floor import Floor, objective_floor
+from certnet.restrict.goal import Goal
+from certnet.restrict.program import Solution, sampled_cell, whole_cell
+from certnet.restrict.run import OWN, Run, Settings, TraceRow, product_weights
+from certnet.restrict.solvers.interior import InteriorStep
+from certnet.validation import as_samples, positive_number, whole_number
 
-__all__ = ["METHODS", "RefineResult", "TraceRow", "refine"]
+__all__ = ["METHODS", "SOLVERS", "RefineResult", "TraceRow", "refine", "require_solver"]
 
 METHODS: Final = ("joint", "alternating")
 PATTERNS: Final = ("all", "sampled")
-
-_log = logging.getLogger("certnet")
-_STALL = 1e-6  # relative decrease at which the alternating method ends
-
-
-@dataclass(frozen=True)
-class TraceRow:
-    """One candidate network: what was tried, what it is worth, whether it was kept.
-
-    ``objective``, ``mse`` and ``upper`` (certified Lipschitz bound) are recomputed from the network and the data; NaN
-    where the solver gave no point.
-    """
-
-    stage: str
-    objective: float
-    mse: float
-    upper: float
-    accepted: bool
-    status: Status
-    solver_status: str
-    residuals: Residuals | None
-    seconds: float
+SOLVERS: Final = ("auto", OWN, *backend.SOLVERS)
+"""certnet's own solver, alone or with Clarabel where it fails ("auto"), and those of CVXPY."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,14 +42,23 @@ class RefineResult:
     network : ShallowNetwork
         The best network found; the very input where ``improved`` is false.
     objective_before, objective_after : float
-        ``mse + weight · penalty`` of input and result, recomputed with certified ρ.
+        Of input and result, recomputed with certified ρ: ``mse + weight · penalty``, or with ``target_lipschitz`` the
+        error and with ``max_mse`` ρ, infinite where the limit is not met.
     certificate_before, certificate : Certificate
         Of the input and of the result.
+    mse_before, mse : float
+        Training errors of input and result.
     improved : bool
     candidate : ShallowNetwork or None
         The last network that a program gave, returned or not.
     status : Status
     trace : tuple of TraceRow
+    gap : float
+        Relative duality gap of the last program that certnet's own solver solved; NaN for other solvers.
+    solution : Solution or None
+        The last point that a solver gave.
+    floor : Floor or None
+        With ``optimality_gap=True``: a lower bound on the objective of every function.
     """
 
     network: ShallowNetwork
@@ -76,10 +66,31 @@ class RefineResult:
     objective_after: float
     certificate_before: Certificate
     certificate: Certificate
+    mse_before: float
+    mse: float
     improved: bool
     candidate: ShallowNetwork | None
     status: Status
     trace: tuple[TraceRow, ...]
+    gap: float = math.nan
+    solution: Solution | None = None
+    floor: Floor | None = None
+
+    @property
+    def optimality_gap(self) -> float:
+        """``objective_after − floor``: no function at all is better by more; NaN where it was not asked for."""
+        return math.nan if self.floor is None else self.objective_after - self.floor.value
+
+    def replaced_by(self, other: RefineResult, value: float) -> RefineResult:
+        """This refinement with the network of another one, whose objective here is ``value``."""
+        return replace(
+            self,
+            network=other.network,
+            certificate=other.certificate,
+            mse=other.mse,
+            objective_after=value,
+            improved=value < self.objective_before,
+        )
 
     def __repr__(self) -> str:
         change = f"{self.objective_before:.6g} -> {self.objective_after:.6g}" if self.improved else "not improved"
@@ -92,23 +103,30 @@ def refine(
     y: ArrayLike,
     weight: float = 0.01,
     *,
+    target_lipschitz: float | None = None,
+    max_mse: float | None = None,
     penalty: str = "lipschitz",
     method: str = "joint",
     patterns: str = "all",
     n_patterns: int | None = None,
-    solver: str = "CLARABEL",
-    tol: float = 1e-8,
+    cells: int = 1,
+    solver: str = "auto",
+    tol: float | None = None,
     max_rounds: int = 10,
     time_limit: float | None = None,
+    optimality_gap: bool = False,
     random_state: int = 0,
     callback: Callable[[TraceRow], None] | None = None,
+    on_step: Callable[[InteriorStep], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
     verbose: bool = False,
 ) -> RefineResult:
-    r"""Minimise ``(1/N) Σ_i ‖f(x_i) − y_i‖² + weight · ρ`` over the activation cell of ``network``.
+    r"""Minimise ``(1/N) Σ_i ‖f(x_i) − y_i‖² + weight · ρ`` over the activation cell of ``network``, and beyond it.
 
     The patterns of the hidden units on X and the output directions are kept; everything else is optimised. The input
     network is feasible, so the optimum is at most its objective (Y, Corollary 10). Whatever the solver says, the
     candidate is certified and its objective recomputed; where that is not below the input's, the input is returned.
+    An interrupt (Ctrl-C) ends the work and returns the best network so far, with ``Status.INTERRUPTED``.
 
     Parameters
     ----------
@@ -119,6 +137,11 @@ def refine(
     y : array_like, shape (N,) or (N, m)
     weight : float
         λ ≥ 0, in units of mean squared error per squared Lipschitz constant.
+    target_lipschitz : float, optional
+        Instead of a weight: the least error among networks of the cell with a certified L of at most this; 0 gives the
+        constant network.
+    max_mse : float, optional
+        Instead of a weight: the least certified L among networks of the cell with a training error of at most this.
     penalty : {"lipschitz", "l2"}
         ρ ≥ L² (certified), or ``‖W‖_F² + ‖b‖² + ‖V‖_F²``.
     method : {"joint", "alternating"}
@@ -127,20 +150,32 @@ def refine(
     patterns : {"all", "sampled"}
         All units' patterns, or ``n_patterns`` (default: half of the units) drawn at random, each with both signs
         (Y's "samp"), whose optimum may be worse than the input.
-    solver : {"CLARABEL", "SCS", "MOSEK"}
-        Named explicitly; never replaced by another.
-    tol : float
-        The solver's tolerance.
+    cells : int
+        Cells that may be visited, 1 for that of the input. Each further one is reached by a descent on the true
+        objective with patterns free (:func:`certnet.restrict.descend.descend`), and solved again; rounds end where one
+        gains less than 1e-6 of the objective. For the joint method with a weight and the Lipschitz penalty.
+    solver : {"auto", "CERTNET", "CLARABEL", "SCS", "MOSEK"}
+        "CERTNET" is the own interior-point method; "auto" is that, and Clarabel where it gives no point, which the
+        trace says. A named solver is never replaced by another.
+    tol : float, optional
+        Relative duality gap for the own solver (1e-6), the solver's own tolerance for the others (1e-8).
     max_rounds : int
         Rounds of the alternating method; it ends earlier where a round gains less than 1e-6 of the objective.
     time_limit : float, optional
         Seconds after which no new program is started; the running one is stopped where its solver allows it.
+    optimality_gap : bool
+        Also bound the objective of every function from below (:func:`certnet.restrict.floor.objective_floor`), within
+        the time limit or a minute. For a weight and the Lipschitz penalty.
     random_state : int
-        Seed of the drawn patterns and of the certificates.
+        Seed of the drawn patterns, the descents and the certificates.
     callback : callable, optional
         Called with every :class:`TraceRow` as it is made.
+    on_step : callable, optional
+        Called with every step of the own solver (:class:`~certnet.restrict.solvers.interior.InteriorStep`).
+    should_stop : callable, optional
+        Asked between the steps of the own solver and of a descent; true ends the work as an interrupt does.
     verbose : bool
-        Print the solver's own log.
+        Write the solver's log: the own one's to standard error.
 
     Returns
     -------
@@ -149,7 +184,7 @@ def refine(
     Raises
     ------
     InvalidInputError
-        Shapes, NaN, weight < 0, unknown options.
+        Shapes, NaN, weight < 0, unknown options, options that do not go together, an error that the cell cannot reach.
     UnsupportedModelError
         A ``FeedForward`` with several hidden layers or another activation.
     SolverUnavailableError
@@ -160,185 +195,98 @@ def refine(
     NotConvergedWarning
         A solver stopped short of its tolerance or failed; the result is still never worse than the input.
     """
+    network = _shallow(network)
+    X, y = as_samples(X, y, network.n_inputs, network.n_outputs)
+    goal = Goal.of(weight, penalty, target_lipschitz, max_mse)
+    for name, value, known in (("method", method, METHODS), ("patterns", patterns, PATTERNS)):
+        if value not in known:
+            raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
+    max_rounds = whole_number(max_rounds, "max_rounds", least=1)
+    cells = whole_number(cells, "cells", least=1)
+    plain = penalty == "lipschitz" and method == "joint" and patterns == "all"
+    for name, used in (("target_lipschitz or max_mse", goal.constrained), ("cells above 1", cells > 1)):
+        if used and not plain:
+            raise InvalidInputError(f'{name} needs penalty="lipschitz", method="joint" and patterns="all"')
+    if goal.constrained and (cells > 1 or optimality_gap):
+        raise InvalidInputError("cells above 1 and optimality_gap are for a weight, not for a limit")
+    if optimality_gap and penalty != "lipschitz":
+        raise InvalidInputError('optimality_gap needs penalty="lipschitz"')
+    settings = Settings(
+        solver=require_solver(solver),
+        tol=None if tol is None else positive_number(tol, "tol"),
+        time_limit=None if time_limit is None else positive_number(time_limit, "time_limit"),
+        random_state=whole_number(random_state, "random_state"),
+        callback=callback,
+        on_step=on_step,
+        should_stop=should_stop,
+        verbose=verbose,
+        fall_back=str(solver).lower() == "auto",
+    )
+    cell, start = whole_cell(network), product_weights(network)
+    if patterns == "all" and n_patterns is not None:
+        raise InvalidInputError('n_patterns is for patterns="sampled"')
+    if patterns == "sampled":
+        half = max(1, network.n_hidden // 2) if n_patterns is None else n_patterns
+        cell = sampled_cell(network, half, np.random.default_rng(settings.random_state))
+        start = start[cell.units]  # the unit's own weights lie in the cone of its pattern, whatever the sign
+    run = Run(network, X, y, goal, cell, settings, start)
+    if penalty == "lipschitz" and method == "alternating":
+        run.alternate(max_rounds)
+    else:
+        run.restrict("l2 restriction" if penalty == "l2" else "joint restriction")
+        run.beyond(cells)
+    floor = None
+    if optimality_gap:
+        left = run.left()
+        floor = objective_floor(X, y, goal.weight, time_limit=60.0 if left is None else max(left, 1.0))
+    return _result(run, floor)
+
+
+def require_solver(solver: str) -> str:
+    """The name of a solver that can be used here; that of the own one for "auto".
+
+    Raises
+    ------
+    SolverUnavailableError
+    """
+    if isinstance(solver, str) and solver.upper() in ("AUTO", OWN):
+        return OWN
+    return backend.require(solver)
+
+
+def _shallow(network: ShallowNetwork | FeedForward) -> ShallowNetwork:
     if isinstance(network, FeedForward):
         try:
             network = network.shallow()
         except UnsupportedModelError as error:
             raise UnsupportedModelError(f"{error}: refinement needs it, certification does not") from error
-    network = require_shallow(network)
-    X, y = as_samples(X, y, network.n_inputs, network.n_outputs)
-    weight = positive_number(weight, "weight", zero=True)
-    tol = positive_number(tol, "tol")
-    for name, value, known in (
-        ("penalty", penalty, PENALTIES),
-        ("method", method, METHODS),
-        ("patterns", patterns, PATTERNS),
-    ):
-        if value not in known:
-            raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
-    max_rounds = whole_number(max_rounds, "max_rounds", least=1)
-    random_state = whole_number(random_state, "random_state")
-    if time_limit is not None:
-        time_limit = positive_number(time_limit, "time_limit")
-    solver = backend.require(solver)
-    cell = whole_cell(network)
-    if patterns == "all" and n_patterns is not None:
-        raise InvalidInputError('n_patterns is for patterns="sampled"')
-    if patterns == "sampled":
-        half = max(1, network.n_hidden // 2) if n_patterns is None else n_patterns
-        cell = sampled_cell(network, half, np.random.default_rng(random_state))
-    run = _Run(network, X, y, weight, penalty, cell, solver, tol, time_limit, random_state, callback, verbose)
-    if penalty == "lipschitz" and method == "alternating":
-        run.alternate(max_rounds)
-    else:
-        run.attempt("l2 restriction" if penalty == "l2" else "joint restriction", eta=None)
-    return run.result()
+    return require_shallow(network)
 
 
-class _Run:
-    """One refinement in progress: the best network so far, and the rows that led to it."""
-
-    def __init__(
-        self,
-        network: ShallowNetwork,
-        X: Float,
-        y: Float,
-        weight: float,
-        penalty: str,
-        cell: Cell,
-        solver: str,
-        tol: float,
-        time_limit: float | None,
-        random_state: int,
-        callback: Callable[[TraceRow], None] | None,
-        verbose: bool,
-    ) -> None:
-        self._start = time.perf_counter()
-        self._X, self._y, self._weight, self._penalty = X, y, weight, penalty
-        self._cell, self._solver, self._tol, self._verbose = cell, solver, tol, verbose
-        self._time_limit, self._seed, self._callback = time_limit, random_state, callback
-        self._input = network
-        self._stopped: Status | None = None
-        self.trace: list[TraceRow] = []
-        self._before = self._measure(network)
-        self._best = (network, *self._before)
-        self._candidate: tuple[ShallowNetwork, float, float, Certificate] | None = None
-        self._record("input", self._before, accepted=True)
-
-    def _measure(self, network: ShallowNetwork) -> tuple[float, float, Certificate]:
-        """Objective, mean squared error and certificate, from the network and the data."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotConvergedWarning)  # the bound is proved, its gap is in the certificate
-            certificate = certify(network, X=self._X, tol=1e-7, random_state=self._seed)
-        mse = mean_squared_error(network, self._X, self._y)
-        penalty = l2_penalty(network) if self._penalty == "l2" else certificate.rho
-        return mse + self._weight * penalty, mse, certificate
-
-    def _record(
-        self,
-        stage: str,
-        measured: tuple[float, float, Certificate] | None,
-        *,
-        accepted: bool,
-        outcome: cvxpy_.SolverOutcome | None = None,
-    ) -> None:
-        objective, mse, upper = (np.nan, np.nan, np.nan)
-        if measured is not None:
-            objective, mse, upper = measured[0], measured[1], measured[2].upper
-        row = TraceRow(
-            stage=stage,
-            objective=objective,
-            mse=mse,
-            upper=upper,
-            accepted=accepted,
-            status=Status.OPTIMAL if outcome is None else outcome.status,
-            solver_status="" if outcome is None else outcome.solver_status,
-            residuals=None if outcome is None else outcome.residuals,
-            seconds=time.perf_counter() - self._start,
-        )
-        self.trace.append(row)
-        _log.info("%s: objective %.6g, L <= %.6g, %.1f s", stage, objective, upper, row.seconds)
-        if self._callback is not None:
-            self._callback(row)
-
-    def _left(self) -> float | None:
-        return None if self._time_limit is None else self._time_limit - (time.perf_counter() - self._start)
-
-    def attempt(self, stage: str, eta: Float | None) -> bool:
-        """Solve one restriction to the cell; keep its network if it is the best so far. False if there is none."""
-        program = Restriction.of(self._cell, self._X, self._y, weight=self._weight, penalty=self._penalty, eta=eta)
-        left = self._left()
-        outcome = cvxpy_.solve(
-            program,
-            self._solver,
-            tol=self._tol,
-            time_limit=None if left is None else max(left, 0.1),
-            verbose=self._verbose,
-        )
-        if outcome.solution is None:
-            self._record(stage, None, accepted=False, outcome=outcome)
-            return False
-        network = network_from(outcome.solution, self._cell.directions, self._input.units)
-        try:
-            measured = self._measure(network)
-        except CertificateError as error:
-            _log.warning("%s: the candidate is dropped: %s", stage, error)
-            self._record(stage, None, accepted=False, outcome=replace(outcome, status=Status.SOLVER_FAILED))
-            return False
-        self._candidate = (network, *measured)
-        better = bool(measured[0] < self._best[1])
-        if better:
-            self._best = self._candidate
-        self._record(stage, measured, accepted=better, outcome=outcome)
-        return True
-
-    def alternate(self, max_rounds: int) -> None:
-        """Algorithm 1 of Y: the certificate's multipliers of the current network, then weights with them fixed."""
-        reached, eta = np.inf, self._multipliers(self._input, self._before[2])[self._cell.units]
-        total = float(self._multipliers(self._input, self._before[2]).sum())
-        if eta.sum() > total:
-            eta *= total / eta.sum()  # sampled: Σ η stays below 2
-        for number in range(1, max_rounds + 1):
-            if not self.attempt(f"alternating round {number}", eta) or self._candidate is None:
-                return
-            network, objective, _, certificate = self._candidate
-            if not objective < reached - _STALL * abs(objective):
-                return
-            left = self._left()
-            if left is not None and left <= 0.0 and number < max_rounds:
-                self._stopped = Status.TIME_LIMIT
-                return
-            reached, eta = objective, self._multipliers(network, certificate)
-
-    @staticmethod
-    def _multipliers(network: ShallowNetwork, certificate: Certificate) -> Float:
-        """η of the units in the program's normalisation: ``η_j = ‖V_:j‖² / T_j`` with ``T = upper · t``."""
-        v = np.linalg.norm(network.V, axis=0)
-        T = certificate.upper * np.asarray(certificate.multipliers)
-        eta = np.divide(v**2, T, out=np.zeros_like(T), where=T > 0.0)
-        # a unit that was charged by its norm has no multiplier: the least that keeps it in the program
-        return np.maximum(eta * (1.0 - 1e-9), 1e-9 / len(eta))
-
-    def result(self) -> RefineResult:
-        network, objective, _, certificate = self._best
-        improved = network is not self._input
-        last = self.trace[-1]
-        status = last.status if self._stopped is None or not last.status.ok else self._stopped
-        if not status.ok:
-            kept = "the best network so far is returned" if improved else "the input network is returned unchanged"
-            warnings.warn(
-                f"{self._solver}: {status.advice} ({last.solver_status}); {kept}", NotConvergedWarning, stacklevel=3
-            )
-        elif not improved:
-            status = Status.NOT_IMPROVED
-        return RefineResult(
-            network=network,
-            objective_before=self._before[0],
-            objective_after=objective,
-            certificate_before=self._before[2],
-            certificate=certificate,
-            improved=improved,
-            candidate=self._candidate[0] if self._candidate else None,
-            status=status,
-            trace=tuple(self.trace),
-        )
+def _result(run: Run, floor: Floor | None) -> RefineResult:
+    improved = run.best.network is not run.input
+    last = run.trace[-1]
+    status = last.status if run.stopped is None else run.stopped
+    if not status.ok:
+        kept = "the best network so far is returned" if improved else "the input network is returned unchanged"
+        word = f" ({last.solver_status})" if last.solver_status else ""
+        warnings.warn(f"{run.solver}: {status.advice}{word}; {kept}", NotConvergedWarning, stacklevel=3)
+    elif not improved:
+        status = Status.NOT_IMPROVED
+    gaps = [row.gap for row in run.trace if row.gap == row.gap]
+    return RefineResult(
+        network=run.best.network,
+        objective_before=run.before.value,
+        objective_after=run.best.value,
+        certificate_before=run.before.certificate,
+        certificate=run.best.certificate,
+        mse_before=run.before.mse,
+        mse=run.best.mse,
+        improved=improved,
+        candidate=run.candidate.network if run.candidate else None,
+        status=status,
+        trace=tuple(run.trace),
+        gap=gaps[-1] if gaps else math.nan,
+        solution=run.solution,
+        floor=floor,
+    )

@@ -51,6 +51,13 @@ class _Scaling:
             weight=program.weight / self.sigma**2 if program.penalty == "lipschitz" else program.weight,
         )
 
+    def limits(self, rho: float | None, fit: float | None) -> tuple[float | None, float | None]:
+        """Limits on ρ and on the error, in the scaled program."""
+        return (
+            None if rho is None else rho * (self.sigma / self.tau) ** 2,
+            None if fit is None else fit / self.tau**2,
+        )
+
     def l2_map(self) -> Float:
         """P with ``u'ᵀ P = uᵀ / τ²``: what the ℓ2 penalty of the scaled objective measures."""
         d = len(self.centre)
@@ -67,9 +74,19 @@ class _Scaling:
 
 
 def solve(
-    program: Restriction, solver: str, *, tol: float = 1e-8, time_limit: float | None = None, verbose: bool = False
+    program: Restriction,
+    solver: str,
+    *,
+    tol: float = 1e-8,
+    time_limit: float | None = None,
+    verbose: bool = False,
+    rho_at_most: float | None = None,
+    fit_at_most: float | None = None,
 ) -> SolverOutcome:
     """Solve the restriction with the named solver.
+
+    With ``rho_at_most`` the error is minimised subject to ``ρ ≤ rho_at_most``, with ``fit_at_most`` ρ subject to an
+    error of at most that, instead of their weighted sum; both for the Lipschitz penalty.
 
     Raises
     ------
@@ -79,7 +96,8 @@ def solve(
     cvxpy_.require(solver)
     scaling = _Scaling.of(program)
     scaled = scaling.apply(program)
-    problem, variables = build(scaled, l2_map=scaling.l2_map())
+    limits = scaling.limits(rho_at_most, None if fit_at_most is None else fit_at_most - program.spread)
+    problem, variables = build(scaled, l2_map=scaling.l2_map(), limits=limits)
     report = cvxpy_.solve(problem, solver, tol=tol, time_limit=time_limit, verbose=verbose)
     U, c = variables["U"].value, variables["c"].value
     if U is None or c is None or not (np.isfinite(U).all() and np.isfinite(c).all()):
@@ -89,8 +107,13 @@ def solve(
     eta = program.eta if "eta" not in variables else variables["eta"].value
     rho = None if "rho" not in variables else float(variables["rho"].value)
     solution = scaling.undo(U, c, eta, rho)
+    value = _value(program, solution)
     claimed = float(problem.value) * scaling.tau**2 + program.spread if np.isfinite(problem.value) else np.nan
-    residuals = Residuals(program.cell_violation(solution.U), _mismatch(claimed, _value(program, solution)))
+    if rho_at_most is not None:
+        value = program.fit(solution.U, solution.c)
+    if fit_at_most is not None:
+        claimed, value = float(problem.value) * (scaling.tau / scaling.sigma) ** 2, float(solution.rho or 0.0)
+    residuals = Residuals(program.cell_violation(solution.U), _mismatch(claimed, value))
     return SolverOutcome(solution, report.status, report.solver_status, residuals, report.seconds)
 
 
@@ -114,10 +137,15 @@ def _mismatch(claimed: float, recomputed: float) -> float:
     return difference if np.isfinite(difference) else float("inf")
 
 
-def build(program: Restriction, l2_map: Float | None = None) -> tuple[Any, dict[str, Any]]:
+def build(
+    program: Restriction,
+    l2_map: Float | None = None,
+    limits: tuple[float | None, float | None] = (None, None),
+) -> tuple[Any, dict[str, Any]]:
     """The CVXPY problem and its variables U (k, d+1), c (m,), and for the Lipschitz penalty rho and eta (k,).
 
-    The ℓ2 penalty is ``2 λ Σ_j ‖u_jᵀ P‖`` with ``P = l2_map`` (d+1, d+1), the identity by default.
+    The ℓ2 penalty is ``2 λ Σ_j ‖u_jᵀ P‖`` with ``P = l2_map`` (d+1, d+1), the identity by default. A limit on ρ or on
+    the error makes the other the objective.
     """
     import cvxpy as cp
 
@@ -140,6 +168,11 @@ def build(program: Restriction, l2_map: Float | None = None) -> tuple[Any, dict[
         variables["rho"] = penalty
         if program.eta is None:
             variables["eta"] = eta
+    rho_at_most, fit_at_most = limits
+    if rho_at_most is not None:
+        return cp.Problem(cp.Minimize(fit), [*constraints, penalty <= rho_at_most]), variables
+    if fit_at_most is not None:
+        return cp.Problem(cp.Minimize(penalty), [*constraints, fit <= fit_at_most]), variables
     return cp.Problem(cp.Minimize(fit + program.weight * penalty), constraints), variables
 
 

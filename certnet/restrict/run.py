@@ -1,0 +1,425 @@
+"""One refinement in progress: solve, rebuild, certify, recompute, and keep the best."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from certnet.certify import Certificate, certify
+from certnet.errors import CertificateError, CertnetError, InvalidInputError, NotConvergedWarning
+from certnet.network import ShallowNetwork
+from certnet.outcome import Residuals, Status
+from certnet.restrict.descend import MAX_ORDER, descend
+from certnet.restrict.goal import Goal
+from certnet.restrict.objective import mean_squared_error
+from certnet.restrict.program import Cell, Restriction, Solution, network_from, whole_cell
+from certnet.restrict.solvers import cvxpy_, interior
+from certnet.restrict.solvers.interior import InteriorStep
+from certnet.validation import Float
+
+__all__ = ["FALLBACK", "OWN", "Measured", "Run", "Settings", "TraceRow"]
+
+OWN: Final = "CERTNET"
+FALLBACK: Final = "CLARABEL"
+
+_log = logging.getLogger("certnet")
+_STALL = 1e-6  # relative decrease at which rounds end
+_UNDER = 1.0 - 1e-7  # of a limit on ρ: what the certificate's search may lose
+_UNDER_ERROR = 1.0 - 1e-6  # of a limit on the error: what a generic solver may miss it by
+_DESCENT = 3000  # quasi-Newton iterations of a round beyond the cell
+_TRIES = 20  # weights that are tried to meet an error
+_NEAR = 1e-3  # relative distance of two errors between which the program is interpolated
+
+
+@dataclass(frozen=True)
+class TraceRow:
+    """One candidate network: what was tried, what it is worth, whether it was kept.
+
+    ``objective``, ``mse`` and ``upper`` (certified Lipschitz bound) are recomputed from the network and the data; NaN
+    where the solver gave no point. ``gap`` is the relative duality gap of the program that gave it, NaN where unknown.
+    """
+
+    stage: str
+    objective: float
+    mse: float
+    upper: float
+    accepted: bool
+    status: Status
+    solver_status: str
+    residuals: Residuals | None
+    seconds: float
+    gap: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to solve; see :func:`certnet.restrict.refine.refine`."""
+
+    solver: str
+    tol: float | None
+    time_limit: float | None
+    random_state: int
+    callback: Callable[[TraceRow], None] | None
+    on_step: Callable[[InteriorStep], None] | None
+    should_stop: Callable[[], bool] | None
+    verbose: bool
+    fall_back: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A network with its value, error and certificate, all recomputed."""
+
+    network: ShallowNetwork
+    value: float
+    mse: float
+    certificate: Certificate
+
+
+@dataclass(frozen=True, eq=False)
+class _Solved:
+    """What a solver gave, whichever it was."""
+
+    solution: Solution | None
+    status: Status
+    word: str
+    residuals: Residuals | None
+    gap: float = float("nan")
+    lower: float = float("nan")
+
+
+class Run:
+    """The best network so far, and the rows that led to it."""
+
+    def __init__(
+        self,
+        network: ShallowNetwork,
+        X: Float,
+        y: Float,
+        goal: Goal,
+        cell: Cell,
+        settings: Settings,
+        start: Float,
+    ) -> None:
+        self._begin = time.perf_counter()
+        self._X, self._y, self._goal, self._cell, self._how = X, y, goal, cell, settings
+        self._start = start
+        self.input, self.solver = network, settings.solver
+        self.stopped: Status | None = None
+        self.trace: list[TraceRow] = []
+        self.before = self._measure(network)
+        self.best = self.before
+        self.candidate: Measured | None = None
+        self.solution: Solution | None = None
+        self._record("input", self.before, accepted=True)
+
+    # ------------------------------------------------------------------------------------------------------- measuring
+
+    def _measure(self, network: ShallowNetwork) -> Measured:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotConvergedWarning)  # the bound is proved, its gap is in the certificate
+            certificate = certify(network, X=self._X, tol=1e-7, random_state=self._how.random_state)
+        mse = mean_squared_error(network, self._X, self._y)
+        return Measured(network, self._goal.value(network, mse, certificate), mse, certificate)
+
+    def _record(self, stage: str, measured: Measured | None, *, accepted: bool, solved: _Solved | None = None) -> None:
+        row = TraceRow(
+            stage=stage,
+            objective=np.nan if measured is None else measured.value,
+            mse=np.nan if measured is None else measured.mse,
+            upper=np.nan if measured is None else measured.certificate.upper,
+            accepted=accepted,
+            status=Status.OPTIMAL if solved is None else solved.status,
+            solver_status="" if solved is None else solved.word,
+            residuals=None if solved is None else solved.residuals,
+            seconds=time.perf_counter() - self._begin,
+            gap=np.nan if solved is None else solved.gap,
+        )
+        self.trace.append(row)
+        _log.info("%s: objective %.6g, L <= %.6g, %.1f s", stage, row.objective, row.upper, row.seconds)
+        if self._how.callback is not None:
+            self._how.callback(row)
+
+    def _keep(self, stage: str, network: ShallowNetwork, solved: _Solved) -> bool:
+        """Measure a candidate and keep it if it is the best so far; False where it cannot be certified."""
+        try:
+            measured = self._measure(network)
+        except CertificateError as error:
+            _log.warning("%s: the candidate is dropped: %s", stage, error)
+            self._record(stage, None, accepted=False, solved=replace(solved, status=Status.SOLVER_FAILED))
+            return False
+        self.candidate = measured
+        better = bool(measured.value < self.best.value)
+        if better:
+            self.best = measured
+        self._record(stage, measured, accepted=better, solved=solved)
+        return True
+
+    def left(self) -> float | None:
+        """Seconds until the time limit; None without one."""
+        limit = self._how.time_limit
+        return None if limit is None else limit - (time.perf_counter() - self._begin)
+
+    def _heed(self) -> None:
+        if self._how.should_stop is not None and self._how.should_stop():
+            raise KeyboardInterrupt
+
+    def over(self) -> bool:
+        """Is there a reason to start nothing more?"""
+        left = self.left()
+        if self.stopped is None and left is not None and left <= 0.0:
+            self.stopped = Status.TIME_LIMIT
+        return self.stopped is not None
+
+    # --------------------------------------------------------------------------------------------------------- solving
+
+    def _program(self, weight: float, eta: Float | None = None) -> Restriction:
+        return Restriction.of(self._cell, self._X, self._y, weight=weight, penalty=self._goal.penalty, eta=eta)
+
+    def _solve(
+        self, program: Restriction, *, rho_at_most: float | None = None, fit_at_most: float | None = None
+    ) -> _Solved:
+        left = self.left()
+        limit = None if left is None else max(left, 0.1)
+        word = ""
+        if self._how.solver == OWN:
+            solved = self._solve_own(program, rho_at_most, limit)
+            failed = solved.status in (Status.SOLVER_FAILED, Status.INACCURATE, Status.MAX_ITERATIONS)
+            if not (failed and self._how.fall_back):
+                return solved
+            _log.warning("certnet's own solver did not succeed (%s): %s is used instead", solved.word, FALLBACK)
+            word = f"certnet: {solved.word}; {FALLBACK}: "
+        try:
+            outcome = cvxpy_.solve(
+                program,
+                FALLBACK if word else self._how.solver,
+                tol=self._how.tol or 1e-8,
+                time_limit=limit,
+                verbose=self._how.verbose,
+                rho_at_most=rho_at_most,
+                fit_at_most=fit_at_most,
+            )
+        except KeyboardInterrupt:
+            self.stopped = Status.INTERRUPTED
+            return _Solved(None, Status.INTERRUPTED, word + "interrupted", None)
+        found = _Solved(outcome.solution, outcome.status, word + outcome.solver_status, outcome.residuals)
+        if word and solved.solution is not None and not found.status.ok:
+            return solved  # neither succeeded: the point of the closed cell is kept
+        return found
+
+    def _solve_own(self, program: Restriction, rho_at_most: float | None, limit: float | None) -> _Solved:
+        steps: list[InteriorStep] = []
+
+        def watch(step: InteriorStep) -> None:
+            steps[:] = [step]
+            if self._how.verbose:
+                sys.stderr.write(
+                    f"step {step.step:3d}  value {step.value:.9g}  bound below {step.lower:.9g}  {step.seconds:.2f} s\n"
+                )
+            if self._how.on_step is not None:
+                self._how.on_step(step)
+            self._heed()
+
+        try:
+            with np.errstate(all="ignore"):  # what overflows shows in the gap
+                outcome = interior.solve(
+                    program,
+                    start=(self._start, self.input.c),
+                    tol=self._how.tol or 1e-6,
+                    time_limit=limit,
+                    callback=watch,
+                    rho_at_most=rho_at_most,
+                )
+        except KeyboardInterrupt:
+            self.stopped = Status.INTERRUPTED
+            point = steps[0].point() if steps else None
+            return _Solved(point, Status.INTERRUPTED, "interrupted", None)
+        except (ArithmeticError, np.linalg.LinAlgError, CertnetError) as error:
+            return _Solved(None, Status.SOLVER_FAILED, f"{type(error).__name__}: {error}", None)
+        return _Solved(
+            outcome.solution, outcome.status, outcome.solver_status, outcome.residuals, outcome.gap, outcome.lower
+        )
+
+    def _finish(self, stage: str, solved: _Solved) -> bool:
+        """The candidate of a solution, measured; False where there is none."""
+        if solved.solution is None:
+            self._record(stage, None, accepted=False, solved=solved)
+            return False
+        self.solution = solved.solution
+        network = network_from(solved.solution, self._cell.directions, self.input.units)
+        limit = self._goal.target_lipschitz
+        if limit is not None:
+            network = _within(network, limit, self._y.mean(axis=0), self._X)
+        return self._keep(stage, network, solved)
+
+    def restrict(self, stage: str, eta: Float | None = None) -> bool:
+        """Solve one restriction to the cell for the goal."""
+        goal = self._goal
+        if goal.target_lipschitz is not None:
+            limit = (goal.target_lipschitz * _UNDER) ** 2
+            return self._finish(stage, self._solve(self._program(0.0), rho_at_most=limit))
+        if goal.max_mse is not None:
+            return self._finish(stage, self._meet_error(goal.max_mse))
+        return self._finish(stage, self._solve(self._program(goal.weight, eta)))
+
+    def _meet_error(self, most: float) -> _Solved:
+        """The least ρ with ``mse ≤ most``: a search over weights, and the point between the last two programs."""
+        if self._how.solver != OWN:
+            return self._solve(self._program(0.0), fit_at_most=most * _UNDER_ERROR)
+        variance = float(np.sum(np.var(self._y, axis=0)))
+        if variance <= most:
+            return self._solve(self._program(0.0), rho_at_most=0.0)
+        inside: tuple[float, _Solved] | None = None
+        outside: tuple[float, _Solved] | None = None
+        weight = self._goal.weight or 1e-3 * variance
+        for _ in range(_TRIES):
+            solved = self._solve(self._program(weight))
+            if solved.solution is None or self.stopped is not None:
+                return solved
+            if self._fit(solved.solution) <= most:
+                inside = (weight, solved)
+            else:
+                outside = (weight, solved)
+            if self.over():
+                break
+            if inside is None or outside is None:
+                factor = 10.0 if outside is None else 0.1
+                if weight * factor < 1e-12 * variance:
+                    least = self._fit(solved.solution)
+                    raise InvalidInputError(
+                        f"max_mse={most:g} cannot be reached in this cell: its least error is about {least:.6g}"
+                    )
+                weight *= factor
+                continue
+            near, far = (self._fit(found.solution) for _, found in (inside, outside) if found.solution is not None)
+            if far - near <= _NEAR * most:
+                break
+            # errors are close to linear in the weight's logarithm; the middle third keeps the bracket shrinking
+            share = np.clip((most - near) / (far - near), 1.0 / 3.0, 2.0 / 3.0)
+            weight = float(inside[0] ** (1.0 - share) * outside[0] ** share)
+        if inside is None or outside is None:
+            return (inside or outside)[1]  # type: ignore[index] # one of them is there
+        return self._between(inside, outside, most)
+
+    def _fit(self, solution: Solution) -> float:
+        network = network_from(solution, self._cell.directions, self.input.units)
+        return mean_squared_error(network, self._X, self._y)
+
+    def _between(self, inside: tuple[float, _Solved], outside: tuple[float, _Solved], most: float) -> _Solved:
+        """The last point of the segment between two solutions whose error is within the limit."""
+        one, other = inside[1].solution, outside[1].solution
+        if one is None or other is None:
+            return inside[1]
+        low, high = 0.0, 1.0
+        for _ in range(50):
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if self._fit(_mixed(one, other, middle)) <= most else (low, middle)
+        point = _mixed(one, other, low)
+        # every weight's program bounds ρ from below where the error is at most ``most``
+        floor = max((solved.lower - most) / weight for weight, solved in (inside, outside))
+        rho = float(point.rho or 0.0)
+        gap = (rho - floor) / rho if rho > 0.0 else 0.0
+        return replace(inside[1], solution=point, gap=gap, lower=floor)
+
+    # ---------------------------------------------------------------------------------------------------------- rounds
+
+    def alternate(self, max_rounds: int) -> None:
+        """Algorithm 1 of Y: the certificate's multipliers of the current network, then weights with them fixed."""
+        reached, eta = np.inf, _eta(self.input, self.before.certificate)[self._cell.units]
+        total = float(_eta(self.input, self.before.certificate).sum())
+        if eta.sum() > total:
+            eta *= total / eta.sum()  # sampled: Σ η stays below 2
+        for number in range(1, max_rounds + 1):
+            if not self.restrict(f"alternating round {number}", eta) or self.candidate is None:
+                return
+            found = self.candidate
+            if not found.value < reached - _STALL * abs(found.value) or self.stopped is not None:
+                return
+            if number < max_rounds and self.over():
+                return
+            reached, eta = found.value, _eta(found.network, found.certificate)
+
+    def beyond(self, rounds: int) -> None:
+        """Descend on the true objective with patterns free, restrict again in the cell that is reached, and so on."""
+        for number in range(2, rounds + 1):
+            before = self.best.value
+            if self.over():
+                return
+            self._descend(f"descent {number - 1}")
+            if self.over():
+                return
+            self._cell = whole_cell(self.best.network)
+            self._start = product_weights(self.best.network)
+            self.restrict(f"restriction {number}")
+            if self.stopped is not None or not self.best.value < before - _STALL * abs(before):
+                return
+
+    def _descend(self, stage: str) -> None:
+        if self.best.network.n_inputs + self.best.network.n_outputs > MAX_ORDER:
+            return  # the restriction to the new cell is all that is left
+        left = self.left()
+        steps: list[ShallowNetwork] = []
+        status, word = Status.OPTIMAL, "descent"
+        try:
+            done = descend(
+                self.best.network,
+                self._X,
+                self._y,
+                self._goal.weight,
+                time_limit=1e9 if left is None else max(left, 0.1),
+                max_iterations=_DESCENT,
+                random_state=self._how.random_state,
+                callback=lambda network, _: steps.append(network),
+                should_stop=self._how.should_stop,
+            )
+            network = done.network
+            self._heed()
+        except KeyboardInterrupt:
+            self.stopped = Status.INTERRUPTED
+            status, word = Status.INTERRUPTED, "interrupted"
+            network = steps[-1] if steps else self.best.network
+        if network is not self.best.network:
+            self._keep(stage, network, _Solved(None, status, word, None))
+
+
+def product_weights(network: ShallowNetwork) -> Float:
+    """``‖V_:j‖ (w_j, b_j)``, shape (h, d+1): the network as a point of its own cell."""
+    return np.linalg.norm(network.V, axis=0)[:, None] * np.column_stack([network.W, network.b])
+
+
+def _mixed(one: Solution, other: Solution, share: float) -> Solution:
+    def mix(a: Float, b: Float) -> Float:
+        return (1.0 - share) * a + share * b
+
+    eta = None if one.eta is None or other.eta is None else mix(one.eta, other.eta)
+    rho = (1.0 - share) * float(one.rho or 0.0) + share * float(other.rho or 0.0)
+    return Solution(mix(one.U, other.U), mix(one.c, other.c), eta, rho)
+
+
+def _within(network: ShallowNetwork, limit: float, mean: Float, X: Float) -> ShallowNetwork:
+    """The network, its slope scaled down about its mean output where its certified bound is above the limit."""
+    for _ in range(3):
+        upper = certify(network).upper
+        if upper <= limit:
+            return network
+        factor = 0.0 if limit == 0.0 else limit / upper * (1.0 - 1e-9)
+        centre = mean if limit == 0.0 else network.forward(X).mean(axis=0)
+        c = centre + factor * (network.c - centre)
+        network = ShallowNetwork(network.W, network.b, factor * network.V, c, units=network.units)
+    return network
+
+
+def _eta(network: ShallowNetwork, certificate: Certificate) -> Float:
+    """η of the units in the program's normalisation: ``η_j = ‖V_:j‖² / T_j`` with ``T = upper · t``."""
+    v = np.linalg.norm(network.V, axis=0)
+    T = certificate.upper * np.asarray(certificate.multipliers)
+    eta = np.divide(v**2, T, out=np.zeros_like(T), where=T > 0.0)
+    # a unit that was charged by its norm has no multiplier: the least that keeps it in the program
+    return np.maximum(eta * (1.0 - 1e-9), 1e-9 / len(eta))
