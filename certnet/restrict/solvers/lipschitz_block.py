@@ -389,4 +389,3 @@ class LipschitzBlock:
         self._Q = self._Q + dual * 0.5 * (moved + moved.T)
         self._Y0 = self._Y0 + dual * (dpsi0 - dP @ self._beta0)
         self._P = self._P + dual * dP
-
