@@ -2,7 +2,7 @@
 
     CERTNET_DATA_HOME=... OMP_NUM_THREADS=1 python benchmarks/restrict.py                  # own solver, six data sets
     CERTNET_DATA_HOME=... OMP_NUM_THREADS=1 python benchmarks/restrict.py --generic        # also Clarabel (minutes)
-    CERTNET_DATA_HOME=... OMP_NUM_THREADS=1 python benchmarks/restrict.py --alternating    # also the alternating method
+    CERTNET_DATA_HOME=... OMP_NUM_THREADS=1 python benchmarks/restrict.py --alternating    # and Algorithm 1 of Y
     OMP_NUM_THREADS=1 python benchmarks/restrict.py --large                                # synthetic tables, growth in N
 
 100 hidden units trained by scikit-learn's Adam (alpha 0.01, 1000 epochs at most), split 0, weight 0.01, standardised

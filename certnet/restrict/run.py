@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from certnet.restrict.goal import Goal
 from certnet.restrict.objective import mean_squared_error
 from certnet.restrict.program import Cell, Restriction, Solution, network_from, whole_cell
 from certnet.restrict.solvers import cvxpy_, interior
+from certnet.restrict.solvers.budget import solve_budget
 from certnet.restrict.solvers.interior import InteriorStep
 from certnet.validation import Float
 
@@ -33,9 +34,8 @@ _log = logging.getLogger("certnet")
 _STALL = 1e-6  # relative decrease at which rounds end
 _UNDER = 1.0 - 1e-7  # of a limit on ρ: what the certificate's search may lose
 _UNDER_ERROR = 1.0 - 1e-6  # of a limit on the error: what a generic solver may miss it by
+_UNDER_BUDGET = 1.0 - 1e-12  # the same for the own solver: rounding alone
 _DESCENT = 3000  # quasi-Newton iterations of a round beyond the cell
-_TRIES = 20  # weights that are tried to meet an error
-_NEAR = 1e-3  # relative distance of two errors between which the program is interpolated
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,6 @@ class _Solved:
     word: str
     residuals: Residuals | None
     gap: float = float("nan")
-    lower: float = float("nan")
 
 
 class Run:
@@ -190,7 +189,7 @@ class Run:
         limit = None if left is None else max(left, 0.1)
         word = ""
         if self._how.solver == OWN:
-            solved = self._solve_own(program, rho_at_most, limit)
+            solved = self._solve_own(program, rho_at_most, fit_at_most, limit)
             failed = solved.status in (Status.SOLVER_FAILED, Status.INACCURATE, Status.MAX_ITERATIONS)
             if not (failed and self._how.fall_back):
                 return solved
@@ -204,7 +203,7 @@ class Run:
                 time_limit=limit,
                 verbose=self._how.verbose,
                 rho_at_most=rho_at_most,
-                fit_at_most=fit_at_most,
+                fit_at_most=None if fit_at_most is None else fit_at_most * _UNDER_ERROR,
             )
         except KeyboardInterrupt:
             self.stopped = Status.INTERRUPTED
@@ -214,7 +213,9 @@ class Run:
             return solved  # neither succeeded: the point of the closed cell is kept
         return found
 
-    def _solve_own(self, program: Restriction, rho_at_most: float | None, limit: float | None) -> _Solved:
+    def _solve_own(
+        self, program: Restriction, rho_at_most: float | None, fit_at_most: float | None, limit: float | None
+    ) -> _Solved:
         steps: list[InteriorStep] = []
 
         def watch(step: InteriorStep) -> None:
@@ -229,23 +230,23 @@ class Run:
 
         try:
             with np.errstate(all="ignore"):  # what overflows shows in the gap
-                outcome = interior.solve(
-                    program,
-                    start=(self._start, self.input.c),
-                    tol=self._how.tol or 1e-6,
-                    time_limit=limit,
-                    callback=watch,
-                    rho_at_most=rho_at_most,
-                )
+                options: dict[str, Any] = {
+                    "start": (self._start, self.input.c),
+                    "tol": self._how.tol or 1e-6,
+                    "time_limit": limit,
+                    "callback": watch,
+                }
+                if fit_at_most is None:
+                    outcome = interior.solve(program, rho_at_most=rho_at_most, **options)
+                else:
+                    outcome = solve_budget(program, fit_at_most * _UNDER_BUDGET, **options)
         except KeyboardInterrupt:
             self.stopped = Status.INTERRUPTED
             point = steps[0].point() if steps else None
             return _Solved(point, Status.INTERRUPTED, "interrupted", None)
         except (ArithmeticError, np.linalg.LinAlgError, CertnetError) as error:
             return _Solved(None, Status.SOLVER_FAILED, f"{type(error).__name__}: {error}", None)
-        return _Solved(
-            outcome.solution, outcome.status, outcome.solver_status, outcome.residuals, outcome.gap, outcome.lower
-        )
+        return _Solved(outcome.solution, outcome.status, outcome.solver_status, outcome.residuals, outcome.gap)
 
     def _finish(self, stage: str, solved: _Solved) -> bool:
         """The candidate of a solution, measured; False where there is none."""
@@ -266,67 +267,14 @@ class Run:
             limit = (goal.target_lipschitz * _UNDER) ** 2
             return self._finish(stage, self._solve(self._program(0.0), rho_at_most=limit))
         if goal.max_mse is not None:
-            return self._finish(stage, self._meet_error(goal.max_mse))
+            solved = self._solve(self._program(goal.weight), fit_at_most=goal.max_mse)
+            if solved.solution is None and self.best.value == np.inf and solved.status is Status.SOLVER_FAILED:
+                raise InvalidInputError(
+                    f"max_mse={goal.max_mse:g} was not reached ({solved.word}): allow a larger error, or start from a "
+                    "network that fits better"
+                )
+            return self._finish(stage, solved)
         return self._finish(stage, self._solve(self._program(goal.weight, eta)))
-
-    def _meet_error(self, most: float) -> _Solved:
-        """The least ρ with ``mse ≤ most``: a search over weights, and the point between the last two programs."""
-        if self._how.solver != OWN:
-            return self._solve(self._program(0.0), fit_at_most=most * _UNDER_ERROR)
-        variance = float(np.sum(np.var(self._y, axis=0)))
-        if variance <= most:
-            return self._solve(self._program(0.0), rho_at_most=0.0)
-        inside: tuple[float, _Solved] | None = None
-        outside: tuple[float, _Solved] | None = None
-        weight = self._goal.weight or 1e-3 * variance
-        for _ in range(_TRIES):
-            solved = self._solve(self._program(weight))
-            if solved.solution is None or self.stopped is not None:
-                return solved
-            if self._fit(solved.solution) <= most:
-                inside = (weight, solved)
-            else:
-                outside = (weight, solved)
-            if self.over():
-                break
-            if inside is None or outside is None:
-                factor = 10.0 if outside is None else 0.1
-                if weight * factor < 1e-12 * variance:
-                    least = self._fit(solved.solution)
-                    raise InvalidInputError(
-                        f"max_mse={most:g} cannot be reached in this cell: its least error is about {least:.6g}"
-                    )
-                weight *= factor
-                continue
-            near, far = (self._fit(found.solution) for _, found in (inside, outside) if found.solution is not None)
-            if far - near <= _NEAR * most:
-                break
-            # errors are close to linear in the weight's logarithm; the middle third keeps the bracket shrinking
-            share = np.clip((most - near) / (far - near), 1.0 / 3.0, 2.0 / 3.0)
-            weight = float(inside[0] ** (1.0 - share) * outside[0] ** share)
-        if inside is None or outside is None:
-            return (inside or outside)[1]  # type: ignore[index] # one of them is there
-        return self._between(inside, outside, most)
-
-    def _fit(self, solution: Solution) -> float:
-        network = network_from(solution, self._cell.directions, self.input.units)
-        return mean_squared_error(network, self._X, self._y)
-
-    def _between(self, inside: tuple[float, _Solved], outside: tuple[float, _Solved], most: float) -> _Solved:
-        """The last point of the segment between two solutions whose error is within the limit."""
-        one, other = inside[1].solution, outside[1].solution
-        if one is None or other is None:
-            return inside[1]
-        low, high = 0.0, 1.0
-        for _ in range(50):
-            middle = 0.5 * (low + high)
-            low, high = (middle, high) if self._fit(_mixed(one, other, middle)) <= most else (low, middle)
-        point = _mixed(one, other, low)
-        # every weight's program bounds ρ from below where the error is at most ``most``
-        floor = max((solved.lower - most) / weight for weight, solved in (inside, outside))
-        rho = float(point.rho or 0.0)
-        gap = (rho - floor) / rho if rho > 0.0 else 0.0
-        return replace(inside[1], solution=point, gap=gap, lower=floor)
 
     # ---------------------------------------------------------------------------------------------------------- rounds
 
@@ -392,15 +340,6 @@ class Run:
 def product_weights(network: ShallowNetwork) -> Float:
     """``‖V_:j‖ (w_j, b_j)``, shape (h, d+1): the network as a point of its own cell."""
     return np.linalg.norm(network.V, axis=0)[:, None] * np.column_stack([network.W, network.b])
-
-
-def _mixed(one: Solution, other: Solution, share: float) -> Solution:
-    def mix(a: Float, b: Float) -> Float:
-        return (1.0 - share) * a + share * b
-
-    eta = None if one.eta is None or other.eta is None else mix(one.eta, other.eta)
-    rho = (1.0 - share) * float(one.rho or 0.0) + share * float(other.rho or 0.0)
-    return Solution(mix(one.U, other.U), mix(one.c, other.c), eta, rho)
 
 
 def _within(network: ShallowNetwork, limit: float, mean: Float, X: Float) -> ShallowNetwork:

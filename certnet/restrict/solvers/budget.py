@@ -7,6 +7,7 @@ where the budget lies between the errors of two solutions, a point between them 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from certnet.errors import SolverUnavailableError
 from certnet.outcome import Residuals, Status
 from certnet.restrict.program import Restriction, Solution
 from certnet.restrict.solvers.bound import certified_rho
-from certnet.restrict.solvers.interior import InteriorOutcome, solve
+from certnet.restrict.solvers.interior import InteriorOutcome, InteriorStep, solve
 from certnet.validation import Float
 
 __all__ = ["solve_budget"]
@@ -38,6 +39,7 @@ def solve_budget(
     start: tuple[Float, Float] | None = None,
     tol: float = 1e-6,
     time_limit: float | None = None,
+    callback: Callable[[InteriorStep], None] | None = None,
 ) -> InteriorOutcome:
     """Minimise ρ over the cell subject to ``mse <= mse_at_most``.
 
@@ -46,7 +48,7 @@ def solve_budget(
     program : Restriction
         With the Lipschitz penalty; its weight, if positive, is tried first.
     mse_at_most : float
-    start, tol, time_limit
+    start, tol, time_limit, callback
         As for :func:`~certnet.restrict.solvers.interior.solve`; ``tol`` is relative to ρ.
 
     Returns
@@ -58,7 +60,7 @@ def solve_budget(
     begin = time.perf_counter()
     if program.penalty != "lipschitz":
         raise SolverUnavailableError("an error budget needs the Lipschitz penalty")
-    search = _Search(program, mse_at_most, start, tol, begin, time_limit)
+    search = _Search(program, mse_at_most, start, tol, begin, time_limit, callback)
     return search.run()
 
 
@@ -73,9 +75,11 @@ class _Search:
         tol: float,
         begin: float,
         time_limit: float | None,
+        callback: Callable[[InteriorStep], None] | None,
     ) -> None:
         self._program, self._budget, self._start = program, budget, start
         self._tol, self._begin, self._time_limit = tol, begin, time_limit
+        self._callback = callback
         self._below: _Trial | None = None
         self._above: _Trial | None = None
         self._lower, self._steps, self._part = 0.0, 0, 1.0
@@ -118,7 +122,7 @@ class _Search:
     def _try(self, weight: float, left: float | None) -> bool:
         program = replace(self._program, weight=weight)
         tol = max(0.2 * self._tol * self._part, 1e-10)  # the bound on ρ divides by the weight
-        outcome = solve(program, start=self._start, tol=tol, time_limit=left)
+        outcome = solve(program, start=self._start, tol=tol, time_limit=left, callback=self._callback)
         self._steps += outcome.steps
         if outcome.solution is None:
             return False
