@@ -320,7 +320,7 @@ def refine_command(
                 "weight": weight,
                 "objective_units": "standardised" if standardise else network.units,
                 "objective_before": _finite(done.objective_before),
-                "objective_after": done.objective_after,
+                "objective_after": _finite(done.objective_after),
                 "units": result.units,
                 "lipschitz_upper_before": certify(network).upper,
                 "lipschitz_upper_after": claim.upper,

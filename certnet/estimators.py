@@ -24,6 +24,7 @@ from certnet.feedforward import FeedForward
 from certnet.io.sklearn_ import from_sklearn
 from certnet.io.torch_ import from_torch
 from certnet.network import ShallowNetwork
+from certnet.outcome import Status
 from certnet.restrict.objective import PENALTIES, mean_squared_error
 from certnet.restrict.refine import METHODS, RefineResult, refine, require_solver
 from certnet.robust.curves import adversarial_mse
@@ -171,21 +172,27 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
         SolverUnavailableError
             The solver is not installed or has no licence; raised before any training.
         """
-        self._check_parameters()
+        self._check_parameters(self.weight)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        return self._fit(*self._data(X, y), self.weight, seed)
+
+    def _data(self, X: ArrayLike, y: ArrayLike) -> tuple[Float, Float]:
         inputs, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=2)
         targets = finite_array(y, "y", ndim=(1, 2))
         if targets.ndim == 2 and targets.shape[1] == 1:
             targets = column_or_1d(targets, warn=True)  # as scikit-learn's own MLPRegressor does
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        return inputs, targets
+
+    def _fit(self, inputs: Float, targets: Float, weight: float, seed: int) -> Self:
         units = _Standardisation.of(inputs, targets) if self.standardise else None
         start = self._start(inputs, targets, seed)
         if units:
-            done = self._refine(units.inward(start), *units.data(inputs, targets), seed)
+            done = self._refine(units.inward(start), *units.data(inputs, targets), weight, seed)
             # without an improvement the start itself, which has not been through the units and back
             self.network_ = units.outward(done.network, start.units) if done.improved else start
             self.certificate_ = certify(self.network_, X=inputs, tol=1e-7, random_state=seed)
         else:
-            done = self._refine(start, inputs, targets, seed)
+            done = self._refine(start, inputs, targets, weight, seed)
             self.network_, self.certificate_ = done.network, done.certificate
         self.lipschitz_upper_, self.lipschitz_lower_ = self.certificate_.upper, self.certificate_.lower
         self.objective_before_, self.objective_after_ = done.objective_before, done.objective_after
@@ -227,9 +234,9 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
         radius = np.nextafter(radius + _rounding(self.network_, inputs).reshape(centre.shape), np.inf)
         return np.nextafter(centre - radius, -np.inf), np.nextafter(centre + radius, np.inf)
 
-    def _check_parameters(self) -> None:
+    def _check_parameters(self, weight: float) -> None:
         """What :func:`refine` would refuse after the training, refused before it."""
-        positive_number(self.weight, "weight", zero=True)
+        positive_number(weight, "weight", zero=True)
         whole_number(self.cells, "cells", least=1)
         if self.tol is not None:
             positive_number(self.tol, "tol")
@@ -283,12 +290,12 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
                 "give the same columns in the same order"
             )
 
-    def _refine(self, start: ShallowNetwork, X: Float, y: Float, seed: int) -> RefineResult:
+    def _refine(self, start: ShallowNetwork, X: Float, y: Float, weight: float, seed: int) -> RefineResult:
         return refine(
             start,
             X,
             y,
-            self.weight,
+            weight,
             penalty=self.penalty,
             method=self.method,
             solver=self.solver,
@@ -360,26 +367,21 @@ class CertifiedRegressorCV(CertifiedRegressor):
         random_state: Any = None,
         verbose: bool = False,
     ) -> None:
-        super().__init__(
-            estimator,
-            penalty=penalty,
-            method=method,
-            solver=solver,
-            tol=tol,
-            cells=cells,
-            standardise=standardise,
-            prefit=prefit,
-            time_limit=time_limit,
-            random_state=random_state,
-            verbose=verbose,
-        )
+        # not by super().__init__, which would set a weight
+        self.estimator = estimator
         self.weights = weights
         self.epsilon = epsilon
         self.cv = cv
-
-    @classmethod
-    def _get_param_names(cls) -> list[str]:
-        return sorted(name for name in super()._get_param_names() if name != "weight")
+        self.penalty = penalty
+        self.method = method
+        self.solver = solver
+        self.tol = tol
+        self.cells = cells
+        self.standardise = standardise
+        self.prefit = prefit
+        self.time_limit = time_limit
+        self.random_state = random_state
+        self.verbose = verbose
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Choose the weight, then fit with it on all data; raises what :meth:`CertifiedRegressor.fit` does."""
@@ -388,14 +390,9 @@ class CertifiedRegressorCV(CertifiedRegressor):
         if grid.size == 0 or not np.all(grid > 0.0):
             raise InvalidInputError("weights must hold at least one number, all of them positive")
         epsilon = positive_number(self.epsilon, "epsilon", zero=True)
-        self.weight = float(grid[0])
-        self._check_parameters()
-        inputs, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=2)
-        targets = finite_array(y, "y", ndim=(1, 2))
-        if targets.ndim == 2 and targets.shape[1] == 1:
-            targets = column_or_1d(targets, warn=True)
-        rng = check_random_state(self.random_state)
-        seed = int(rng.randint(2**31 - 1))
+        self._check_parameters(float(grid[0]))
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        inputs, targets = self._data(X, y)
         splits = list(check_cv(self.cv).split(inputs, targets))
         self.weights_ = grid
         self.cv_errors_, self.cv_upper_ = np.empty((2, len(grid), len(splits)))
@@ -406,14 +403,15 @@ class CertifiedRegressorCV(CertifiedRegressor):
             if units:
                 start, part, rest = units.inward(start), units.data(*part), units.data(*rest)
             for row, weight in enumerate(grid):
-                self.weight = float(weight)
-                done = self._refine(start, *part, seed)
+                done = self._refine(start, *part, float(weight), seed)
+                if done.status is Status.INTERRUPTED:
+                    raise KeyboardInterrupt  # errors of unfinished refinements choose nothing
                 curve = adversarial_mse(done.network, *rest, [epsilon]) if epsilon else None
                 clean = mean_squared_error(done.network, *rest)
                 self.cv_errors_[row, column] = clean if curve is None else curve.adversarial[0]
                 self.cv_upper_[row, column] = done.certificate.upper
-        self.weight_ = self.weight = float(grid[int(np.argmin(self.cv_errors_.mean(axis=1)))])
-        return super().fit(X, y)
+        self.weight_ = float(grid[int(np.argmin(self.cv_errors_.mean(axis=1)))])
+        return self._fit(inputs, targets, self.weight_, seed)
 
 
 @dataclass(frozen=True, eq=False)

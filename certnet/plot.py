@@ -374,8 +374,10 @@ class TradeoffDisplay(_Display):
         ``curves = [adversarial_mse(network, X, y, epsilons) for network in path.networks]``
         """
         every = [*curves, *([] if start is None else [start])]
-        if len(curves) != len(path) or any(not np.array_equal(c.epsilons, every[0].epsilons) for c in every):
-            raise InvalidInputError(f"one curve per network is needed ({len(path)}), all with the same radii")
+        if len(curves) != len(path) or any(
+            c.norm != every[0].norm or not np.array_equal(c.epsilons, every[0].epsilons) for c in every
+        ):
+            raise InvalidInputError(f"one curve per network is needed ({len(path)}), all with the same radii and norm")
         names = ["clean", *(f"attacked, ε = {epsilon:g}" for epsilon in every[0].epsilons)]
         table = np.array([[curve.clean, *curve.adversarial] for curve in every])
         marks = None
@@ -489,7 +491,7 @@ def _errors(curve: AdversarialCurve) -> Float:
 
 
 def _wide(values: Float) -> bool:
-    return bool(values.min() > 0.0 and values.max() > _WIDE * values.min())
+    return bool(values.size and values.min() > 0.0 and values.max() > _WIDE * values.min())
 
 
 def _check_models(models: object, name: str) -> None:

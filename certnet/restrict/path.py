@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike
 from certnet.errors import InvalidInputError
 from certnet.feedforward import FeedForward
 from certnet.network import ShallowNetwork
+from certnet.outcome import Status
 from certnet.restrict.refine import RefineResult, refine
-from certnet.validation import Float, finite_array, positive_number
+from certnet.validation import Float, finite_array, positive_number, whole_number
 
 __all__ = ["TradeoffPath", "refine_path", "weight_grid"]
 
@@ -64,10 +65,22 @@ def weight_grid(y: ArrayLike, *, n_weights: int = 10, spread: float = 1e3) -> Fl
 
     At the largest weight a slope of one standard deviation of y per unit of input costs as much as the constant
     network's error; the smallest is ``spread`` times less.
+
+    Raises
+    ------
+    InvalidInputError
+        ``n_weights`` below 1, ``spread`` not positive, no targets, or targets whose variance overflows.
     """
-    variance = float(np.sum(np.var(finite_array(y, "y", ndim=(1, 2)), axis=0)))
+    n_weights, spread = whole_number(n_weights, "n_weights", least=1), positive_number(spread, "spread")
+    targets = finite_array(y, "y", ndim=(1, 2))
+    if targets.size == 0:
+        raise InvalidInputError("y has no entries: give at least one sample")
+    with np.errstate(over="ignore", invalid="ignore"):  # told below
+        variance = float(np.sum(np.var(targets, axis=0)))
+    if not np.isfinite(variance):
+        raise InvalidInputError("the variance of y overflows: measure it in larger units, or give the weights")
     top = variance if variance > 0.0 else 1.0
-    return np.geomspace(top / positive_number(spread, "spread"), top, n_weights)
+    return np.geomspace(top / spread, top, n_weights)
 
 
 def refine_path(
@@ -83,7 +96,7 @@ def refine_path(
     Every program is a restriction to the cell of the same start, so that the optimal errors increase and the optimal
     bounds decrease along the weights. At the end every weight takes the network of the path that is best for it.
     (Solutions are no starts for each other: an interior-point method leaves the edge of a cell more slowly than it
-    comes from the middle.)
+    comes from the middle.) An interrupt ends the path with the weight at which it comes.
 
     Parameters
     ----------
@@ -111,7 +124,12 @@ def refine_path(
         if name in options:
             raise InvalidInputError(f"{name} does not go with a path, which is along weights: use refine for one point")
     grid = np.unique(grid)
-    results = [refine(network, X, y, float(weight), **options) for weight in grid]
+    results: list[RefineResult] = []
+    for weight in grid:
+        results.append(refine(network, X, y, float(weight), **options))
+        if results[-1].status is Status.INTERRUPTED:
+            break
+    grid = grid[: len(results)]
     if options.get("penalty", "lipschitz") == "lipschitz":
         results = [_best_for(float(weight), results[k], results) for k, weight in enumerate(grid)]
     start = network.shallow() if isinstance(network, FeedForward) else network

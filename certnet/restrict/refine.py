@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike
+from threadpoolctl import threadpool_limits
 
 from certnet.backends import cvxpy_ as backend
 from certnet.certify import Certificate
@@ -23,7 +24,7 @@ from certnet.restrict.goal import Goal
 from certnet.restrict.program import Solution, sampled_cell, whole_cell
 from certnet.restrict.run import OWN, Run, Settings, TraceRow, product_weights
 from certnet.restrict.solvers.interior import InteriorStep
-from certnet.validation import as_samples, positive_number, whole_number
+from certnet.validation import Float, as_samples, positive_number, whole_number
 
 __all__ = ["METHODS", "SOLVERS", "RefineResult", "TraceRow", "refine", "require_solver"]
 
@@ -58,7 +59,8 @@ class RefineResult:
     solution : Solution or None
         The last point that a solver gave.
     floor : Floor or None
-        With ``optimality_gap=True``: a lower bound on the objective of every function.
+        With ``optimality_gap=True``: a lower bound on the objective of every function; None where an interrupt came
+        before it.
     """
 
     network: ShallowNetwork
@@ -90,6 +92,7 @@ class RefineResult:
             mse=other.mse,
             objective_after=value,
             improved=value < self.objective_before,
+            status=Status.OPTIMAL if self.status is Status.NOT_IMPROVED else self.status,
         )
 
     def __repr__(self) -> str:
@@ -229,17 +232,19 @@ def refine(
         half = max(1, network.n_hidden // 2) if n_patterns is None else n_patterns
         cell = sampled_cell(network, half, np.random.default_rng(settings.random_state))
         start = start[cell.units]  # the unit's own weights lie in the cone of its pattern, whatever the sign
-    run = Run(network, X, y, goal, cell, settings, start)
-    if penalty == "lipschitz" and method == "alternating":
-        run.alternate(max_rounds)
-    else:
-        run.restrict("l2 restriction" if penalty == "l2" else "joint restriction")
-        run.beyond(cells)
-    floor = None
-    if optimality_gap:
-        left = run.left()
-        floor = objective_floor(X, y, goal.weight, time_limit=60.0 if left is None else max(left, 1.0))
-    return _result(run, floor)
+    # one thread: the same result for any number, and faster at these orders
+    with threadpool_limits(limits=1, user_api="blas"):
+        run = Run(network, X, y, goal, cell, settings, start)
+        try:
+            run.begin()
+            if penalty == "lipschitz" and method == "alternating":
+                run.alternate(max_rounds)
+            else:
+                run.restrict("l2 restriction" if penalty == "l2" else "joint restriction")
+                run.beyond(cells)
+        except KeyboardInterrupt:  # between the solvers, which keep their own best point
+            run.stopped = Status.INTERRUPTED
+    return _result(run, _floor(run, X, y, goal.weight) if optimality_gap else None)
 
 
 def require_solver(solver: str) -> str:
@@ -261,6 +266,23 @@ def _shallow(network: ShallowNetwork | FeedForward) -> ShallowNetwork:
         except UnsupportedModelError as error:
             raise UnsupportedModelError(f"{error}: refinement needs it, certification does not") from error
     return require_shallow(network)
+
+
+def _floor(run: Run, X: Float, y: Float, weight: float) -> Floor | None:
+    """The floor, within the time that is left; where an interrupt comes, the best proof so far."""
+    proofs: list[Floor] = []
+
+    def watch(proof: Floor) -> None:
+        proofs.append(proof)
+        run.heed()
+
+    if run.stopped is not Status.INTERRUPTED:
+        left = run.left()
+        try:
+            return objective_floor(X, y, weight, time_limit=60.0 if left is None else max(left, 1.0), callback=watch)
+        except KeyboardInterrupt:
+            run.stopped = Status.INTERRUPTED
+    return proofs[-1] if proofs else None
 
 
 def _result(run: Run, floor: Floor | None) -> RefineResult:

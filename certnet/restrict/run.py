@@ -35,7 +35,8 @@ _STALL = 1e-6  # relative decrease at which rounds end
 _UNDER = 1.0 - 1e-7  # of a limit on ρ: what the certificate's search may lose
 _UNDER_ERROR = 1.0 - 1e-6  # of a limit on the error: what a generic solver may miss it by
 _UNDER_BUDGET = 1.0 - 1e-12  # the same for the own solver: rounding alone
-_DESCENT = 3000  # quasi-Newton iterations of a round beyond the cell
+_NO_LIMIT = 2.0**300  # limits on L above it have squares that no solver can work with, and bind nowhere
+_DESCENT = 4000  # quasi-Newton iterations of a round beyond the cell
 
 
 @dataclass(frozen=True)
@@ -117,16 +118,22 @@ class Run:
         self.best = self.before
         self.candidate: Measured | None = None
         self.solution: Solution | None = None
+
+    def begin(self) -> None:
+        """The trace's first row."""
         self._record("input", self.before, accepted=True)
 
     # ------------------------------------------------------------------------------------------------------- measuring
 
     def _measure(self, network: ShallowNetwork) -> Measured:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotConvergedWarning)  # the bound is proved, its gap is in the certificate
-            certificate = certify(network, X=self._X, tol=1e-7, random_state=self._how.random_state)
+        certificate = self._certified(network)
         mse = mean_squared_error(network, self._X, self._y)
         return Measured(network, self._goal.value(network, mse, certificate), mse, certificate)
+
+    def _certified(self, network: ShallowNetwork) -> Certificate:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotConvergedWarning)  # the bound is proved, its gap is in the certificate
+            return certify(network, X=self._X, tol=1e-7, random_state=self._how.random_state)
 
     def _record(self, stage: str, measured: Measured | None, *, accepted: bool, solved: _Solved | None = None) -> None:
         row = TraceRow(
@@ -166,7 +173,8 @@ class Run:
         limit = self._how.time_limit
         return None if limit is None else limit - (time.perf_counter() - self._begin)
 
-    def _heed(self) -> None:
+    def heed(self) -> None:
+        """Raises KeyboardInterrupt where the caller asks to stop."""
         if self._how.should_stop is not None and self._how.should_stop():
             raise KeyboardInterrupt
 
@@ -226,7 +234,7 @@ class Run:
                 )
             if self._how.on_step is not None:
                 self._how.on_step(step)
-            self._heed()
+            self.heed()
 
         try:
             with np.errstate(all="ignore"):  # what overflows shows in the gap
@@ -257,14 +265,27 @@ class Run:
         network = network_from(solved.solution, self._cell.directions, self.input.units)
         limit = self._goal.target_lipschitz
         if limit is not None:
-            network = _within(network, limit, self._y.mean(axis=0), self._X)
+            network = self._within(network, limit)
         return self._keep(stage, network, solved)
+
+    def _within(self, network: ShallowNetwork, limit: float) -> ShallowNetwork:
+        """The network, its slope scaled down about its mean output where its certified bound is above the limit."""
+        for _ in range(3):
+            upper = self._certified(network).upper
+            if upper <= limit:
+                return network
+            factor = 0.0 if limit == 0.0 else limit / upper * (1.0 - 1e-9)
+            centre = self._y.mean(axis=0) if limit == 0.0 else network.forward(self._X).mean(axis=0)
+            c = centre + factor * (network.c - centre)
+            network = ShallowNetwork(network.W, network.b, factor * network.V, c, units=network.units)
+        return network
 
     def restrict(self, stage: str, eta: Float | None = None) -> bool:
         """Solve one restriction to the cell for the goal."""
         goal = self._goal
         if goal.target_lipschitz is not None:
-            limit = (goal.target_lipschitz * _UNDER) ** 2
+            slope = goal.target_lipschitz * _UNDER
+            limit = slope * slope if slope < _NO_LIMIT else None
             return self._finish(stage, self._solve(self._program(0.0), rho_at_most=limit))
         if goal.max_mse is not None:
             solved = self._solve(self._program(goal.weight), fit_at_most=goal.max_mse)
@@ -295,12 +316,18 @@ class Run:
             reached, eta = found.value, _eta(found.network, found.certificate)
 
     def beyond(self, rounds: int) -> None:
-        """Descend on the true objective with patterns free, restrict again in the cell that is reached, and so on."""
+        """Descend on the true objective with patterns free, restrict again in the cell that is reached, and so on.
+
+        The first descent is from the restriction's optimum and from the input, for neither leads to the better network
+        in all cases; the rounds go on from the best.
+        """
         for number in range(2, rounds + 1):
             before = self.best.value
             if self.over():
                 return
-            self._descend(f"descent {number - 1}")
+            self._descend(f"descent {number - 1}", self.best.network)
+            if number == 2 and not self.over():
+                self._descend("descent from the input", self.input)
             if self.over():
                 return
             self._cell = whole_cell(self.best.network)
@@ -309,15 +336,15 @@ class Run:
             if self.stopped is not None or not self.best.value < before - _STALL * abs(before):
                 return
 
-    def _descend(self, stage: str) -> None:
-        if self.best.network.n_inputs + self.best.network.n_outputs > MAX_ORDER:
+    def _descend(self, stage: str, start: ShallowNetwork) -> None:
+        if start.n_inputs + start.n_outputs > MAX_ORDER:
             return  # the restriction to the new cell is all that is left
         left = self.left()
         steps: list[ShallowNetwork] = []
         status, word = Status.OPTIMAL, "descent"
         try:
             done = descend(
-                self.best.network,
+                start,
                 self._X,
                 self._y,
                 self._goal.weight,
@@ -328,31 +355,18 @@ class Run:
                 should_stop=self._how.should_stop,
             )
             network = done.network
-            self._heed()
+            self.heed()
         except KeyboardInterrupt:
             self.stopped = Status.INTERRUPTED
             status, word = Status.INTERRUPTED, "interrupted"
-            network = steps[-1] if steps else self.best.network
-        if network is not self.best.network:
+            network = steps[-1] if steps else start
+        if network is not start:
             self._keep(stage, network, _Solved(None, status, word, None))
 
 
 def product_weights(network: ShallowNetwork) -> Float:
     """``‖V_:j‖ (w_j, b_j)``, shape (h, d+1): the network as a point of its own cell."""
     return np.linalg.norm(network.V, axis=0)[:, None] * np.column_stack([network.W, network.b])
-
-
-def _within(network: ShallowNetwork, limit: float, mean: Float, X: Float) -> ShallowNetwork:
-    """The network, its slope scaled down about its mean output where its certified bound is above the limit."""
-    for _ in range(3):
-        upper = certify(network).upper
-        if upper <= limit:
-            return network
-        factor = 0.0 if limit == 0.0 else limit / upper * (1.0 - 1e-9)
-        centre = mean if limit == 0.0 else network.forward(X).mean(axis=0)
-        c = centre + factor * (network.c - centre)
-        network = ShallowNetwork(network.W, network.b, factor * network.V, c, units=network.units)
-    return network
 
 
 def _eta(network: ShallowNetwork, certificate: Certificate) -> Float:

@@ -30,6 +30,8 @@ __all__ = ["InteriorOutcome", "InteriorStep", "solve"]
 
 _MAX_STEPS = 200
 _SHARE = 0.3  # of the targets' variance: the penalty at the start
+_SHORT = 1e-3  # steps that lead nowhere
+_LARGEST_SCALE = 1e3  # of a start that is moved deeper inside
 _BACK_OFF = 0.95  # of the way to the boundary
 _GAIN = 1.02  # of the product of the lengths, that a corrector has to bring
 _KEEP = 0.25  # power of the ratio between the complementarity of a part and the mean that its target keeps
@@ -228,7 +230,7 @@ class _Iteration:
 
     # ------------------------------------------------------------------------------------------------ start
 
-    def _centred(self) -> tuple[Float, Float]:
+    def _centred(self) -> Float:
         """Points near the centres of the cones, ``min − Σ_i log s_ij + (n/2) ‖u‖²`` in the penalty's metric."""
         reduced, n_cone = self._reduced, self._n_cone
         n, p = reduced.X.shape
@@ -257,12 +259,13 @@ class _Iteration:
             U[:n_cone] += length[:, None] * move
             if not decrement.max(initial=0.0) > 0.3:
                 break
-        self._forward(U, s)
-        return U, s
+        return U
 
-    def _begin_point(self) -> None:
+    def _begin_point(self, centre: Float, scale: float = 1.0) -> None:
+        """Primal and dual feasible; a larger ``scale`` is farther from the optimum and deeper inside."""
         reduced = self._reduced
-        U, s = self._centred()
+        U, s = centre.copy(), self._buffers[1]
+        self._forward(U, s)
         weights = np.ones_like(s)
         if self._program.penalty == "lipschitz":  # the biases are free: their multipliers balance exactly
             on = reduced.pattern == 1
@@ -271,7 +274,7 @@ class _Iteration:
         pull = -self._backward(np.zeros_like(reduced.targets), weights / s)
         if self._program.penalty == "lipschitz":
             pull[:, -1] = 0.0
-        self._U, level = self._block.begin(U, pull, _SHARE)
+        self._U, level = self._block.begin(U, pull, _SHARE * scale, scale)
         self._s = np.empty_like(s)
         self._hidden = self._forward(self._U, self._s)
         self._z = level[: self._n_cone] * weights / self._s
@@ -283,7 +286,8 @@ class _Iteration:
     def run(
         self, tol: float, time_limit: float | None, callback: Callable[[InteriorStep], None] | None
     ) -> InteriorOutcome:
-        self._begin_point()
+        centre, scale = self._centred(), 1.0
+        self._begin_point(centre)
         aim, word, status, slow = tol, "", Status.MAX_ITERATIONS, 0
         best: InteriorOutcome | None = None
         step, previous = 0, -np.inf
@@ -310,7 +314,12 @@ class _Iteration:
                 status, word = Status.INACCURATE, str(error)
                 break
             step += 1
-            slow = slow + 1 if taken < 1e-3 else 0
+            slow = slow + 1 if taken < _SHORT else 0
+            if slow == 2 and step <= 4 * (1 + np.log10(scale)) and scale < _LARGEST_SCALE:
+                # many inequalities and few blocks: the cone's multipliers start too weak beside the penalty's
+                scale, slow = 10.0 * scale, 0
+                self._begin_point(centre, scale)
+                previous = -np.inf
             if slow == 5:
                 status, word = Status.INACCURATE, "the steps became too short"
                 break

@@ -72,7 +72,7 @@ class LipschitzBlock:
 
     # ------------------------------------------------------------------------------------------------ start and values
 
-    def begin(self, U: Float, pull: Float, share: float) -> tuple[Float, Float]:
+    def begin(self, U: Float, pull: Float, share: float, force: float = 1.0) -> tuple[Float, Float]:
         """A start well inside, exactly dual feasible for residuals zero.
 
         Parameters
@@ -83,6 +83,8 @@ class LipschitzBlock:
             ``Gᵀ (1 / s)`` there, its last column zero.
         share : float
             ``λ ρ`` to start with.
+        force : float
+            Factor of the cone multipliers; the bound below is the worse for it.
 
         Returns
         -------
@@ -116,7 +118,7 @@ class LipschitzBlock:
         tau = -0.5 * pull[:, :d] / max(factor, 1e-300)
         reach = np.einsum("ja,ab,jb->j", tau, inverse, tau)
         lowest = level / (h + 1) / (2.0 * self.eta)  # of ζ_j, where its block is central
-        cone = np.sqrt(_PULL * lowest / np.maximum(reach, 1e-300))
+        cone = force * np.sqrt(_PULL * lowest / np.maximum(reach, 1e-300))
         cone = np.minimum(cone, _SPREAD * float(cone.min(initial=np.inf)))
         inside = level / (h + 1) * np.linalg.inv(K)
         self._Y0 = -self._P @ np.linalg.solve(K, G).T

@@ -51,7 +51,7 @@ class NormBlock:
         self.degree = 2 * reduced.directions.shape[1]
         self.eta, self.rho = None, None
 
-    def begin(self, U: Float, pull: Float, share: float) -> tuple[Float, Float]:
+    def begin(self, U: Float, pull: Float, share: float, force: float = 1.0) -> tuple[Float, Float]:
         """A start well inside, exactly dual feasible for residuals zero; see :class:`LipschitzBlock`."""
         V = U @ self._N.T
         sizes = np.linalg.norm(V, axis=1)
