@@ -315,7 +315,7 @@ class _Iteration:
                 break
             step += 1
             slow = slow + 1 if taken < _SHORT else 0
-            if slow == 2 and step <= 4 * (1 + np.log10(scale)) and scale < _LARGEST_SCALE:
+            if slow == 4 and step <= 6 * (1 + np.log10(scale)) and scale < _LARGEST_SCALE:
                 # many inequalities and few blocks: the cone's multipliers start too weak beside the penalty's
                 scale, slow = 10.0 * scale, 0
                 self._begin_point(centre, scale)
