@@ -1,8 +1,10 @@
 """Descent beyond the cell: the smooth bound against other solvers, gradients, and what ``descend`` promises."""
 
 import itertools
+from functools import partial
 
 import cvxpy as cp
+import instances
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
@@ -14,17 +16,7 @@ from certnet.restrict.descend import SmoothObjective, descend
 from certnet.restrict.objective import mean_squared_error, objective
 from certnet.restrict.smoothed import MAX_ORDER, SmoothedBound
 
-
-def instance(seed=0, *, h=8, d=3, m=1, n=30):
-    rng = np.random.default_rng(seed)
-    net = ShallowNetwork(
-        rng.standard_normal((h, d)),
-        0.6 * rng.standard_normal(h),
-        rng.standard_normal((m, h)) / np.sqrt(h),
-        rng.standard_normal(m),
-    )
-    X = rng.standard_normal((n, d))
-    return net, X, np.sin(2.0 * X @ rng.standard_normal((d, m))) + 0.1 * rng.standard_normal((n, m))
+instance = partial(instances.instance, h=8, d=3, n=30)
 
 
 def certified(net, X, y, weight, seed=0):

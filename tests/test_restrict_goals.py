@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from itertools import pairwise
 
+import instances
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -16,17 +18,7 @@ from certnet.outcome import Status
 from certnet.restrict import mean_squared_error, objective, run
 from certnet.restrict.solvers.interior import InteriorOutcome
 
-
-def instance(seed=0, *, h=6, d=2, m=1, n=25):
-    rng = np.random.default_rng(seed)
-    net = ShallowNetwork(
-        rng.standard_normal((h, d)),
-        0.6 * rng.standard_normal(h),
-        rng.standard_normal((m, h)) / np.sqrt(h),
-        rng.standard_normal(m),
-    )
-    X = rng.standard_normal((n, d))
-    return net, X, np.sin(2.0 * X @ rng.standard_normal((d, m))) + 0.1 * rng.standard_normal((n, m))
+instance = partial(instances.instance, h=6, n=25)
 
 
 def variance(y):

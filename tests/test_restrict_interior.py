@@ -6,6 +6,7 @@ from dataclasses import replace
 import cvxpy as cp
 import numpy as np
 import pytest
+from instances import instance
 
 from certnet import ShallowNetwork, certify
 from certnet.errors import SolverUnavailableError
@@ -18,18 +19,6 @@ from certnet.restrict.solvers.budget import solve_budget
 from certnet.restrict.solvers.interior import solve
 from certnet.restrict.solvers.newton import NewtonSystem
 from certnet.restrict.solvers.reduced import Reduced
-
-
-def instance(seed, *, h=5, d=2, m=1, n=14):
-    rng = np.random.default_rng(seed)
-    net = ShallowNetwork(
-        rng.standard_normal((h, d)),
-        0.6 * rng.standard_normal(h),
-        rng.standard_normal((m, h)) / np.sqrt(h),
-        rng.standard_normal(m),
-    )
-    X = rng.standard_normal((n, d))
-    return net, X, np.sin(2.0 * X @ rng.standard_normal((d, m))) + 0.1 * rng.standard_normal((n, m))
 
 
 def random_instance(seed):

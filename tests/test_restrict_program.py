@@ -3,6 +3,7 @@
 import cvxpy as cp
 import numpy as np
 import pytest
+from instances import instance
 
 from certnet import ShallowNetwork, certify
 from certnet.backends.cvxpy_ import why_unusable
@@ -12,18 +13,6 @@ from certnet.restrict.program import Restriction, Solution, network_from, sample
 from certnet.restrict.solvers.cvxpy_ import build, solve
 
 WEIGHT = 0.05
-
-
-def instance(seed, *, h=5, d=2, m=1, n=14):
-    rng = np.random.default_rng(seed)
-    net = ShallowNetwork(
-        rng.standard_normal((h, d)),
-        0.6 * rng.standard_normal(h),
-        rng.standard_normal((m, h)) / np.sqrt(h),
-        rng.standard_normal(m),
-    )
-    X = rng.standard_normal((n, d))
-    return net, X, np.sin(2.0 * X @ rng.standard_normal((d, m))) + 0.1 * rng.standard_normal((n, m))
 
 
 def product_weights(net):

@@ -8,6 +8,7 @@ from itertools import pairwise
 import cvxpy
 import numpy as np
 import pytest
+from instances import instance
 
 from certnet import ShallowNetwork, certify, refine
 from certnet.backends import cvxpy_ as backend
@@ -20,18 +21,6 @@ from certnet.restrict.solvers import cvxpy_ as solvers
 KINDS = ({}, {"method": "alternating", "max_rounds": 3}, {"penalty": "l2"})
 KIND_NAMES = ("joint", "alternating", "l2")
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=KIND_NAMES)
-
-
-def instance(seed=0, *, h=5, d=2, m=1, n=14):
-    rng = np.random.default_rng(seed)
-    net = ShallowNetwork(
-        rng.standard_normal((h, d)),
-        0.6 * rng.standard_normal(h),
-        rng.standard_normal((m, h)) / np.sqrt(h),
-        rng.standard_normal(m),
-    )
-    X = rng.standard_normal((n, d))
-    return net, X, np.sin(2.0 * X @ rng.standard_normal((d, m))) + 0.1 * rng.standard_normal((n, m))
 
 
 def assert_sound(result, net, X, y, weight, penalty="lipschitz"):

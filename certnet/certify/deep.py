@@ -23,7 +23,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from certnet.backends import cvxpy_
-from certnet.errors import SolverError
+from certnet.errors import InvalidInputError, SolverError
 from certnet.feedforward import FeedForward
 from certnet.outcome import Status
 from certnet.validation import Float
@@ -246,10 +246,14 @@ def solve_deep(
 
     Raises
     ------
+    InvalidInputError
+        Unknown form.
     SolverUnavailableError, SolverError
     """
     import cvxpy as cp
 
+    if form not in DEEP_FORMS:
+        raise InvalidInputError(f"form must be one of {', '.join(map(repr, DEEP_FORMS))}, got {form!r}")
     cvxpy_.require(solver)
     # layers scaled to spectral norm one: x_{k+1} is measured in units of sizes[k], T_k in their inverse square
     norms = [max(float(np.linalg.norm(W, 2)), 1e-150) for W in network.weights]

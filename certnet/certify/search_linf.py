@@ -21,7 +21,7 @@ from scipy.optimize import minimize
 
 from certnet.certify.lower import LowerBound, Slopes, drawn_rows, first_proved
 from certnet.certify.lower_deep import steep_points, steep_points_in_ball
-from certnet.certify.search import Balanced, balance, largest_eigenvalue
+from certnet.certify.search import Balanced, SearchResult, balance, largest_eigenvalue
 from certnet.certify.verify_linf import gradient_sum_below
 from certnet.errors import InvalidInputError
 from certnet.feedforward import FeedForward
@@ -40,24 +40,10 @@ _TRIED = 16  # crossings tried in a step of the local search
 
 
 @dataclass(frozen=True)
-class SupResult:
-    """Multipliers t (h,), input weights s (d,), the bound they give and the dual value below it, in floating point."""
+class SupResult(SearchResult):
+    """Input weights s (d,) beside the multipliers; the bound and the dual value below it are of this norm."""
 
-    multipliers: Float
     input_weights: Float
-    upper: float
-    below: float
-    status: Status
-
-    @property
-    def gap(self) -> float:
-        return self.gap_of(self.upper)
-
-    def gap_of(self, upper: float) -> float:
-        """``(upper / below)² − 1``: the relative gap of the squared bound; infinite without a dual value."""
-        if upper == 0.0:
-            return 0.0
-        return (upper / self.below) ** 2 - 1.0 if self.below > 0.0 else float("inf")
 
 
 def search_sup(
@@ -98,7 +84,7 @@ def search_sup(
     steepest = np.maximum(np.abs(low), np.abs(high))
     balanced = balance(network.W, network.V, steepest)
     if balanced is None:
-        return SupResult(t, s, 0.0, 0.0, Status.OPTIMAL)
+        return SupResult(t, 0.0, 0.0, Status.OPTIMAL, s)
     kept = balanced.kept
     unit = int(np.frexp(steepest[kept].max())[1])  # slopes of order one, whatever they are measured in
     centre, width = np.ldexp((low + high)[kept], -unit), np.ldexp((high - low)[kept], -unit)
@@ -111,7 +97,7 @@ def search_sup(
     found[free] = (width * balanced.V[0] ** 2)[free] * a.sum() / (2.0 * upper * a[1:])
     t[kept] = balanced.multipliers(found)
     upper, below = (float(np.ldexp(balanced.size(bound), unit)) for bound in (upper, below))
-    return SupResult(t, s, upper, below, status)
+    return SupResult(t, upper, below, status, s)
 
 
 def _factor(balanced: Balanced, centre: Float, width: Float) -> Float:

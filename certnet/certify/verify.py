@@ -98,7 +98,9 @@ class BoundChecker:
         low: Float | float = 0.0,
         high: Float | float = 1.0,
     ) -> None:
-        asked = ask(network.W, network.V, multipliers, low, high)
+        self._prepare(ask(network.W, network.V, multipliers, low, high))
+
+    def _prepare(self, asked: Question | str) -> None:
         self.refusal = asked if isinstance(asked, str) else None
         self._question = None if isinstance(asked, str) else asked
 

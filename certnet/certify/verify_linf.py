@@ -16,7 +16,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from certnet.certify.verify import Question, Verdict, ask, gamma, jacobian_at, read_numbers
+from certnet.certify.verify import BoundChecker, Question, ask, gamma, jacobian_at, read_numbers
 from certnet.certify.verify_deep import jacobian_followed
 from certnet.feedforward import FeedForward
 from certnet.network import ShallowNetwork
@@ -28,7 +28,7 @@ _FLOOR = 2.0**-64  # of the largest weight: what any weight is raised by, so tha
 _MINUTE = 2.0**-1000  # more than what underflows
 
 
-class SupChecker:
+class SupChecker(BoundChecker):
     """One hidden layer, one output, multipliers and input weights, prepared to test many bounds.
 
     Parameters
@@ -57,20 +57,7 @@ class SupChecker:
         low: Float | float = 0.0,
         high: Float | float = 1.0,
     ) -> None:
-        asked = _ask(network, multipliers, input_weights, low, high)
-        self.refusal = asked if isinstance(asked, str) else None
-        self._question = None if isinstance(asked, str) else asked
-
-    def holds(self, upper: float) -> Verdict:
-        """Is ``L ≤ upper`` proved? One Cholesky factorisation of order d + 1."""
-        return self._question.holds(upper) if self._question else Verdict(False, str(self.refusal))
-
-    def smallest(self, guess: float) -> float | None:
-        """A bound near ``guess`` that :meth:`holds`: the guess inflated as little as the rounding errors ask for.
-
-        None when even twice the guess is not proved.
-        """
-        return self._question.smallest(guess) if self._question else None
+        self._prepare(_ask(network, multipliers, input_weights, low, high))
 
 
 def _ask(

@@ -158,8 +158,8 @@ def refine(
         objective with patterns free (:func:`certnet.restrict.descend.descend`), and solved again; rounds end where one
         gains less than 1e-6 of the objective. For the joint method with a weight and the Lipschitz penalty.
     solver : {"auto", "CERTNET", "CLARABEL", "SCS", "MOSEK"}
-        "CERTNET" is the own interior-point method; "auto" is that, and Clarabel where it gives no point, which the
-        trace says. A named solver is never replaced by another.
+        "CERTNET" is the own interior-point method; "auto" is that, and Clarabel where it does not reach its gap,
+        which the trace says. A named solver is never replaced by another.
     tol : float, optional
         Relative duality gap for the own solver (1e-6), the solver's own tolerance for the others (1e-8).
     max_rounds : int
