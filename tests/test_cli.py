@@ -69,6 +69,7 @@ def test_certify_then_check(run, model, network, tmp_path):
     code, out, _ = run("certify", model, "--out", proof)
     assert code == 0
     assert "the prediction moves by at most" in out
+    assert "proved again in" in out
     assert Certificate.load(proof).check(network)
     code, out, _ = run("check", proof, model)
     assert code == 0
