@@ -392,6 +392,8 @@ def interrupted(arguments: list[str], folder: Path, sign: str) -> tuple[int, str
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
+        # a test run in the background of a shell ignores Ctrl-C, and so would its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     heard = ""
