@@ -23,7 +23,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("kernels",),
     ("activations",),
     ("network",),
-    ("feedforward",),
+    ("feedforward", "energy"),
     ("backends",),
     ("data",),
     ("io",),
