@@ -16,6 +16,7 @@ import pytest
 import certnet
 from certnet import Certificate, ShallowNetwork, certify, cli
 from certnet.certify.certificate import square_above
+from certnet.cli import tools
 from certnet.outcome import Status
 from certnet.restrict import objective
 
@@ -279,7 +280,7 @@ def test_doctor(run, monkeypatch):
     assert data["solvers"]["CLARABEL"] == {"usable": True, "reason": None}
     assert "numba" in data["packages"]
     assert run("doctor")[0] == 0
-    monkeypatch.setattr(cli.cvxpy_, "why_unusable", lambda name: f"{name} is gone")
+    monkeypatch.setattr(tools.cvxpy_, "why_unusable", lambda name: f"{name} is gone")
     code, out, _ = run("doctor")
     assert code == 3
     assert "CLARABEL is gone" in out
@@ -360,8 +361,8 @@ def test_a_table_that_does_not_fit_the_model_is_told(run, network, table, tmp_pa
 
 
 def test_an_unchanged_network_is_called_so(run, model, network, table, tmp_path, monkeypatch):
-    failed = cli.cvxpy_.SolveReport(Status.SOLVER_FAILED, "CLARABEL", "solver error: out of luck", 0.0)
-    monkeypatch.setattr(cli.cvxpy_, "solve", lambda *_, **__: failed)
+    failed = tools.cvxpy_.SolveReport(Status.SOLVER_FAILED, "CLARABEL", "solver error: out of luck", 0.0)
+    monkeypatch.setattr(tools.cvxpy_, "solve", lambda *_, **__: failed)
     code, out, err = run(
         "refine", model, "--data", table, "--target", "y", "--out", tmp_path / "r.npz", "--solver", "clarabel"
     )

@@ -42,13 +42,16 @@ LAYERS: list[tuple[str, ...]] = [
 
 # packages that certnet works without, and the only modules that may name them
 OPTIONAL = {
-    "torch": ("io.torch_",),
+    "torch": ("io.torch_", "train.torch_", "lifted.torch_", "lifted.twin_"),
     "onnx": ("io.onnx_",),
     "onnxruntime": ("io.onnx_",),
-    "matplotlib": ("plot",),
+    "matplotlib": ("plot.figures",),
     "mosek": ("backends.mosek_",),
-    "dask": ("backends.dask_", "study.dask_"),
-    "distributed": ("backends.dask_", "study.dask_"),
+    "daqp": ("lifted.solvers.daqp_",),
+    "proxsuite": ("lifted.solvers.proxqp_",),
+    "dask": ("study.dask_",),
+    "distributed": ("study.dask_",),
+    "pyarrow": ("study.parquet_",),
 }
 NOT_BY_THE_CHECKER = {"scipy", "numba", "cvxpy", "clarabel", "scs", "osqp", "mosek", "sklearn", "torch"}
 

@@ -1,0 +1,124 @@
+"""``certnet certify`` and ``certnet check``."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from certnet.certify import Certificate, Verdict, certify, certify_outputs, meaning
+from certnet.cli.terminal import Force, Json, Model, interruptible, print_json, print_table, say, working
+from certnet.digits import above, below
+from certnet.errors import CertificateError, FileFormatError, InvalidInputError
+from certnet.files import check_writable
+from certnet.io import load_model
+
+__all__ = ["certify_command", "check_command"]
+
+
+def certify_command(
+    model: Model,
+    out: Annotated[Path | None, typer.Option(help="Write the certificate here (JSON).")] = None,
+    tol: Annotated[float, typer.Option(help="Relative gap at which the search stops.")] = 1e-6,
+    norm: Annotated[str, typer.Option(help="Norm of the inputs: l2, or linf (one hidden layer, one output).")] = "l2",
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Close the bracket by branch and bound (one hidden layer, l2).")
+    ] = False,
+    time_limit: Annotated[float, typer.Option(help="Seconds for --exact; the best bracket is kept.")] = 60.0,
+    output: Annotated[
+        list[int] | None,
+        typer.Option(help="Index of one output from 0; given twice, the difference of the two.", min=0),
+    ] = None,
+    each: Annotated[
+        str | None, typer.Option(help="Bounds of all outputs (outputs) or of all differences (differences).")
+    ] = None,
+    method: Annotated[str, typer.Option(help="auto, shallow, neuron, layer, composition or product.")] = "auto",
+    solver: Annotated[str, typer.Option(help="auto (own search), CLARABEL, SCS or MOSEK.")] = "auto",
+    form: Annotated[str, typer.Option(help="LMI given to a named solver: arrow or dense.")] = "arrow",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Bracket the Lipschitz constant of MODEL: a proved upper bound, a proved lower one."""
+    if each not in (None, "outputs", "differences"):
+        raise InvalidInputError(f"--each takes outputs or differences, got {each!r}")
+    if each is not None and (output or out is not None):
+        raise InvalidInputError("--each prints a table of bounds: leave out --output and --out")
+    if out is not None:
+        check_writable(out, force=force)
+    network = load_model(model)
+    options: dict[str, Any] = {
+        "tol": tol,
+        "norm": norm,
+        "exact": exact,
+        "time_limit": time_limit,
+        "method": method,
+        "solver": solver,
+        "form": form,
+    }
+    with working(f"certifying {network!r}"):
+        if each is not None:
+            several = interruptible(lambda: certify_outputs(network, differences=each == "differences", **options))
+        else:
+            chosen = tuple(output) if output else None
+            certificate = interruptible(lambda: certify(network, output=chosen, **options))  # type: ignore[arg-type]
+    if each is not None:
+        _print_each(several, as_json=as_json)
+        return
+    begin = time.perf_counter()
+    verdict = certificate.check(network)
+    spent = time.perf_counter() - begin
+    if not verdict:
+        raise CertificateError(verdict.reason)
+    if out is not None:
+        certificate.save(out, force=force)
+    if as_json:
+        print_json(json.loads(certificate.to_json()))
+        return
+    say(f"{below(certificate.lower)} <= L <= {above(certificate.upper)}")
+    say(meaning(certificate))
+    for name, value in certificate.cheaper.items():
+        say(f"  for comparison, {name}: {above(value)}")
+    gap = "" if certificate.gap == float("inf") else f", gap {certificate.gap:.1e}"
+    say(f"by {certificate.method} ({certificate.kind}){gap}, {certificate.seconds:.3f} s")
+    say(f"proved again in {spent:.4f} s")
+    if out is not None:
+        say(f"certificate written to {out}")
+
+
+def _print_each(certificates: dict[tuple[int, ...], Certificate], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"-".join(map(str, key)): json.loads(cert.to_json()) for key, cert in certificates.items()})
+        return
+    rows: list[tuple[str, ...]] = [("output", "L at least", "L at most", "s")]
+    for key, cert in certificates.items():
+        name = " minus ".join(map(str, key))
+        rows.append((name, below(cert.lower), above(cert.upper), f"{cert.seconds:.3f}"))
+    print_table(rows)
+
+
+def check_command(
+    certificate: Annotated[Path, typer.Argument(help="Certificate (JSON).")], model: Model, as_json: Json = False
+) -> None:
+    """Check CERTIFICATE against MODEL from the data alone: exit 0 if it holds, 1 and where it fails if not."""
+    network = load_model(model)
+    if not certificate.is_file():
+        raise FileFormatError(f"{certificate} does not exist: check the path")
+    claim = None
+    try:
+        claim = Certificate.load(certificate)
+        verdict = claim.check(network)
+    except FileFormatError as error:  # not even a certificate
+        verdict = Verdict(False, str(error))
+    if as_json:
+        bracket = {} if claim is None else {"lower": claim.lower, "upper": claim.upper}
+        print_json({"holds": verdict.holds, "reason": verdict.reason, **bracket})
+    elif verdict and claim is not None:
+        say(f"holds: {below(claim.lower)} <= L <= {above(claim.upper)}")
+        say(meaning(claim))
+    else:
+        say(f"refused: {verdict.reason}")
+    if not verdict:
+        raise typer.Exit(1)

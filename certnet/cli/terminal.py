@@ -1,0 +1,121 @@
+"""What the commands share: reading options, printing, and work that Ctrl-C can stop."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from certnet.errors import CertnetError
+
+__all__ = [
+    "Force",
+    "Interrupted",
+    "Json",
+    "Model",
+    "Solver",
+    "error_console",
+    "finite_or_none",
+    "interruptible",
+    "print_json",
+    "print_table",
+    "say",
+    "warn",
+    "working",
+]
+
+_PATIENCE = 20.0  # seconds that interrupted work has to hand over what it has
+
+_out = Console()
+error_console = Console(stderr=True)
+
+T = TypeVar("T")
+Model = Annotated[Path, typer.Argument(help="Network: .npz (certnet), .onnx, or .pt/.pth (torch state dict).")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
+Solver = Annotated[
+    str, typer.Option(help="auto (certnet's own), CERTNET, CLARABEL, SCS or MOSEK (see `certnet doctor`).")
+]
+
+
+@contextmanager
+def working(stage: str) -> Iterator[Any]:
+    """A spinner with the stage's name, on the terminal only."""
+    if not error_console.is_terminal:
+        yield lambda text: None
+        return
+    with error_console.status(stage) as status:
+        yield lambda text: status.update(text)
+
+
+class Interrupted(CertnetError):
+    """Ctrl-C while a solver runs in its thread."""
+
+
+def interruptible(work: Callable[[], T], stop: threading.Event | None = None) -> T:
+    """``work()`` in a thread, so that Ctrl-C is heard while a compiled solver runs.
+
+    With ``stop``, which the work heeds, it is set first, and what the work then gives is returned if it comes soon.
+    """
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            failure.append(error)
+        finally:
+            done.set()
+
+    # an event, because an interrupted Thread.join takes a running thread for a finished one
+    done = threading.Event()
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        while not done.wait(0.1):
+            pass
+    except KeyboardInterrupt as error:
+        if stop is not None:
+            stop.set()
+            with suppress(KeyboardInterrupt):
+                done.wait(_PATIENCE)
+        if not outcome:
+            raise Interrupted("interrupted: files are complete or absent") from error
+    if failure:
+        raise failure[0]
+    return outcome[0]
+
+
+def print_json(data: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(data, indent=1) + "\n")
+
+
+def say(text: str) -> None:
+    _out.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_table(rows: list[tuple[str, ...]], *, numbers: bool = True) -> None:
+    head, *body = rows
+    grid = Table(*head)
+    for column in grid.columns[1:]:
+        column.justify = "right" if numbers else "left"
+    for row in body:
+        grid.add_row(*map(escape, row))
+    _out.print(grid)
+
+
+def finite_or_none(value: float) -> float | None:
+    return value if abs(value) < float("inf") else None
+
+
+def warn(message: Warning | str, *_: object, **__: object) -> None:
+    error_console.print(f"warning: {message}", style="yellow", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,78 @@
+"""``certnet demo`` and ``certnet doctor``."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from certnet.backends import cvxpy_
+from certnet.cli.terminal import Force, Json, interruptible, print_json, print_table, say, working
+
+__all__ = ["demo_command", "doctor_command"]
+
+_OPTIONAL = {"torch": "torch", "onnx": "onnx", "matplotlib": "plot", "mosek": "mosek", "dask": "dask"}
+
+
+def demo_command(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out"),
+    weight: Annotated[float, typer.Option(help="Weight of the squared Lipschitz constant.")] = 0.1,
+    hidden: Annotated[int, typer.Option(help="Hidden units.", min=1)] = 100,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Train, certify, refine, certify, check and attack on scikit-learn's diabetes data; write a report."""
+    from certnet import demo
+
+    demo.prepare(out, force=force)
+    with working("loading") as tell:
+        result = interruptible(lambda: demo.run(weight=weight, n_hidden=hidden, progress=tell))
+        files = demo.write(result, out, force=force)
+    if as_json:
+        print_json(json.loads((out / "results.json").read_text()))
+        return
+    print_table(result.rows())
+    say(f"diabetes data, weight {weight:g}, standardised units; both certificates were checked")
+    say("wrote " + ", ".join(str(path) for path in files))
+
+
+def doctor_command(as_json: Json = False) -> None:
+    """Which solvers and optional packages are installed and usable, and why not."""
+    solvers = {name: cvxpy_.why_unusable(name) for name in cvxpy_.SOLVERS}
+    core = ("numpy", "scipy", "scikit-learn", "numba", "cvxpy", "clarabel", "scs", "osqp")
+    packages = {name: _installed(name) for name in (*core, *_OPTIONAL)}
+    home = os.environ.get("CERTNET_DATA_HOME")
+    if as_json:
+        system = {"python": platform.python_version(), "system": platform.platform(), "cpus": os.cpu_count()}
+        print_json(
+            {
+                "solvers": {name: {"usable": why is None, "reason": why} for name, why in solvers.items()},
+                "packages": packages,
+                "CERTNET_DATA_HOME": home,
+            }
+            | system
+        )
+    else:
+        print_table(
+            [("solver", "usable"), *((name, reason or "yes") for name, reason in solvers.items())], numbers=False
+        )
+        rows = [("package", "version")]
+        for name, found in packages.items():
+            advice = f"not installed (extra {_OPTIONAL.get(name)!r})"
+            rows.append((name, found or (advice if name in _OPTIONAL else "missing")))
+        print_table([*rows, ("python", platform.python_version())], numbers=False)
+        say(f"CERTNET_DATA_HOME: {home or 'not set (bundled and generated data sets only, or downloads)'}")
+    if solvers[cvxpy_.SOLVERS[0]] is not None:
+        raise typer.Exit(3)
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

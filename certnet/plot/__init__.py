@@ -1,0 +1,16 @@
+"""Pictures of results. They read values that were computed elsewhere and solve nothing; matplotlib is optional."""
+
+from certnet.plot.bounds import BoundsDisplay
+from certnet.plot.curves import AdversarialCurveDisplay, TradeoffDisplay
+from certnet.plot.figures import figure_png, save_figure
+from certnet.plot.fits import PredictionDisplay, TraceDisplay
+
+__all__ = [
+    "AdversarialCurveDisplay",
+    "BoundsDisplay",
+    "PredictionDisplay",
+    "TraceDisplay",
+    "TradeoffDisplay",
+    "figure_png",
+    "save_figure",
+]
