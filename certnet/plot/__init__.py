@@ -4,11 +4,17 @@ from certnet.plot.bounds import BoundsDisplay
 from certnet.plot.curves import AdversarialCurveDisplay, TradeoffDisplay
 from certnet.plot.figures import figure_png, save_figure
 from certnet.plot.fits import PredictionDisplay, TraceDisplay
+from certnet.plot.lifted import EnergyDisplay, FilterDisplay, GradientGapDisplay, LearningDisplay, RadiusDisplay
 
 __all__ = [
     "AdversarialCurveDisplay",
     "BoundsDisplay",
+    "EnergyDisplay",
+    "FilterDisplay",
+    "GradientGapDisplay",
+    "LearningDisplay",
     "PredictionDisplay",
+    "RadiusDisplay",
     "TraceDisplay",
     "TradeoffDisplay",
     "figure_png",
