@@ -60,10 +60,11 @@ def test_energies_are_fractions():
 def test_learning_curves_share_colours():
     loss, accuracy = np.array([3.0, 2.0, 1.0]), np.array([0.5, 0.7, 0.8])
     display = LearningDisplay.from_curves({"run": loss}, {"run": accuracy, "test": accuracy - 0.1})
-    (line,) = display.ax_.lines
+    line = display.ax_.lines[0]
     np.testing.assert_array_equal(line.get_xydata(), [[1, 3.0], [2, 2.0], [3, 1.0]])
-    below = display.ax_.child_axes[0]
-    assert below.lines[0].get_color() == line.get_color() != below.lines[1].get_color()
+    right = display.score_ax_
+    assert right.lines[0].get_color() == line.get_color() != right.lines[1].get_color()
+    assert [text.get_text() for text in display.ax_.get_legend().get_texts()] == ["run", "test"]
     assert drawn(display)
     assert drawn(LearningDisplay.from_curves({"run": loss}))
 

@@ -124,7 +124,7 @@ class EnergyDisplay(Display):
 @final
 @dataclass(eq=False)
 class LearningDisplay(Display):
-    """Training loss by epoch, with accuracies (or other scores) on a second axis below.
+    """Training loss by epoch (solid), with accuracies or other scores on the axis to the right (dashed).
 
     Attributes
     ----------
@@ -137,6 +137,7 @@ class LearningDisplay(Display):
     scores: Mapping[str, Float] = field(default_factory=dict)
     score: str = "Accuracy"
     ax_: Any = field(init=False, repr=False)
+    score_ax_: Any = field(init=False, repr=False)
     figure_: Any = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -156,21 +157,22 @@ class LearningDisplay(Display):
         return cls(losses, scores or {}, score).plot(ax)  # type: ignore[arg-type]  # converted at construction
 
     def plot(self, ax: Any = None) -> LearningDisplay:
-        """Draw the losses on ``ax`` (and the scores on an inset below it), or on a new figure."""
-        self.figure_, self.ax_ = axes_for(ax, self, height=3.2 + (2.2 if self.scores else 0.0))
+        """Draw on ``ax``, or on a new figure."""
+        self.figure_, self.ax_ = axes_for(ax, self)
         colours = dict(zip(dict.fromkeys([*self.losses, *self.scores]), COLOURS))
-        _lines(self.ax_, self.losses, colours)
+        _lines(self.ax_, self.losses, colours, "-")
         if wide(np.concatenate(list(self.losses.values()))):
             self.ax_.set_yscale("log")
-        self.ax_.set(xlabel="Epoch", ylabel="Training loss")
-        legend_above(self.ax_)
+        self.ax_.set(xlabel="Epoch", ylabel="Training loss (solid)" if self.scores else "Training loss")
+        self.score_ax_ = None
         if self.scores:
-            self.ax_.set_xlabel("")
-            below = self.ax_.inset_axes((0.0, -0.85, 1.0, 0.75), sharex=self.ax_)
-            below.grid(color="#dddddd", lw=0.6)
-            below.spines[["top", "right"]].set_visible(False)
-            _lines(below, self.scores, colours)
-            below.set(xlabel="Epoch", ylabel=self.score)
+            self.score_ax_ = self.ax_.twinx()
+            self.score_ax_.spines["top"].set_visible(False)
+            _lines(self.score_ax_, self.scores, colours, "--")
+            self.score_ax_.set_ylabel(f"{self.score} (dashed)")
+            for name in (name for name in self.scores if name not in self.losses):
+                self.ax_.plot([], [], "--", color=colours[name], label=name)
+        legend_above(self.ax_)
         return self
 
 
@@ -262,9 +264,9 @@ class GradientGapDisplay(Display):
         return self
 
 
-def _lines(ax: Any, curves: Mapping[str, Float], colours: Mapping[str, str]) -> None:
+def _lines(ax: Any, curves: Mapping[str, Float], colours: Mapping[str, str], style: str) -> None:
     for name, values in curves.items():
-        ax.plot(np.arange(1, values.size + 1), values, "-", color=colours[name], label=name)
+        ax.plot(np.arange(1, values.size + 1), values, style, color=colours[name], label=name)
 
 
 def _checked(values: Mapping[str, Float], name: str) -> dict[str, Float]:
