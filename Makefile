@@ -6,13 +6,16 @@ BIN    := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: demo test lint types format clean
+.PHONY: demo test docs lint types format clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/certnet demo --out out --force
 
 test: $(VENV)/.installed-test lint types
 	$(BIN)/python -m pytest -n 2
+
+docs: $(VENV)/.installed-test
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -34,8 +37,8 @@ $(VENV)/.installed-demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[plot,torch,onnx,mosek,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[plot,torch,onnx,mosek,qp,dask,parquet,docs,dev]"
 	@touch $@ $(VENV)/.installed-demo
 
 clean:
-	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) out docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -72,7 +72,7 @@ class Activation:
 
     @property
     def curvature(self) -> float:
-        """A bound on |φ''| away from kinks."""
+        """A bound on ``|φ''|`` away from kinks."""
         return self._family().curvature(*self.parameters)
 
     def slopes_between(self, left: Float, right: Float) -> tuple[Float, Float]:

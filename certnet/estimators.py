@@ -336,6 +336,9 @@ class CertifiedRegressorCV(CertifiedRegressor):
     cv_upper_ : ndarray, shape (K, n_splits)
         Certified bounds, in the units of the errors.
 
+
+    Notes
+    -----
     The other attributes are those of :class:`CertifiedRegressor`, fitted with the chosen weight.
 
     Examples

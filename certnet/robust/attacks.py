@@ -28,7 +28,7 @@ class PGDAttack:
 
     A step is ``δ ← Π(δ + α ε u)`` with u the steepest direction of the norm: ``g/‖g‖_2`` for l2, ``sign(g)`` for
     l∞ (Madry et al., ICLR 2018, section 2.1). With several outputs ``g = Jᵀ r`` is the gradient of ½‖r‖². With one
-    output, where f is piecewise linear in δ, every start climbs both ``r`` and ``−r``: the worst |r| is at the end
+    output, where f is piecewise linear in δ, every start climbs both ``r`` and ``−r``: the worst ``|r|`` is at the end
     of one of the two, and neither stalls where r = 0. Where g = 0 (all units inactive) the step follows a random
     direction, drawn once per sample and start.
 

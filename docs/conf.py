@@ -1,0 +1,44 @@
+"""Sphinx: pages in Markdown, the API from docstrings. Built with ``make docs``; a warning fails the build."""
+
+from certnet import __version__
+
+project = "certnet"
+author = "The certnet developers"
+copyright = "The certnet developers, MIT licence"
+version = release = __version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"certnet {__version__}"
+myst_heading_anchors = 3
+myst_enable_extensions = ["dollarmath", "colon_fence"]
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+python_use_unqualified_type_names = True
+nitpicky = False
+
+
+def keep_formulas(app, what, name, obj, options, lines):
+    """Formulas are indented blocks of the docstrings' prose: shown as they are written."""
+    out = []
+    prose = True
+    for before, line in zip(["", *lines], lines, strict=False):
+        if line.startswith("---"):
+            prose = False
+        starts = prose and line.startswith("    ") and not before.strip() and not (out and inside(out))
+        out.extend(["::", "", line] if starts else [line])
+    lines[:] = out
+
+
+def inside(out):
+    """Does the last written line that is not blank belong to an indented block?"""
+    return next((line.startswith("    ") for line in reversed(out) if line.strip()), False)
+
+
+def setup(app):
+    """Before napoleon, which reads the sections."""
+    app.connect("autodoc-process-docstring", keep_formulas, priority=100)
