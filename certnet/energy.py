@@ -11,10 +11,12 @@ import hashlib
 import io
 import itertools
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Self
@@ -73,8 +75,8 @@ class LiftedEnergy:
     gamma : float
         Feedback ``γ > 0``.
     units : str, pair, or sequence of L of them
-        C_1 … C_L: "linear", "relu", "hard_sigmoid", or a box (lower, upper); one alone serves the hidden layers, and
-        the last is linear then.
+        C_1 … C_L: "linear", "relu", "hard_sigmoid", or a box (lower, upper); a name or a pair of numbers alone serves
+        the hidden layers, and the last is linear then.
 
     Attributes
     ----------
@@ -123,10 +125,10 @@ class LiftedEnergy:
             object.__setattr__(self, name, value)
         object.__setattr__(self, "beta", _per_layer(beta, len(Ws)))
         object.__setattr__(self, "gamma", positive_number(gamma, "gamma"))
-        smallest = self.gamma ** (len(Ws) - 1)
-        if not 1e-150 < smallest < 1e150:
+        digits = (len(Ws) - 1) * math.log10(self.gamma)
+        if abs(digits) >= 150.0:
             raise InvalidInputError(
-                f"gamma is {self.gamma!r} and gamma^{len(Ws) - 1} is {smallest!r}: the last layer's energy has no "
+                f"gamma is {self.gamma!r} and gamma^{len(Ws) - 1} is 1e{digits:.0f}: the last layer's energy has no "
                 "usable scale; take gamma nearer to one"
             )
 
@@ -351,15 +353,20 @@ def _per_layer(beta: float | Sequence[float], L: int) -> tuple[float, ...]:
     values = finite_array(beta, "beta", ndim=(0, 1))  # type: ignore[arg-type]
     if values.ndim == 1 and values.shape != (L,):
         raise InvalidInputError(f"beta has {len(values)} entries: one number, or one per layer ({L}), is needed")
-    return tuple(positive_number(b, f"beta[{k}]", zero=True) for k, b in enumerate(np.broadcast_to(values, (L,))))
+    return tuple(positive_number(b, f"beta[{k}]", zero=True) for k, b in enumerate(np.broadcast_to(values, L).tolist()))
 
 
 def _boxes(units: Unit | Sequence[Unit], sizes: Sequence[int]) -> list[tuple[Float, Float]]:
-    if isinstance(units, str):
-        units = [units] * (len(sizes) - 1) + ["linear"]
+    if isinstance(units, str) or _is_interval(units):
+        units = [units] * (len(sizes) - 1) + ["linear"]  # type: ignore[assignment, list-item]
     if len(units) != len(sizes):
         raise InvalidInputError(f"there are units for {len(units)} layers, the network has {len(sizes)}")
     return [_box(unit, n, k) for k, (unit, n) in enumerate(zip(units, sizes))]  # type: ignore[arg-type]
+
+
+def _is_interval(units: object) -> bool:
+    """A pair of numbers: one box for all units of all hidden layers."""
+    return isinstance(units, tuple) and len(units) == 2 and all(isinstance(side, Real) for side in units)
 
 
 def _box(unit: Unit, n: int, k: int) -> tuple[Float, Float]:

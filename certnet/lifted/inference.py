@@ -10,13 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from certnet.energy import LiftedEnergy
 from certnet.errors import InvalidInputError
+from certnet.lifted.energies import energies
 from certnet.lifted.qp import BoxQP, as_clamp, natural_residual, posed
 from certnet.lifted.solvers import PASSING, SOLVERS, Limits, solver_named
 from certnet.lifted.solvers.active_set import finish
 from certnet.outcome import Status
 from certnet.validation import Float, as_inputs, positive_number, whole_number
 
-__all__ = ["ILL_CONDITIONED", "Inference", "infer", "measured"]
+__all__ = ["ILL_CONDITIONED", "Inference", "finished", "infer", "measured", "statuses"]
 
 ILL_CONDITIONED = 1e10
 """Condition number of H from which a residual says too little: 1e10 times the rounding of a double is 1e-6."""
@@ -40,6 +41,8 @@ class Inference:
         OPTIMAL where the residual is at most ``tol``.
     tol : float
     solver : str
+    loss : ndarray, shape (N,)
+        ``weight · ℓ(z_L, y)`` where the inference has a loss, else zeros.
     """
 
     activations: tuple[Float, ...]
@@ -49,6 +52,12 @@ class Inference:
     status: NDArray[np.object_]
     tol: float
     solver: str
+    loss: Float
+
+    @property
+    def total(self) -> Float:
+        """What was minimised: ``E(z; x) + weight · ℓ(z_L, y)``, shape (N,); the energy where there is no loss."""
+        return self.energy + self.loss
 
     @property
     def output(self) -> Float:
@@ -108,7 +117,8 @@ def infer(
     Raises
     ------
     InvalidInputError
-        Wrong shapes, NaN, a clamp outside of the box, an unknown solver, passes for a solver without them.
+        Wrong shapes, NaN, numbers beyond 1e100, a clamp outside of the box, an unknown solver, passes for a solver
+        without them.
     MissingDependencyError
         The solver's package is not installed.
     """
@@ -121,9 +131,7 @@ def infer(
     problem, q = posed(net, inputs, targets)
     first = None if start is None else net.pair(inputs, start)[1][:, : problem.n]
     z = solve(problem, q, first, limits)
-    if passes is None:
-        z = _finished(problem, q, z, limits)
-    return measured(net, inputs, problem, q, z, targets, limits, solver)
+    return measured(net, inputs, problem, q, z, targets, limits, solver, finishing=passes is None)
 
 
 def _limits(tol: float, passes: int | None, max_passes: int, threads: int | None) -> Limits:
@@ -135,7 +143,7 @@ def _limits(tol: float, passes: int | None, max_passes: int, threads: int | None
     )
 
 
-def _finished(problem: BoxQP, q: Float, z: Float, limits: Limits) -> Float:
+def finished(problem: BoxQP, q: Float, z: Float, limits: Limits) -> Float:
     """``z`` with the samples that miss the tolerance finished by active-set Newton steps; never a worse one."""
     residual = natural_residual(problem, q, z)
     missed = np.flatnonzero(~(residual <= limits.tol))
@@ -157,29 +165,57 @@ def measured(
     targets: Float | None,
     limits: Limits,
     solver: str,
+    *,
+    finishing: bool = False,
 ) -> Inference:
-    """What a solver returned, with residual, energy and status recomputed from the data."""
+    """What a solver returned, with residual, energy and status recomputed from the data.
+
+    Where ``finishing``, samples that miss the tolerance are :func:`finished` before.
+    """
     finite: NDArray[np.bool_] = np.asarray(np.isfinite(z).all(axis=1))
-    z = np.clip(np.where(finite[:, None], z, 0.0), problem.lower, problem.upper)
-    step = z - np.clip(z - (z @ problem.H - q), problem.lower, problem.upper)
-    residual = np.abs(step).max(axis=1, initial=0.0)
-    whole = z if targets is None else np.concatenate([z, targets], axis=1)
+    slope, step, residual = _slopes(problem, q, _inside(problem, z, finite))
+    missed = np.flatnonzero(~(finite & (residual <= limits.tol)))
+    if finishing and missed.size:
+        z = z.copy()
+        z[missed] = finished(problem, q[missed], z[missed], limits)
+        finite[missed] = np.isfinite(z[missed]).all(axis=1)
+        slope, step, residual = _slopes(problem, q, _inside(problem, z, finite))
+    z = _inside(problem, z, finite)
     least, most = problem.spectrum
+    short = Status.INACCURATE if limits.passes is None else Status.MAX_ITERATIONS
     return Inference(
-        net.split(whole),
-        net.energy(X, whole),
+        net.split(z if targets is None else np.concatenate([z, targets], axis=1)),
+        energies(net, X, q, z, slope, targets),
         residual,
         np.linalg.norm(step, axis=1) * ((1.0 + most) / least if least > 0.0 else np.inf),
-        _statuses(residual, finite, limits, most > ILL_CONDITIONED * least),
+        statuses(residual, finite, limits.tol, short, ill=most > ILL_CONDITIONED * least),
         limits.tol,
         solver,
+        np.zeros(len(X)),
     )
 
 
-def _statuses(residual: Float, finite: NDArray[np.bool_], limits: Limits, ill: bool) -> NDArray[np.object_]:
-    short = Status.INACCURATE if limits.passes is None else Status.MAX_ITERATIONS
+def _inside(problem: BoxQP, z: Float, finite: NDArray[np.bool_]) -> Float:
+    """z moved into the box, zeros (moved likewise) for samples that are not finite."""
+    return np.clip(z if finite.all() else np.where(finite[:, None], z, 0.0), problem.lower, problem.upper)
+
+
+def _slopes(problem: BoxQP, q: Float, z: Float) -> tuple[Float, Float, Float]:
+    """``g = H z − q``, ``z − Π(z − g)``, both (N, n), and the largest entry of the latter, (N,)."""
+    slope = z @ problem.H
+    slope -= q
+    step = z - slope
+    np.clip(step, problem.lower, problem.upper, out=step)
+    np.subtract(z, step, out=step)
+    return slope, step, np.maximum(step.max(axis=1, initial=0.0), -step.min(axis=1, initial=0.0))
+
+
+def statuses(
+    residual: Float, finite: NDArray[np.bool_], tol: float, short: Status, *, ill: bool
+) -> NDArray[np.object_]:
+    """OPTIMAL where the residual is at most ``tol``, else ``short``; ILL_CONDITIONED for all where ``ill``."""
     status = np.full(len(residual), short, dtype=object)
-    status[residual <= limits.tol] = Status.OPTIMAL
+    status[residual <= tol] = Status.OPTIMAL
     if ill:
         status[:] = Status.ILL_CONDITIONED
     status[~finite] = Status.SOLVER_FAILED

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import scipy.linalg
@@ -32,6 +32,9 @@ __all__ = [
     "posed",
     "sample_qp",
 ]
+
+_LARGEST: Final = 1e100
+"""What entries of H and q may be, so that energies, their squares, are numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +119,22 @@ def assemble(net: LiftedEnergy, *, clamped: bool = False) -> BoxQP:
 
 
 def hessian(net: LiftedEnergy) -> Float:
-    """H of all layers, dense (n, n)."""
+    """H of all layers, dense (n, n).
+
+    Raises
+    ------
+    InvalidInputError
+        Weights so large that an entry is beyond 1e100.
+    """
     H = np.zeros((net.n_units, net.n_units))
+    with np.errstate(over="ignore", invalid="ignore"):
+        _fill(net, H)
+    if not np.abs(H).max() <= _LARGEST:
+        raise InvalidInputError("the weights are so large that energies have no usable scale: rescale them")
+    return H
+
+
+def _fill(net: LiftedEnergy, H: Float) -> None:
     for k, (W, here) in enumerate(zip(net.weights, net.layers)):
         weight, beta = net.gamma**k, net.beta[k]
         H[here, here] += weight * (np.eye(len(W)) + (beta * (W @ W.T) if beta else 0.0))
@@ -126,18 +143,26 @@ def hessian(net: LiftedEnergy) -> Float:
             H[before, before] += weight * (W.T @ W + beta * np.eye(W.shape[1]))
             H[before, here] = -weight * (1.0 + beta) * W.T
             H[here, before] = H[before, here].T
-    return H
 
 
 def linear_term(net: LiftedEnergy, X: Float) -> Float:
-    """``q(x)`` for every row of X, shape (N, n): ``(1 + β_0) W_0 x`` in the first block, biases in all."""
+    """``q(x)`` for every row of X, shape (N, n): ``(1 + β_0) W_0 x`` in the first block, biases in all.
+
+    Raises
+    ------
+    InvalidInputError
+        Numbers so large that an entry is beyond 1e100.
+    """
     q = np.zeros((len(X), net.n_units))
     for k, (W, here) in enumerate(zip(net.weights, net.layers)):
         weight, beta, b, c = net.gamma**k, net.beta[k], net.biases[k], net.reconstruction_biases[k]
         q[:, here] += weight * (b + beta * (W @ c))
         if k:
             q[:, net.layers[k - 1]] -= weight * (W.T @ b + beta * c)
-    q[:, net.layers[0]] += (1.0 + net.beta[0]) * (X @ net.weights[0].T)
+    with np.errstate(over="ignore", invalid="ignore"):
+        q[:, net.layers[0]] += (1.0 + net.beta[0]) * (X @ net.weights[0].T)
+    if not np.abs(q).max(initial=0.0) <= _LARGEST:
+        raise InvalidInputError("X, biases or weights are so large that energies have no usable scale: rescale them")
     return q
 
 
@@ -158,7 +183,7 @@ def as_clamp(net: LiftedEnergy, clamp: ArrayLike, n_samples: int) -> Float:
     if outside.any():
         i, j = np.argwhere(outside)[0]
         raise InvalidInputError(
-            f"clamp[{i}, {j}] is {y[i, j]!r}, outside of the box [{net.lower[-1][j]:g}, {net.upper[-1][j]:g}] of that "
+            f"clamp[{i}, {j}] is {y[i, j]:g}, outside of the box [{net.lower[-1][j]:g}, {net.upper[-1][j]:g}] of that "
             "output: no activations have it"
         )
     return y
@@ -187,7 +212,8 @@ def sample_qp(net: LiftedEnergy, x: ArrayLike, clamp: ArrayLike | None = None) -
     if y is not None:
         rest[:, net.layers[-1]] = y
     constant = float(net.energy(X, rest)[0])
-    return SampleQP(scipy.sparse.csc_matrix(problem.H), q[0], problem.lower, problem.upper, constant)
+    # copies: the assembled program is kept for other calls
+    return SampleQP(scipy.sparse.csc_matrix(problem.H), q[0], problem.lower.copy(), problem.upper.copy(), constant)
 
 
 def natural_residual(problem: BoxQP, q: Float, z: Float) -> Float:

@@ -1,0 +1,231 @@
+"""Inference as a PyTorch layer: forward solves for the activations, backward differentiates them implicitly."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from certnet.energy import LiftedEnergy
+from certnet.errors import InvalidInputError, MissingDependencyError, NotConvergedWarning
+from certnet.lifted.inference import Inference, infer
+from certnet.lifted.network import LiftedNetwork
+from certnet.lifted.sensitivity import pull_back
+from certnet.validation import Float
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["import_torch", "lifted_layer", "torch_device"]
+
+_OUTPUTS: Final = ("last", "all")
+
+
+def import_torch() -> Any:
+    """The package, imported now.
+
+    Raises
+    ------
+    MissingDependencyError
+        PyTorch is not installed.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise MissingDependencyError('this needs PyTorch (certnet[torch]): pip install "torch>=2.10"')
+    import torch
+
+    return torch
+
+
+def torch_device(name: str) -> torch.device:
+    """The device of that name; "auto" is the GPU where PyTorch has one.
+
+    Raises
+    ------
+    InvalidInputError
+        The device is unknown or not there.
+    """
+    torch = import_torch()
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise InvalidInputError(f"device {name!r} cannot be used ({reason}): give 'auto', 'cpu' or 'cuda'") from error
+    return device
+
+
+def lifted_layer(
+    net: LiftedEnergy, *, output: str = "last", solver: str = "coordinate_descent", tol: float = 1e-9
+) -> torch.nn.Module:
+    """``x ↦ z_L*(x)`` with ``z*(x) = argmin_z E(z; x)`` as a ``torch.nn.Module`` (class ``LiftedLayer``).
+
+    Forward infers the activations to ``tol`` in float64 on the CPU, as :func:`~certnet.lifted.inference.infer` does;
+    backward solves one linear system per sample on the units between their limits, once, for the gradients by the
+    input and by all parameters (see :mod:`certnet.lifted.sensitivity`). No iterations are stored or unrolled. Inputs
+    and parameters may lie on any device and have any floating-point type: outputs have those of the input.
+
+    Parameters
+    ----------
+    net : LiftedEnergy
+        Copied: its weights W_k and biases b_k and c_k become parameters (float64) that any optimiser of PyTorch may
+        train; β, γ and the boxes are fixed.
+    output : {"last", "all"}
+        z_L, shape (…, n_L), or (z_1, …, z_L) side by side, shape (…, n).
+    solver : str
+        A name of :data:`certnet.lifted.solvers.SOLVERS`.
+    tol : float
+        Natural residual; the error of the gradients is of its order.
+
+    Returns
+    -------
+    torch.nn.Module
+        Beside ``forward(X)``, X of shape (…, d), it has
+
+        ``energy(X, clamp=None)``: ``min_z E(z; x)``, shape (…), with ``z_L = clamp`` where given; its derivative is
+        that of E at the minimiser (Danskin), and ``(energy(X, clamp=y) − energy(X)).mean()`` is the contrastive loss.
+        First derivatives only.
+
+        ``network()``: the :class:`~certnet.lifted.network.LiftedNetwork` with the present parameters.
+
+        The state dict carries β, γ and the boxes too, and loading it takes them over.
+
+    Warns
+    -----
+    NotConvergedWarning
+        Activations of a sample missed ``tol``.
+
+    Raises
+    ------
+    InvalidInputError
+        An unknown output; in forward, wrong shapes and NaN.
+    MissingDependencyError
+        PyTorch is not installed.
+    """
+    if output not in _OUTPUTS:
+        raise InvalidInputError(f"output must be one of {', '.join(map(repr, _OUTPUTS))}, got {output!r}")
+    return _layer_class()(net, output=output, solver=solver, tol=tol)
+
+
+def __getattr__(name: str) -> Any:
+    """``LiftedLayer``, which is made when asked for: pickles and isinstance need its name here."""
+    if name == "LiftedLayer":
+        return _layer_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@cache
+def _layer_class() -> Any:
+    pt = import_torch()
+    Module: Any = pt.nn.Module
+    implicit = _implicit_function(pt)
+
+    class LiftedLayer(Module):
+        """See :func:`lifted_layer`."""
+
+        def __init__(self, net: LiftedEnergy, *, output: str, solver: str, tol: float) -> None:
+            super().__init__()
+            self.output, self.solver, self.tol = output, solver, tol
+            self._fixed: dict[str, Any] = {"beta": net.beta, "gamma": net.gamma, "units": net.units}
+            parameters = (
+                pt.nn.ParameterList([pt.nn.Parameter(pt.tensor(a)) for a in group])
+                for group in (net.weights, net.biases, net.reconstruction_biases)
+            )
+            self.weights, self.biases, self.reconstruction_biases = parameters
+
+        def forward(self, X: torch.Tensor) -> torch.Tensor:
+            z = implicit.apply(self, _rows(X, "X"), *self.weights, *self.biases, *self.reconstruction_biases)
+            return z.reshape(*X.shape[:-1], z.shape[-1])
+
+        def energy(self, X: torch.Tensor, clamp: torch.Tensor | None = None) -> torch.Tensor:
+            inputs = _rows(X, "X")
+            y = None if clamp is None else _rows(clamp, "clamp")
+            found = _inferred(self.network(), _array(inputs), self, None if y is None else _array(y))
+            z = [pt.as_tensor(a).to(X) for a in found.activations]
+            if y is not None:
+                z[-1] = y.to(X)  # the energy may be differentiated by the target
+            return self._energy(inputs, z).reshape(X.shape[:-1])
+
+        def _energy(self, X: torch.Tensor, z: Sequence[torch.Tensor]) -> torch.Tensor:
+            total = X.new_zeros(len(X))
+            parameters = zip(self._fixed["beta"], self.weights, self.biases, self.reconstruction_biases)
+            for k, ((beta, W, b, c), below, above) in enumerate(zip(parameters, [X, *z], z)):
+                W, b, c = W.to(X), b.to(X), c.to(X)
+                here = (above - below @ W.T - b).square().sum(dim=1)
+                if beta:
+                    here = here + beta * (above @ W - below - c).square().sum(dim=1)
+                total = total + 0.5 * self._fixed["gamma"] ** k * here
+            return total
+
+        def network(self) -> LiftedNetwork:
+            groups = (self.weights, self.biases, self.reconstruction_biases)
+            return LiftedNetwork(*([_array(p) for p in group] for group in groups), **self._fixed)
+
+        def get_extra_state(self) -> dict[str, Any]:
+            boxes = [[pt.tensor(side) for side in box] for box in self._fixed["units"]]
+            return {"beta": list(self._fixed["beta"]), "gamma": self._fixed["gamma"], "units": boxes}
+
+        def set_extra_state(self, state: Any) -> None:
+            units = [tuple(_array(side) for side in box) for box in state["units"]]
+            sizes = [len(low) for low, _ in units]
+            if sizes != [len(b) for b in self.biases]:
+                raise InvalidInputError(f"the state dict is of layers of {sizes} units, not of those of {self!r}")
+            self._fixed = {"beta": tuple(state["beta"]), "gamma": float(state["gamma"]), "units": units}
+
+        def extra_repr(self) -> str:
+            sizes = "-".join(str(W.shape[1]) for W in self.weights) + f"-{len(self.biases[-1])}"
+            beta = ", ".join(f"{b:g}" for b in self._fixed["beta"])
+            return f"{sizes}, beta=[{beta}], gamma={self._fixed['gamma']:g}, output={self.output!r}, tol={self.tol:g}"
+
+    LiftedLayer.__qualname__ = "LiftedLayer"  # where pickle finds it
+    return LiftedLayer
+
+
+def _implicit_function(pt: Any) -> Any:
+    class Implicit(pt.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, layer: Any, X: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
+            net, inputs = layer.network(), _array(X)
+            found = _inferred(net, inputs, layer)
+            ctx.problem = net, inputs, found
+            ctx.like = [{"device": t.device, "dtype": t.dtype} for t in (X, *parameters)]
+            return pt.as_tensor(found.stacked if layer.output == "all" else found.output).to(X)
+
+        @staticmethod
+        @pt.autograd.function.once_differentiable
+        def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+            net, inputs, found = ctx.problem
+            pulled = pull_back(net, inputs, found, _array(slope))
+            flat = [pulled.inputs, *(a for group in pulled.parameters.groups for a in group)]
+            return None, *(pt.as_tensor(a).to(**like) for a, like in zip(flat, ctx.like))
+
+    return Implicit
+
+
+def _inferred(net: LiftedNetwork, X: Float, layer: Any, clamp: Float | None = None) -> Inference:
+    found = infer(net, X, clamp=clamp, solver=layer.solver, tol=layer.tol)
+    if not found.converged.all():
+        i = int(np.argmax(~found.converged))
+        warnings.warn(
+            f"{int((~found.converged).sum())} of {len(X)} samples missed tol={layer.tol:g} (sample {i}: residual "
+            f"{found.residual[i]:.1e}): {found.status[i].advice}",
+            NotConvergedWarning,
+            stacklevel=4,
+        )
+    return found
+
+
+def _rows(tensor: torch.Tensor, name: str) -> torch.Tensor:
+    """Samples as rows, whatever the leading dimensions."""
+    if tensor.ndim == 0:
+        raise InvalidInputError(f"{name} is a single number: a tensor of shape (…, n) is needed")
+    return tensor.reshape(tensor.shape[:-1].numel(), tensor.shape[-1])
+
+
+def _array(tensor: torch.Tensor) -> Float:
+    return np.array(tensor.detach().cpu().numpy(force=True), dtype=np.float64)
