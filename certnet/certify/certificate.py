@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -16,6 +14,20 @@ import numpy as np
 
 from certnet.certify.card import card
 from certnet.certify.claim import Claim, Multipliers, frozen
+from certnet.certify.sealed import (
+    MAX_FILE_BYTES,
+    number,
+    numbers,
+    read_json,
+    refuse_other_schema,
+    seal,
+    sealed_json,
+    text,
+    upper_written,
+    verify_written,
+    widths,
+)
+from certnet.certify.sealed import output as chosen_output
 from certnet.certify.verify import Verdict
 from certnet.digits import above, below
 from certnet.errors import FileFormatError
@@ -28,7 +40,7 @@ __all__ = ["SCHEMA", "Certificate", "seal", "square_above"]
 
 SCHEMA: Final = "certnet-certificate-1"
 _FIRST = ("schema", "upper", "upper_decimal", "upper_rational", "lower", "rho", "norm", "output", "units", "kind")
-_MAX_FILE_BYTES = 256 << 20
+_MAX_FILE_BYTES = MAX_FILE_BYTES
 
 
 def square_above(value: float) -> float:
@@ -158,16 +170,13 @@ class Certificate:
         data = asdict(self) | {
             "schema": SCHEMA,
             "rho": self.rho,
-            "upper_decimal": above(self.upper, 12),
-            "upper_rational": str(Fraction(self.upper)),
+            **upper_written(self.upper),
             "multipliers": _listed(self.multipliers),
             "witness": self.witness.tolist(),
             "around": None if self.around is None else self.around.tolist(),
             "gap": self.gap if math.isfinite(self.gap) else None,
         }
-        data = json.loads(json.dumps(data, allow_nan=False))  # tuples become lists, as they will be read
-        first = {name: data.pop(name) for name in _FIRST}
-        return json.dumps(first | data | {"seal": seal(first | data)}, allow_nan=False, indent=1) + "\n"
+        return sealed_json(data, _FIRST)
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
         """Write the certificate as JSON, complete or not at all.
@@ -188,27 +197,7 @@ class Certificate:
         FileFormatError
             The file is missing, too large, not JSON, of another schema, or has a field missing or of a wrong type.
         """
-        source = Path(path)
-        try:
-            with source.open("rb") as handle:
-                content = handle.read(_MAX_FILE_BYTES + 1)  # a device has no size
-            if len(content) > _MAX_FILE_BYTES:
-                raise FileFormatError(f"{source} is larger than {_MAX_FILE_BYTES >> 20} MiB: not a certificate")
-            data = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
-        except OSError as error:
-            raise FileFormatError(f"{source} cannot be read: {error.strerror}") from error
-        except (ValueError, RecursionError, MemoryError) as error:
-            if isinstance(error, FileFormatError):
-                raise
-            raise FileFormatError(f"{source} is not a certificate (truncated, or not JSON): {error}") from error
-        return _parse(data, source)
-
-
-def seal(data: Mapping[str, Any]) -> str:
-    """SHA-256 of the JSON with sorted keys and no spaces, without the seal itself: shows that a file was changed."""
-    rest = {name: value for name, value in data.items() if name != "seal"}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+        return _parse(*read_json(path, _MAX_FILE_BYTES))
 
 
 def _listed(multipliers: Multipliers) -> list[Any]:
@@ -224,105 +213,51 @@ def digests(network: ShallowNetwork | FeedForward) -> tuple[str, ...]:
     return (network.digest,)
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number of a certificate")
-
-
-def _parse(data: object, source: Path) -> Certificate:
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        found = data.get("schema") if isinstance(data, dict) else None
-        shown = repr(found[:40]) if isinstance(found, str) else f"of type {type(found).__name__}"
-        raise FileFormatError(f"{source} has schema {shown}: this version of certnet reads {SCHEMA!r}")
+def _parse(content: object, source: Path) -> Certificate:
+    data = refuse_other_schema(content, source, SCHEMA)
     try:
         certificate = Certificate(
-            upper=_number(data, "upper"),
-            lower=_number(data, "lower"),
+            upper=number(data, "upper"),
+            lower=number(data, "lower"),
             multipliers=_multipliers(data),
-            kind=_text(data, "kind"),
-            witness=_numbers(data, "witness"),
-            gap=math.inf if data["gap"] is None else _number(data, "gap"),
-            units=_text(data, "units"),
-            digest=_text(data, "digest"),
-            shape=_shape(data),
-            method=_text(data, "method"),
-            norm=_text(data, "norm"),
-            output=_output(data),
+            kind=text(data, "kind"),
+            witness=numbers(data, "witness"),
+            gap=math.inf if data["gap"] is None else number(data, "gap"),
+            units=text(data, "units"),
+            digest=text(data, "digest"),
+            shape=widths(data, least=3),
+            method=text(data, "method"),
+            norm=text(data, "norm"),
+            output=chosen_output(data),
             slopes=_slopes(data),
-            around=None if data["around"] is None else _numbers(data, "around"),
-            radius=None if data["radius"] is None else _number(data, "radius"),
-            cheaper={str(name): _number(data["cheaper"], name) for name in data["cheaper"]},
-            created=_text(data, "created"),
-            seconds=_number(data, "seconds"),
+            around=None if data["around"] is None else numbers(data, "around"),
+            radius=None if data["radius"] is None else number(data, "radius"),
+            cheaper={str(name): number(data["cheaper"], name) for name in data["cheaper"]},
+            created=text(data, "created"),
+            seconds=number(data, "seconds"),
             versions=dict(data["versions"]),
         )
-        rho = _number(data, "rho")
-        decimal, rational = _text(data, "upper_decimal"), _text(data, "upper_rational")
-        sealed, right_seal = _text(data, "seal"), seal(data)
+        right = {"rho": certificate.rho, **upper_written(certificate.upper), "seal": seal(data)}
+        for name in right:
+            (number if name == "rho" else text)(data, name)
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise FileFormatError(f"{source} is not a complete certificate: {error}") from error
-    upper = certificate.upper
-    for name, found, right in (
-        ("rho", rho, certificate.rho),
-        ("upper_decimal", decimal, above(upper, 12)),
-        ("upper_rational", rational, str(Fraction(upper))),
-        ("seal", sealed, right_seal),
-    ):
-        if found != right:
-            raise FileFormatError(f"{source}: {name} does not fit the rest: the file was altered")
+    verify_written(source, data, right)
     return certificate
-
-
-def _number(data: dict[str, Any], name: str) -> float:
-    value = data[name]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} is not a number")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} is not finite")
-    return float(value)
-
-
-def _numbers(data: dict[str, Any], name: str) -> Float:
-    values = data[name]
-    if not isinstance(values, list):
-        raise TypeError(f"{name} is not a list")
-    return np.array([_number({name: value}, name) for value in values], dtype=np.float64)
 
 
 def _multipliers(data: dict[str, Any]) -> Multipliers:
     if data["kind"] == "shallow" and data["norm"] != "linf":
-        return _numbers(data, "multipliers")
+        return numbers(data, "multipliers")
     if not isinstance(data["multipliers"], list):
         raise TypeError("multipliers is not a list")
     if data["kind"] == "tree":
         return tuple(data["multipliers"])  # its checker knows what a node is
-    return tuple(_numbers({"multipliers": layer}, "multipliers") for layer in data["multipliers"])
-
-
-def _output(data: dict[str, Any]) -> tuple[int, ...] | None:
-    if data["output"] is None:
-        return None
-    if not isinstance(data["output"], list) or not all(type(i) is int for i in data["output"]):
-        raise TypeError("output is not a list of integers")
-    return tuple(data["output"])
-
-
-def _shape(data: dict[str, Any]) -> tuple[int, ...]:
-    widths = data["shape"]
-    if not isinstance(widths, list) or len(widths) < 3:
-        raise TypeError("shape is not a list of three or more positive integers")
-    if not all(type(n) is int and 0 < n < 2**40 for n in widths):
-        raise TypeError("shape is not three or more positive integers")
-    return tuple(widths)
+    return tuple(numbers({"multipliers": layer}, "multipliers") for layer in data["multipliers"])
 
 
 def _slopes(data: dict[str, Any]) -> tuple[tuple[float, float], ...]:
     if not isinstance(data["slopes"], list):
         raise TypeError("slopes is not a list")
-    pairs = [_numbers({"slopes": pair}, "slopes").tolist() for pair in data["slopes"]]
+    pairs = [numbers({"slopes": pair}, "slopes").tolist() for pair in data["slopes"]]
     return tuple((low, high) for low, high in pairs)
-
-
-def _text(data: dict[str, Any], name: str) -> str:
-    if not isinstance(data[name], str):
-        raise TypeError(f"{name} is not a text")
-    return str(data[name])

@@ -10,11 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from certnet.certify import Certificate, Verdict, certify, certify_outputs, meaning
+from certnet.certify.sealed import read_json
 from certnet.cli.terminal import Force, Json, Model, interruptible, print_json, print_table, say, working
 from certnet.digits import above, below
 from certnet.errors import CertificateError, FileFormatError, InvalidInputError
 from certnet.files import check_writable
 from certnet.io import load_model
+from certnet.lifted import LiftedNetwork
+from certnet.lifted.bounds import LIFTED_SCHEMA, LiftedCertificate
 
 __all__ = ["certify_command", "check_command"]
 
@@ -103,13 +106,14 @@ def check_command(
     certificate: Annotated[Path, typer.Argument(help="Certificate (JSON).")], model: Model, as_json: Json = False
 ) -> None:
     """Check CERTIFICATE against MODEL from the data alone: exit 0 if it holds, 1 and where it fails if not."""
-    network = load_model(model)
+    lifted = certificate.is_file() and _schema_of(certificate) == LIFTED_SCHEMA
+    network = LiftedNetwork.load(model) if lifted else load_model(model)
     if not certificate.is_file():
         raise FileFormatError(f"{certificate} does not exist: check the path")
-    claim = None
+    claim: Certificate | LiftedCertificate | None = None
     try:
-        claim = Certificate.load(certificate)
-        verdict = claim.check(network)
+        claim = LiftedCertificate.load(certificate) if lifted else Certificate.load(certificate)
+        verdict = claim.check(network)  # type: ignore[arg-type]  # each meets its own kind of network
     except FileFormatError as error:  # not even a certificate
         verdict = Verdict(False, str(error))
     if as_json:
@@ -117,8 +121,17 @@ def check_command(
         print_json({"holds": verdict.holds, "reason": verdict.reason, **bracket})
     elif verdict and claim is not None:
         say(f"holds: {below(claim.lower)} <= L <= {above(claim.upper)}")
-        say(meaning(claim))
+        say(meaning(claim))  # type: ignore[arg-type]  # a lifted certificate has what the sentence says
     else:
         say(f"refused: {verdict.reason}")
     if not verdict:
         raise typer.Exit(1)
+
+
+def _schema_of(certificate: Path) -> object:
+    """The schema that a certificate's file names; None where there is none, which reading it again will explain."""
+    try:
+        content, _ = read_json(certificate)
+    except FileFormatError:
+        return None
+    return content.get("schema") if isinstance(content, dict) else None

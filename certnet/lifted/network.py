@@ -7,8 +7,13 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from certnet.energy import LiftedEnergy
+from certnet.lifted.bounds import Guarantee, LiftedCertificate, certified_radius, lipschitz_bound
+from certnet.lifted.bounds.radius import Certificates
+from certnet.lifted.dual import Duals, duality_gap, duals
 from certnet.lifted.inference import Inference, infer
+from certnet.lifted.losses import Loss, infer_with_loss
 from certnet.lifted.qp import SampleQP, sample_qp
+from certnet.lifted.scores import scores
 from certnet.validation import Float
 
 __all__ = ["LiftedNetwork"]
@@ -37,3 +42,33 @@ class LiftedNetwork(LiftedEnergy):
     def qp(self, x: ArrayLike, clamp: ArrayLike | None = None) -> SampleQP:
         """Inference of one sample as an explicit sparse program, for any QP solver."""
         return sample_qp(self, x, clamp)
+
+    def infer_with_loss(self, X: ArrayLike, loss: Loss, targets: ArrayLike, **options: Any) -> Inference:
+        """``argmin_z E(z; x) + weight · ℓ(z_L, y)``; options: :func:`certnet.lifted.losses.infer_with_loss`."""
+        return infer_with_loss(self, X, loss, targets, **options)
+
+    def dual(self, X: ArrayLike, inference: Inference) -> Duals:
+        """λ_k and μ_k of an inference, the dual variables of its energy: :func:`certnet.lifted.dual.duals`."""
+        return duals(self, X, inference)
+
+    def gap(self, X: ArrayLike, inference: Inference, clamp: ArrayLike | None = None) -> Float:
+        """What the energies of an inference lie above the minimum at most: :func:`certnet.lifted.dual.duality_gap`."""
+        return duality_gap(self, X, inference, clamp)
+
+    def lipschitz_bound(self, method: str = "sdp", **options: Any) -> LiftedCertificate:
+        """A proved bracket of the Lipschitz constant of ``x ↦ z_L*(x)``: "theorem", "layerwise" or "sdp".
+
+        Options are those of :func:`certnet.lifted.bounds.lipschitz_bound`.
+        """
+        return lipschitz_bound(self, method, **options)
+
+    def certified_radius(self, X: ArrayLike, certificate: Certificates = "sdp", **options: Any) -> Guarantee:
+        """Predicted class, margin and certified radius of every row of X.
+
+        Options are those of :func:`certnet.lifted.bounds.certified_radius`.
+        """
+        return certified_radius(self, X, certificate, **options)
+
+    def scores(self, X: ArrayLike, **options: Any) -> Float:
+        """``min_z E(z; x)`` of every row of X, shape (N,): larger means less like the training data."""
+        return scores(self, X, **options)

@@ -1,0 +1,130 @@
+r"""Certified radii of a lifted classifier: how far an input can move before its predicted class may change.
+
+With ``m_j = z_i − z_j`` for the predicted class i, no perturbation of norm below
+
+    min_j m_j / (√2 L)      (Høier and Zach 2020, section 4.2),   or   min_j m_j / L_ij,   L_ij of z_i − z_j,
+
+changes the class. What inference left undone is taken off the margin: ``√2 ‖z − z*‖``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from certnet.energy import LiftedEnergy
+from certnet.errors import CertificateError, InvalidInputError
+from certnet.lifted.bounds.certificate import LiftedCertificate
+from certnet.lifted.bounds.prove import lipschitz_bound, lipschitz_bounds
+from certnet.lifted.inference import infer
+from certnet.validation import Float
+
+__all__ = ["Certificates", "Guarantee", "certified_radius"]
+
+Certificates = str | LiftedCertificate | Mapping[tuple[int, ...], LiftedCertificate]
+"""A method, a certificate of all outputs, or certificates of all differences (i, j), i < j."""
+
+_DOWN = 1.0 - 1e-12  # covers the rounding of a division and of √2
+
+
+@dataclass(frozen=True, eq=False)
+class Guarantee:
+    """Predictions of N inputs and how far they are guaranteed.
+
+    Attributes
+    ----------
+    predicted : ndarray of int, shape (N,)
+        Index of the largest output.
+    margin : ndarray, shape (N,)
+        Largest output minus the next one, less ``√2`` times the bound on the error of inference; may be negative.
+    radius : ndarray, shape (N,)
+        l2 norm below which no perturbation of the input changes the class; 0 where the margin is not positive.
+    """
+
+    predicted: NDArray[np.intp]
+    margin: Float
+    radius: Float
+
+
+def certified_radius(
+    net: LiftedEnergy, X: ArrayLike, certificate: Certificates = "sdp", *, pairs: bool = False, **options: Any
+) -> Guarantee:
+    """Predicted class, margin and certified l2 radius of every row of X.
+
+    The bound is proved; the activations and the bound on their error are floating point.
+
+    Parameters
+    ----------
+    X : array_like, shape (N, d)
+    certificate : str, LiftedCertificate or mapping
+        A method of :func:`~certnet.lifted.bounds.prove.lipschitz_bound`, or what it returned; for ``pairs`` the
+        certificates of :func:`~certnet.lifted.bounds.prove.lipschitz_bounds` with ``differences=True``. They are
+        checked once more here.
+    pairs : bool
+        Use the bounds of the differences of outputs; never smaller radii where each L_ij is at most √2 L.
+    **options
+        Of :func:`~certnet.lifted.inference.infer`; ``tol`` is 1e-9 by default.
+
+    Raises
+    ------
+    InvalidInputError
+        The network has one output, certificates of another kind than asked for, bad X or options.
+    CertificateError
+        A certificate does not hold for this network.
+    """
+    if net.n_outputs < 2:
+        raise InvalidInputError("the network has one output: a predicted class needs two or more")
+    bounds = _pair_bounds(net, certificate) if pairs else _common_bound(net, certificate)
+    found = infer(net, X, **({"tol": 1e-9} | options))
+    outputs = found.output
+    N = len(outputs)
+    predicted = np.argmax(outputs, axis=1)
+    margins = outputs[np.arange(N), predicted][:, None] - outputs
+    # |(z_i − z_j) − (z_i* − z_j*)| ≤ √2 ‖z − z*‖, and a rounding of the difference
+    doubt = np.sqrt(2.0) * found.error_bound + 1e-15 * np.abs(outputs).max(axis=1, initial=0.0)
+    margins = margins - doubt[:, None]
+    margins[np.arange(N), predicted] = np.inf
+    L = bounds[predicted]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        radii = np.where(margins > 0.0, margins * _DOWN / L, 0.0)
+    margin = margins.min(axis=1)
+    return Guarantee(predicted, margin, np.where(margin > 0.0, radii.min(axis=1), 0.0))
+
+
+def _common_bound(net: LiftedEnergy, certificate: Certificates) -> Float:
+    """``√2 L`` for every pair of outputs, shape (m, m)."""
+    if isinstance(certificate, str):
+        certificate = lipschitz_bound(net, certificate, lower=False)
+    if not isinstance(certificate, LiftedCertificate) or certificate.output is not None:
+        raise InvalidInputError("certificate must be a method or a certificate of all outputs; others need pairs=True")
+    _require(net, certificate)
+    return np.full((net.n_outputs, net.n_outputs), np.sqrt(2.0) * certificate.upper)
+
+
+def _pair_bounds(net: LiftedEnergy, certificates: Certificates) -> Float:
+    """L_ij, shape (m, m)."""
+    if isinstance(certificates, str):
+        certificates = lipschitz_bounds(net, certificates, differences=True, lower=False)
+    if not isinstance(certificates, Mapping):
+        raise InvalidInputError(
+            "pairs=True needs a method, or the certificates of lipschitz_bounds(net, differences=True)"
+        )
+    L = np.ones((net.n_outputs, net.n_outputs))
+    for i in range(net.n_outputs):
+        for j in range(i + 1, net.n_outputs):
+            found = certificates.get((i, j))
+            if found is None or found.output not in ((i, j), (j, i)):
+                raise InvalidInputError(f"there is no certificate of the difference of the outputs {i} and {j}")
+            _require(net, found)
+            L[i, j] = L[j, i] = found.upper
+    return L
+
+
+def _require(net: LiftedEnergy, certificate: LiftedCertificate) -> None:
+    verdict = certificate.check(net)
+    if not verdict:
+        raise CertificateError(f"the certificate does not hold: {verdict.reason}")
