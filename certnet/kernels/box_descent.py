@@ -1,0 +1,166 @@
+r"""Coordinate descent on ``min ½ zᵀ H z − qᵀ z`` over a box, compiled: one H, many q, the gradient kept up to date.
+
+    z_i ← Π( z_i − g_i / H_ii ),   g ← g + (change of z_i) H_i       with g = H z − q
+
+A coordinate that does not move costs one comparison; one that moves costs a row of H, as far as the row reaches.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certnet.kernels.compiled import compiled
+from certnet.validation import Float
+
+__all__ = ["descend", "passes_of_descent", "residuals"]
+
+Real = NDArray[np.floating[Any]]
+
+# no assumption about NaN or infinity: bounds are infinite
+_FAST = {"reassoc", "contract", "nsz"}
+
+
+@compiled(nogil=True, fastmath=_FAST)
+def fill_gradient(H: Real, q: Real, z: Real, g: Real) -> None:
+    """``g = H z − q`` for one sample; rows of coordinates at zero are not read."""
+    n = len(z)
+    for j in range(n):
+        g[j] = -q[j]
+    for i in range(n):
+        zi = z[i]
+        if zi != 0.0:
+            row = H[i]
+            for j in range(n):
+                g[j] += zi * row[j]
+
+
+@compiled(nogil=True, fastmath=_FAST)
+def residual_of(z: Real, g: Real, lower: Real, upper: Real) -> float:
+    """``max |z − Π(z − g)|``; not a number where g holds one."""
+    worst = 0.0
+    for i in range(len(z)):
+        here = abs(z[i] - min(max(z[i] - g[i], lower[i]), upper[i]))
+        if not here <= worst:
+            worst = here
+    return worst
+
+
+@compiled(nogil=True)
+def residuals(z: Float, g: Float, lower: Float, upper: Float) -> Float:
+    """``max |z − Π(z − g)|`` of every row, shape (N,)."""
+    found = np.empty(len(z))
+    for k in range(len(z)):
+        found[k] = residual_of(z[k], g[k], lower, upper)
+    return found
+
+
+@compiled(nogil=True, fastmath=_FAST)
+def one_pass(H: Real, lower: Real, upper: Real, z: Real, g: Real) -> None:
+    """One pass over the coordinates of one sample, z and g in place."""
+    n = len(z)
+    for i in range(n):
+        moved = min(max(z[i] - g[i] / H[i, i], lower[i]), upper[i])
+        step = moved - z[i]
+        if step != 0.0:
+            z[i] = moved
+            row = H[i]
+            for j in range(n):
+                g[j] += step * row[j]
+
+
+@compiled(nogil=True, fastmath=_FAST)
+def _movers(
+    inverse: Real, lower: Real, upper: Real, z: Real, g: Real, share: float, todo: NDArray[np.int64]
+) -> tuple[int, float]:
+    """Coordinates that a step alone moves by more than ``share`` (``todo``), and the longest such step."""
+    found = 0
+    longest = z[0] * 0
+    for i in range(len(z)):
+        step = abs(min(max(z[i] - g[i] * inverse[i], lower[i]), upper[i]) - z[i])
+        todo[found] = i
+        # an addition in place of a branch: which coordinates move is hard to predict
+        found += step > share
+        longest = max(longest, step)
+    return found, longest
+
+
+@compiled(nogil=True, fastmath=_FAST)
+def _pass_over(
+    H: Real, inverse: Real, lower: Real, upper: Real, z: Real, g: Real, todo: NDArray[np.int64], movers: int
+) -> None:
+    """One pass over the listed coordinates of one sample, z and g in place."""
+    todo[movers] = todo[0]  # something to look ahead to at the end
+    i = todo[0]
+    slope = g[i]
+    for c in range(movers):
+        row = H[i]
+        moved = min(max(z[i] - slope * inverse[i], lower[i]), upper[i])
+        step = moved - z[i]
+        z[i] = moved
+        i = todo[c + 1]
+        # the next coordinate's slope from one entry of H: it need not wait for the whole row to be added
+        slope = g[i] + step * row[i]
+        for j in range(len(g)):
+            g[j] += step * row[j]
+
+
+@compiled(nogil=True, fastmath=_FAST)
+def descend(H: Real, q: Real, lower: Real, upper: Real, z: Real, tol: float, max_passes: int) -> tuple[int, float]:
+    """Passes over every sample until its natural residual is at most ``tol``; z is moved in place.
+
+    A pass takes the steps that are longer than an eighth of the longest of the pass before.
+
+    Parameters
+    ----------
+    H : ndarray, shape (n, n), contiguous
+        Symmetric positive definite; float64, or float32 with everything else float32 too.
+    q : ndarray, shape (N, n), contiguous
+    lower, upper : ndarray, shape (n,)
+    z : ndarray, shape (N, n), contiguous
+        The start, inside of the box; overwritten.
+    tol : float
+    max_passes : int
+        Limit for each sample.
+
+    Returns
+    -------
+    passes : int
+        Sum over the samples.
+    residual : float
+        The largest ``max |z − Π(z − (H z − q))|`` of a sample, from the gradient that was kept up to date.
+    """
+    n = len(H)
+    g, inverse = np.empty_like(H[0]), np.empty_like(H[0])
+    todo = np.empty(n + 1, np.int64)
+    for i in range(n):
+        inverse[i] = 1.0 / H[i, i]
+    passes, worst = 0, 0.0
+    for k in range(len(q)):
+        fill_gradient(H, q[k], z[k], g)
+        residual = residual_of(z[k], g, lower, upper)
+        count = 0
+        threshold = 0.0
+        while not residual <= tol and count < max_passes:
+            movers, longest = _movers(inverse, lower, upper, z[k], g, threshold, todo)
+            if movers:
+                _pass_over(H, inverse, lower, upper, z[k], g, todo, movers)
+                residual = residual_of(z[k], g, lower, upper)
+            threshold = 0.125 * longest
+            count += 1
+        passes += count
+        if not residual <= worst:
+            worst = residual
+    return passes, worst
+
+
+@compiled(nogil=True, fastmath=_FAST)
+def passes_of_descent(H: Float, q: Float, lower: Float, upper: Float, z: Float, passes: int) -> None:
+    """Exactly ``passes`` passes over every sample, z in place."""
+    g = np.empty_like(H[0])
+    for k in range(len(q)):
+        fill_gradient(H, q[k], z[k], g)
+        for _ in range(passes):
+            one_pass(H, lower, upper, z[k], g)

@@ -1,0 +1,321 @@
+"""A classifier by the outputs, or the class energies, of a lifted network."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+
+from certnet.errors import InvalidInputError, UnsupportedModelError
+from certnet.lifted.bounds import LiftedCertificate
+from certnet.lifted.estimators.base import DTYPES, LiftedEstimator
+from certnet.lifted.learn.fitting import betas, hidden_sizes, seed_of
+from certnet.lifted.learn.objective import Objective
+from certnet.lifted.learn.scaling import Scaling
+from certnet.lifted.network import LiftedNetwork
+from certnet.validation import Float
+
+__all__ = ["LiftedClassifier"]
+
+_CLASSIFYING: Final = ("contrastive", "lifted", "class_conditional")
+
+
+class LiftedClassifier(ClassifierMixin, LiftedEstimator):
+    r"""A classifier whose outputs ``z_L*(x)`` minimise a convex energy, with a certified radius for every input.
+
+    ``fit`` minimises, by stochastic gradients over weights and biases,
+
+        (1/N) Σ_i [ min_{z: z_L = e_{y_i}} E(z; x_i) − min_z E(z; x_i) ]  +  ½ weight_decay ‖W_{L−1}‖_F²
+
+    (Høier and Zach 2020, (21); Zach and Estellers 2019, (9)); the predicted class is the largest of ``z_L*(x)``.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : tuple of int
+    units : str, pair, or sequence of them
+        Of the hidden layers, see :class:`~certnet.energy.LiftedEnergy`; the output is linear. A sequence holds one for
+        each hidden layer and one for the output.
+    beta : float or sequence of L floats
+        Reconstruction. One number is that of the hidden layers, and the output's is 0 then (H, Corollary 2).
+    gamma : float
+        Feedback.
+    objective : {"contrastive", "lifted", "class_conditional"}
+        "lifted" is the clamped energy alone (Z, (6)), which tends to linear networks. "class_conditional" is trained
+        like it, and predicts the class with the least energy ``min_{z: z_L = e_c} E(z; x)`` (H, Remark 3); take
+        ``gamma=1``, for with weak feedback the label is a small part of the energy.
+    loss : "clamp", "squared" or a loss of :mod:`certnet.lifted.loss_functions`
+        What holds the output to its target in the second phase.
+    loss_weight : float
+    learning_rate : float
+        Of back-propagation (Z uses 0.05) where ``rate_scale`` is "backpropagation"; with "energy" it is
+        ``γ^{−(L−1)}`` times as large for the same steps. H's rate of 0.4 multiplies the sum over its batches of 10:
+        4 in the scale of the energy, 0.0625 in that of back-propagation.
+    rate_scale, optimizer, schedule, momentum, batch_size, max_epochs, weight_decay, tol, passes, warm_activations
+        See :class:`~certnet.lifted.learn.settings.Training`.
+    pretrain_epochs : int
+        Epochs of the unsupervised objective before the others (H's supplement, 2.2).
+    pretrain_learning_rate : float
+    early_stopping : bool
+        Keep ``validation_fraction`` of the samples back, stop when ``n_iter_no_change`` epochs have not raised the
+        accuracy on them, and return the best network.
+    validation_fraction : float
+    n_iter_no_change : int
+    standardise : bool
+        Subtract the mean of every input, and divide all by one number. The papers do not: their pixels are in [0, 1].
+        Where columns have different units, put a ``StandardScaler`` before; radii are in its units then.
+    warm_start : bool
+        ``fit`` goes on from ``network_``, with a fresh optimiser.
+    checkpoint : path, optional
+        File that is written after every epoch and from which a ``fit`` with the same parameters and data goes on.
+    n_threads : int
+        Of inference and BLAS; batches are too small for training to gain by more than one.
+    random_state : int, RandomState or None
+    verbose : bool
+        A line per epoch to standard error, with an estimate of the time left.
+
+    Attributes
+    ----------
+    network_ : LiftedNetwork
+        Of scaled inputs where ``standardise``.
+    classes_ : ndarray
+    loss_curve_ : list of float
+        Objective of every epoch; ``pretrain_loss_curve_`` that of the pre-training.
+    validation_scores_ : list of float
+    n_iter_ : int
+    n_features_in_ : int
+
+    Notes
+    -----
+    There is no ``predict_proba``: outputs are regressions on one-hot targets, not probabilities.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = LiftedClassifier((8,), standardise=True, max_epochs=30, random_state=0).fit(X, y)
+    >>> model.score(X, y) > 0.9
+    True
+    """
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (64, 64),
+        *,
+        units: Any = "relu",
+        beta: Any = 1.0,
+        gamma: float = 0.125,
+        objective: str = "contrastive",
+        loss: Any = "clamp",
+        loss_weight: float = 1.0,
+        optimizer: str = "sgd",
+        learning_rate: float = 0.05,
+        rate_scale: str = "backpropagation",
+        schedule: str = "constant",
+        momentum: float = 0.0,
+        batch_size: int = 10,
+        max_epochs: int = 100,
+        weight_decay: float = 1e-5,
+        pretrain_epochs: int = 0,
+        pretrain_learning_rate: float = 0.005,
+        tol: float | None = None,
+        passes: int | None = None,
+        warm_activations: bool = False,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        standardise: bool = False,
+        warm_start: bool = False,
+        checkpoint: Any = None,
+        n_threads: int = 1,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.units = units
+        self.beta = beta
+        self.gamma = gamma
+        self.objective = objective
+        self.loss = loss
+        self.loss_weight = loss_weight
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.rate_scale = rate_scale
+        self.schedule = schedule
+        self.momentum = momentum
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.weight_decay = weight_decay
+        self.pretrain_epochs = pretrain_epochs
+        self.pretrain_learning_rate = pretrain_learning_rate
+        self.tol = tol
+        self.passes = passes
+        self.warm_activations = warm_activations
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.standardise = standardise
+        self.warm_start = warm_start
+        self.checkpoint = checkpoint
+        self.n_threads = n_threads
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Train on X (N, d) and labels y (N,) of any kind.
+
+        Raises
+        ------
+        ValueError, TypeError
+            scikit-learn's own, for X and y.
+        InvalidInputError
+            Impossible parameters, a single class, fewer samples than a batch, a checkpoint of another training.
+        SolverError
+            A negative contrastive loss, see :func:`certnet.lifted.learn.train`.
+        """
+        inputs, labels = self._data(X, y, reset=True)
+        classes, indices = np.unique(labels, return_inverse=True)
+        self._require_classes(classes)
+        seed = seed_of(self.random_state, self.checkpoint)
+        plan, held = self._plan(seed), None
+        if self.early_stopping:
+            inputs, rest, indices, held_indices = self._split(inputs, indices, seed, stratify=indices)
+            held = (rest, held_indices)
+        scaling = Scaling.of(inputs) if self.standardise else Scaling.none(inputs.shape[1], 0)
+        if held is not None:
+            held = (scaling.inputs(held[0]), held[1])
+        widths = self._widths(inputs.shape[1], len(classes))
+        self._fit_network(
+            scaling.inputs(inputs), self._targets(indices, len(classes)), widths, self._shape(widths), held, plan
+        )
+        self._scaling, self.classes_ = scaling, classes
+        return self
+
+    def partial_fit(self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None) -> Self:
+        """One epoch over X and y, from where the last call ended; ``classes`` are all labels, needed at first.
+
+        The scaling is that of the first call.
+
+        Raises
+        ------
+        InvalidInputError
+            Labels that are not among the classes, or no classes at the first call.
+        """
+        first = not hasattr(self, "classes_")
+        inputs, labels = self._data(X, y, reset=first)
+        if first:
+            if classes is None:
+                raise InvalidInputError("classes must be given at the first call of partial_fit")
+            known = np.unique(np.asarray(classes))
+            self._require_classes(known)
+            self._scaling = Scaling.of(inputs) if self.standardise else Scaling.none(inputs.shape[1], 0)
+            self.classes_ = known
+        elif classes is not None and not np.array_equal(np.unique(np.asarray(classes)), self.classes_):
+            raise InvalidInputError("classes differ from those of the first call of partial_fit")
+        unknown = np.setdiff1d(labels, self.classes_)
+        if unknown.size:
+            first_unknown = unknown.tolist()[0]
+            raise InvalidInputError(f"y holds {first_unknown!r}, which is not among the classes of the first call")
+        indices = np.searchsorted(self.classes_, labels)
+        widths = self._widths(inputs.shape[1], len(self.classes_))
+        return self._continue(
+            self._scaling.inputs(inputs),
+            self._targets(indices, len(self.classes_)),
+            lambda: self._plan(seed_of(self.random_state, None)).start(
+                widths, None, gamma=self.gamma, **self._shape(widths)
+            ),
+        )
+
+    def _data(self, X: ArrayLike, y: ArrayLike, *, reset: bool) -> tuple[Float, NDArray[Any]]:
+        inputs, labels = validate_data(self, X, y, dtype=DTYPES, reset=reset)
+        check_classification_targets(labels)
+        return inputs, column_or_1d(labels)
+
+    @staticmethod
+    def _require_classes(classes: NDArray[Any]) -> None:
+        if len(classes) < 2:
+            one = classes.tolist()[0]
+            raise InvalidInputError(f"y holds one class, {one!r}: a classifier needs two or more classes")
+
+    def _objective(self) -> Objective:
+        if self.objective not in _CLASSIFYING:
+            raise InvalidInputError(f"objective is {self.objective!r}: one of {', '.join(_CLASSIFYING)}")
+        if self.objective == "class_conditional" and self.loss != "clamp":
+            raise InvalidInputError("class_conditional energies are those of clamped outputs: loss must be 'clamp'")
+        kind = "lifted" if self.objective == "class_conditional" else self.objective
+        return Objective(kind, self.loss, self.loss_weight)
+
+    def _widths(self, d: int, m: int) -> tuple[int, ...]:
+        return (d, *hidden_sizes(self.hidden_layer_sizes), m)
+
+    def _shape(self, widths: tuple[int, ...]) -> dict[str, Any]:
+        return {"beta": betas(self.beta, len(widths) - 1, output=True), "units": self.units}
+
+    def _targets(self, indices: NDArray[np.intp], m: int) -> Float:
+        """One-hot rows; a loss of its own kind of targets takes the labels."""
+        return np.eye(m)[indices] if isinstance(self.loss, str) else indices.astype(np.float64)
+
+    def _outputs(self, net: LiftedNetwork, X: Float) -> Float:
+        """What the largest is sought of, (N, m): outputs, or minus the energies of the classes."""
+        if self.objective != "class_conditional":
+            return self._infer(net, X).output
+        m = net.n_outputs
+        energies = [self._clamped_energy(net, X, np.eye(m)[c]) for c in range(m)]
+        return -np.column_stack(energies)
+
+    def _clamped_energy(self, net: LiftedNetwork, X: Float, target: Float) -> Float:
+        clamp = np.repeat(target[None, :], len(X), axis=0)
+        return net.energy(X, clamp) if net.depth == 1 else self._infer(net, X, clamp).energy
+
+    def _score_of(self, net: LiftedNetwork, X: Float, y: Any) -> float:
+        return float((self._outputs(net, X).argmax(axis=1) == y).mean())
+
+    def decision_function(self, X: ArrayLike) -> Float:
+        """``z_L*(x)`` (N, C), or minus the class energies; with two classes the second minus the first, (N,)."""
+        inputs = self._inputs(X)
+        outputs = self._outputs(self.network_, inputs)
+        return outputs[:, 1] - outputs[:, 0] if len(self.classes_) == 2 else outputs
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Labels of every row of X, shape (N,)."""
+        inputs = self._inputs(X)
+        outputs = self._outputs(self.network_, inputs)
+        labels: NDArray[Any] = self.classes_[outputs.argmax(axis=1)]
+        return labels
+
+    def class_energies(self, X: ArrayLike) -> Float:
+        """``min_{z: z_L = e_c} E(z; x)`` for every class c, shape (N, C), in scaled units."""
+        inputs = self._inputs(X)
+        rows = np.eye(self.network_.n_outputs)
+        return np.column_stack([self._clamped_energy(self.network_, inputs, row) for row in rows])
+
+    def certificate(self, method: str = "sdp") -> LiftedCertificate:
+        """The proved Lipschitz bound of ``network_``, kept after the first call."""
+        check_is_fitted(self)
+        if method not in self._certificates:
+            self._certificates[method] = self.network_.lipschitz_bound(method)
+        return self._certificates[method]
+
+    def certified_radius(self, X: ArrayLike, method: str = "sdp") -> Float:
+        """l2 distance, in the units of X, below which no perturbation changes the prediction; shape (N,).
+
+        ``margin / (√2 L)`` (H, 4.2) with a proved L, see :func:`certnet.lifted.bounds.certified_radius`.
+
+        Raises
+        ------
+        UnsupportedModelError
+            The classes are predicted by their energies, which the bound does not cover.
+        """
+        inputs = self._inputs(X)
+        if self.objective == "class_conditional":
+            raise UnsupportedModelError(
+                "the certified bound is of the outputs, and this model predicts by class energies: use contrastive"
+            )
+        found = self.network_.certified_radius(inputs, self.certificate(method), threads=self.n_threads)
+        return self._scaling.raw_radius(inputs, found.radius)
+
+    def _extra(self) -> dict[str, Any]:
+        return {"classes_": self.classes_}

@@ -1,0 +1,202 @@
+"""A regressor by the outputs of a lifted network."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
+from sklearn.utils.validation import column_or_1d, validate_data
+
+from certnet.errors import InvalidInputError
+from certnet.lifted.estimators.base import DTYPES, LiftedEstimator
+from certnet.lifted.learn.fitting import betas, hidden_sizes, seed_of
+from certnet.lifted.learn.objective import Objective
+from certnet.lifted.learn.scaling import Scaling
+from certnet.lifted.network import LiftedNetwork
+from certnet.validation import Float, finite_array
+
+__all__ = ["LiftedRegressor"]
+
+_REGRESSING: Final = ("contrastive", "lifted")
+
+
+class LiftedRegressor(RegressorMixin, LiftedEstimator):
+    r"""A regressor ``x ↦ z_L*(x)`` with one or several outputs, trained like :class:`LiftedClassifier`.
+
+    Parameters
+    ----------
+    output_box : pair, optional
+        (lower, upper) of the outputs, in the units of y: numbers, or one per output.
+    objective : {"contrastive", "lifted"}
+    standardise : bool
+        As in :class:`LiftedClassifier`, and each target by its own mean and standard deviation.
+
+    The other parameters, and the attributes, are those of :class:`LiftedClassifier`; early stopping goes by R².
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = LiftedRegressor((16,), max_epochs=20, random_state=0).fit(X, y)
+    >>> model.score(X, y) > 0.3
+    True
+    """
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (64, 64),
+        *,
+        units: Any = "relu",
+        output_box: Any = None,
+        beta: Any = 1.0,
+        gamma: float = 0.125,
+        objective: str = "contrastive",
+        loss: Any = "clamp",
+        loss_weight: float = 1.0,
+        optimizer: str = "sgd",
+        learning_rate: float = 0.05,
+        rate_scale: str = "backpropagation",
+        schedule: str = "constant",
+        momentum: float = 0.0,
+        batch_size: int = 10,
+        max_epochs: int = 100,
+        weight_decay: float = 1e-5,
+        pretrain_epochs: int = 0,
+        pretrain_learning_rate: float = 0.005,
+        tol: float | None = None,
+        passes: int | None = None,
+        warm_activations: bool = False,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        standardise: bool = True,
+        warm_start: bool = False,
+        checkpoint: Any = None,
+        n_threads: int = 1,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.units = units
+        self.output_box = output_box
+        self.beta = beta
+        self.gamma = gamma
+        self.objective = objective
+        self.loss = loss
+        self.loss_weight = loss_weight
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.rate_scale = rate_scale
+        self.schedule = schedule
+        self.momentum = momentum
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.weight_decay = weight_decay
+        self.pretrain_epochs = pretrain_epochs
+        self.pretrain_learning_rate = pretrain_learning_rate
+        self.tol = tol
+        self.passes = passes
+        self.warm_activations = warm_activations
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.standardise = standardise
+        self.warm_start = warm_start
+        self.checkpoint = checkpoint
+        self.n_threads = n_threads
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Train on X (N, d) and real targets y (N,) or (N, m).
+
+        Raises
+        ------
+        ValueError, TypeError
+            scikit-learn's own, for X and y.
+        InvalidInputError
+            Impossible parameters, targets outside of the output box, fewer samples than a batch, a checkpoint of
+            another training.
+        SolverError
+            A negative contrastive loss, see :func:`certnet.lifted.learn.train`.
+        """
+        inputs, targets = self._data(X, y, reset=True)
+        seed = seed_of(self.random_state, self.checkpoint)
+        plan, held = self._plan(seed), None
+        if self.early_stopping:
+            inputs, rest, targets, held_targets = self._split(inputs, targets, seed)
+            held = (rest, held_targets)
+        scaling = self._scaling_of(inputs, targets)
+        if held is not None:
+            held = (scaling.inputs(held[0]), scaling.targets(held[1]))
+        widths = self._widths(inputs, targets)
+        self._fit_network(
+            scaling.inputs(inputs), scaling.targets(targets), widths, self._shape(widths, scaling), held, plan
+        )
+        self._scaling = scaling
+        return self
+
+    def partial_fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """One epoch over X and y, from where the last call ended; the scaling is that of the first call."""
+        first = not hasattr(self, "_scaling")
+        inputs, targets = self._data(X, y, reset=first)
+        if first:
+            self._scaling = self._scaling_of(inputs, targets)
+        widths = self._widths(inputs, targets)
+        return self._continue(
+            self._scaling.inputs(inputs),
+            self._scaling.targets(targets),
+            lambda: self._plan(seed_of(self.random_state, None)).start(
+                widths, None, gamma=self.gamma, **self._shape(widths, self._scaling)
+            ),
+        )
+
+    def _data(self, X: ArrayLike, y: ArrayLike, *, reset: bool) -> tuple[Float, Float]:
+        inputs, y = validate_data(self, X, y, dtype=DTYPES, multi_output=True, y_numeric=True, reset=reset)
+        targets = finite_array(y, "y", ndim=(1, 2))
+        if targets.ndim == 2 and targets.shape[1] == 1:
+            targets = column_or_1d(targets, warn=True)  # as scikit-learn's own MLPRegressor does
+        return inputs, targets[:, None] if targets.ndim == 1 else targets
+
+    def _scaling_of(self, X: Float, y: Float) -> Scaling:
+        return Scaling.of(X, y) if self.standardise else Scaling.none(X.shape[1], y.shape[1])
+
+    def _objective(self) -> Objective:
+        if self.objective not in _REGRESSING:
+            raise InvalidInputError(f"objective is {self.objective!r}: one of {', '.join(_REGRESSING)}")
+        return Objective(self.objective, self.loss, self.loss_weight)
+
+    def _widths(self, X: Float, y: Float) -> tuple[int, ...]:
+        return (X.shape[1], *hidden_sizes(self.hidden_layer_sizes), y.shape[1])
+
+    def _shape(self, widths: tuple[int, ...], scaling: Scaling) -> dict[str, Any]:
+        hidden = len(widths) - 2
+        units = [self.units] * hidden if isinstance(self.units, str) else list(self.units)[:hidden]
+        box: Any = "linear"
+        if self.output_box is not None:
+            try:
+                low, high = (np.asarray(side, dtype=np.float64) for side in self.output_box)
+            except (TypeError, ValueError) as error:
+                raise InvalidInputError("output_box is no pair (lower, upper) of numbers") from error
+            box = (scaling.targets(low), scaling.targets(high))
+        return {"beta": betas(self.beta, len(widths) - 1, output=True), "units": [*units, box]}
+
+    def _score_of(self, net: LiftedNetwork, X: Float, y: Any) -> float:
+        return float(r2_score(y, self._infer(net, X).output))
+
+    def predict(self, X: ArrayLike) -> Float:
+        """``z_L*(x)`` in the units of y: shape (N,) for one output, else (N, m)."""
+        inputs = self._inputs(X)
+        outputs = self._scaling.outputs(self._infer(self.network_, inputs).output)
+        return outputs[:, 0] if self.network_.n_outputs == 1 else outputs
+
+    def _extra(self) -> dict[str, Any]:
+        return {}

@@ -1,0 +1,53 @@
+"""Samples and targets at the door of the training, without copies of what is large."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from certnet.errors import InvalidInputError
+from certnet.lifted.learn.settings import Training
+from certnet.lifted.loss_functions import SquaredLoss
+from certnet.lifted.network import LiftedNetwork
+from certnet.lifted.qp import as_clamp
+from certnet.validation import Float, as_inputs, finite_array
+
+__all__ = ["samples_of"]
+
+
+def samples_of(net: LiftedNetwork, X: ArrayLike, y: ArrayLike | None, how: Training) -> tuple[Float, Float | None]:
+    """Inputs (N, d), float64 or float32, and targets (N, n_L), or None where the objective has none.
+
+    Raises
+    ------
+    InvalidInputError
+        Shapes that do not fit the network or each other, NaN, no samples, missing targets, targets outside of the box
+        that they clamp.
+    """
+    inputs = _inputs(X, net.n_inputs)
+    if len(inputs) == 0:
+        raise InvalidInputError("X has no samples: at least one is needed")
+    if how.objective.target_sign == 0.0:
+        return inputs, None
+    if y is None:
+        raise InvalidInputError(f"the objective {how.objective.kind!r} needs targets y")
+    loss = how.objective.loss
+    if not isinstance(loss, str):
+        return inputs, loss.targets(y, len(inputs), net.n_outputs)
+    targets = finite_array(y, "y", ndim=(1, 2))
+    if len(targets) != len(inputs):
+        raise InvalidInputError(f"X has {len(inputs)} samples and y has {len(targets)}")
+    if loss == "clamp":
+        return inputs, as_clamp(net, targets, len(inputs))
+    return inputs, SquaredLoss().targets(targets, len(inputs), net.n_outputs)
+
+
+def _inputs(X: ArrayLike, n_inputs: int) -> Float:
+    """Large float arrays as they are, once they are seen to be finite; all else as a float64 copy."""
+    given = np.asarray(X)
+    if given.dtype in (np.float64, np.float32) and given.ndim == 2 and given.shape[1] == n_inputs:
+        with np.errstate(over="ignore", invalid="ignore"):
+            finite = np.isfinite(given.sum(axis=1)).all()  # no array of N × d booleans
+        if finite:
+            return given
+    return as_inputs(X, n_inputs)

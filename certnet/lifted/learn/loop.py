@@ -1,0 +1,273 @@
+"""The loop over epochs and batches: the only place that counts, times, judges and keeps."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike
+from threadpoolctl import threadpool_limits
+
+from certnet.errors import InvalidInputError, NotConvergedWarning
+from certnet.lifted.learn.checkpoint import Checkpoint
+from certnet.lifted.learn.data import samples_of
+from certnet.lifted.learn.judge import Diverged, Judge
+from certnet.lifted.learn.optimisers import rate_factor
+from certnet.lifted.learn.parameters import Parameters
+from certnet.lifted.learn.phases import Phases
+from certnet.lifted.learn.settings import Training
+from certnet.lifted.learn.state import State
+from certnet.lifted.learn.trained import Trained
+from certnet.lifted.network import LiftedNetwork
+from certnet.outcome import Status
+from certnet.validation import Float, whole_number
+
+__all__ = ["train"]
+
+_log = logging.getLogger("certnet")
+
+
+def train(
+    net: LiftedNetwork,
+    X: ArrayLike,
+    y: ArrayLike | None = None,
+    how: Training | None = None,
+    *,
+    random_state: int | None = None,
+    score: Callable[[LiftedNetwork], float] | None = None,
+    patience: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    state: State | None = None,
+    threads: int = 1,
+    verbose: bool = False,
+) -> Trained:
+    """Minimise an objective over the parameters of ``net`` by stochastic gradients.
+
+    Parameters
+    ----------
+    net : LiftedNetwork
+        Where to start; it is not changed.
+    X : array_like, shape (N, d)
+        float64 or float32 arrays are not copied.
+    y : array_like, shape (N, n_L), or (N,) for one output
+        Targets, inside of the output's box where they clamp it; None for the unsupervised objective.
+    how : Training, optional
+    random_state : int, optional
+        Seed of the order of the samples. The result depends on nothing else but this, data, start and settings.
+    score : callable, optional
+        ``score(network) -> float``, higher is better; called after every epoch.
+    patience : int, optional
+        Stop when so many epochs have not raised the score (without ``score``: not lowered the loss), and return the
+        best network.
+    checkpoint : path, optional
+        Written after every epoch. Where the file exists, training goes on from it, to the same result as without the
+        break.
+    state : State, optional
+        Go on from here, in place, with new data: ``max_epochs`` more epochs.
+    threads : int
+        Of BLAS, restored afterwards. Batches are too small to gain by more than one.
+    verbose : bool
+        A line for every epoch to standard error.
+
+    Raises
+    ------
+    InvalidInputError
+        Data that do not fit the network, fewer samples than a batch, a checkpoint of another training.
+    SolverError
+        A clearly negative contrastive loss: the free phase is not solved.
+
+    Warns
+    -----
+    NotConvergedWarning
+        Training diverged (the best network is returned), was interrupted, or many phases missed their tolerance.
+    """
+    how = how or Training()
+    inputs, targets = samples_of(net, X, y, how)
+    seed = np.random.SeedSequence().entropy if random_state is None else random_state
+    run = _Run(net, inputs, targets, how, int(seed), state)  # type: ignore[arg-type]
+    run.score = score
+    run.patience = None if patience is None else whole_number(patience, "n_iter_no_change", least=1)
+    run.verbose = verbose
+    if checkpoint is not None:
+        rule = [run.patience, score is not None]
+        run.keep(Checkpoint.at(checkpoint, net, how, inputs, targets, int(seed), rule))  # type: ignore[arg-type]
+    # what overflows while a training diverges is judged by its loss
+    with threadpool_limits(limits=whole_number(threads, "n_threads", least=1)), np.errstate(all="ignore"):
+        return run.all()
+
+
+class _Run:
+    """One call of :func:`train`."""
+
+    score: Callable[[LiftedNetwork], float] | None = None
+    patience: int | None = None
+    verbose: bool = False
+
+    def __init__(
+        self, net: LiftedNetwork, X: Float, y: Float | None, how: Training, seed: int, state: State | None
+    ) -> None:
+        if len(X) < how.batch_size:
+            raise InvalidInputError(
+                f"batch_size is {how.batch_size} and there are {len(X)} samples: take smaller batches, or more samples"
+            )
+        self._net, self._X, self._y, self._how = net, X, y, how
+        self._state = State.fresh(net, how, seed, len(X)) if state is None else state
+        self._last = self._state.epoch + how.max_epochs if state is not None else how.max_epochs
+        params = self._state.params
+        self._gradient = Parameters.over(np.empty_like(params.flat), net.widths)
+        self._phases = Phases(
+            net,
+            params,
+            how.objective,
+            tol=how.tolerance(net),
+            passes=how.passes,
+            max_passes=how.max_passes,
+            follow=self._state.activations is None,
+        )
+        self._zero = net.project(np.zeros((1, net.n_units)))
+        self._checkpoint: Checkpoint | None = None
+        self._begin = time.perf_counter()
+        self._first = self._state.epoch
+        self._judge = Judge.of(net, X, y, how)
+
+    def keep(self, checkpoint: Checkpoint) -> None:
+        """Write to this file, and go on from it where it exists."""
+        self._checkpoint = checkpoint
+        if checkpoint.restore(self._state):
+            self._first = self._state.epoch
+            _log.info("training goes on from epoch %d of %s", self._first, checkpoint.path)
+
+    # ---------------------------------------------------------------------------------------------------------- epochs
+
+    def all(self) -> Trained:
+        """Epochs until the last, or until there is a reason to stop."""
+        state = self._state
+        status = Status.OPTIMAL
+        while state.epoch < self._last and not self._patience_is_over():
+            before = state.params.flat.copy()
+            try:
+                loss = self._epoch()
+                score = None if self.score is None else float(self.score(state.params.network(self._net)))
+            except (Diverged, np.linalg.LinAlgError) as error:
+                status = Status.SOLVER_FAILED
+                self._warn_of_divergence(error)
+                break
+            except KeyboardInterrupt:
+                status = Status.INTERRUPTED
+                state.params.flat[:] = before
+                warnings.warn(
+                    f"training was interrupted: the network after epoch {state.epoch} is returned",
+                    NotConvergedWarning,
+                    stacklevel=4,
+                )
+                break
+            state.record(loss, score)
+            if self._checkpoint is not None:
+                self._checkpoint.save(state)
+            self._tell(loss, score)
+        return self._result(status)
+
+    def _patience_is_over(self) -> bool:
+        state = self._state
+        return self.patience is not None and state.epoch - state.best_epoch >= self.patience and state.epoch > 0
+
+    def _rate(self) -> float:
+        how, epoch = self._how, self._state.epoch
+        progress = epoch / max(1, self._last)
+        warmth = min(1.0, (epoch + 1) / (how.warmup_epochs + 1))
+        return how.rate(self._net) * warmth * rate_factor(how.schedule, progress)
+
+    def _epoch(self) -> float:
+        """One pass over the samples in a new order; the mean objective."""
+        state, size, rate = self._state, self._how.batch_size, self._rate()
+        order = state.generator.permutation(len(self._X))
+        total = 0.0
+        for first in range(0, len(order), size):
+            total += self._batch(order[first : first + size], rate)
+        if not np.isfinite(state.params.flat).all():
+            raise Diverged("parameters are not finite")
+        self._heed_missed()
+        return total / len(order)
+
+    def _batch(self, rows: np.ndarray[tuple[int], np.dtype[np.intp]], rate: float) -> float:
+        """A step; the sum of the objective over the batch, before it."""
+        state, gradient = self._state, self._gradient
+        X = self._X[rows] if self._X.dtype == np.float64 else self._X[rows].astype(np.float64)
+        y = None if self._y is None else self._y[rows]
+        kept = state.activations
+        if kept is None:
+            free = np.repeat(self._zero, len(rows), axis=0)
+            target = free.copy()
+        else:
+            free, target = kept[0][rows], kept[1][rows]
+        total = float(self._phases.run(X, y, gradient, free, target).sum())
+        self._judge.heed(total / len(rows))
+        if kept is not None:
+            kept[0][rows], kept[1][rows] = free, target
+        if self._how.weight_decay:
+            last = gradient.weights[-1]
+            last += self._how.weight_decay * state.params.weights[-1]
+        if not self._how.biases:
+            gradient.all_biases.fill(0.0)
+        state.optimiser.step(state.params.flat, gradient.flat, rate)
+        return total
+
+    # ---------------------------------------------------------------------------------------------------- what is said
+
+    def _warn_of_divergence(self, error: Exception) -> None:
+        state = self._state
+        kept = f"the network after epoch {state.best_epoch}" if state.epoch else "the network at the start"
+        warnings.warn(
+            f"training diverged in epoch {state.epoch + 1} ({error}): {kept} is returned. Lower the learning rate, or "
+            "scale the inputs to about [0, 1] (standardise=True)",
+            NotConvergedWarning,
+            stacklevel=5,
+        )
+        state.params.flat[:] = state.best
+
+    def _heed_missed(self) -> None:
+        work, phases = self._phases.work, 2 if self._how.objective.kind == "contrastive" else 1
+        batches = -(-len(self._X) // self._how.batch_size)
+        share = work.missed / (phases * batches)
+        work.missed = 0
+        if share > 0.01:
+            warnings.warn(
+                f"{share:.0%} of the phases of epoch {self._state.epoch + 1} missed the tolerance within "
+                f"{self._how.max_passes} passes: raise max_passes, or lower the learning rate",
+                NotConvergedWarning,
+                stacklevel=6,
+            )
+
+    def _tell(self, loss: float, score: float | None) -> None:
+        done = self._state.epoch
+        each = (time.perf_counter() - self._begin) / (done - self._first)
+        left = each * (self._last - done)
+        shown = "" if score is None else f"  score {score:.4f}"
+        line = f"epoch {done}/{self._last}  loss {loss:.4g}{shown}  {each:.2g} s each, {_clock(left)} left"
+        _log.info("%s", line)
+        if self.verbose:
+            sys.stderr.write(line + "\n")
+
+    def _result(self, status: Status) -> Trained:
+        state, work = self._state, self._phases.work
+        best = status is Status.SOLVER_FAILED or self.patience is not None
+        return Trained(
+            state.params.network(self._net, state.best if best else None),
+            tuple(state.losses),
+            tuple(state.scores),
+            status,
+            state.best_epoch,
+            time.perf_counter() - self._begin,
+            work.passes / max(1, work.samples),
+            state,
+        )
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
