@@ -12,7 +12,9 @@ import typer
 
 import certnet
 from certnet.cli.certify import certify_command, check_command
+from certnet.cli.lifted import lifted_app
 from certnet.cli.refine import refine_command
+from certnet.cli.study import study_app
 from certnet.cli.terminal import Interrupted, error_console, warn
 from certnet.cli.tools import demo_command, doctor_command
 from certnet.errors import CertificateError, CertnetError, CertnetWarning, SolverError
@@ -36,6 +38,8 @@ for _name, _command in (
     ("doctor", doctor_command),
 ):
     app.command(_name)(_command)
+app.add_typer(lifted_app, name="lifted")
+app.add_typer(study_app, name="study")
 
 
 def _version(asked: bool) -> None:

@@ -1,0 +1,240 @@
+"""``certnet study``: list, run, status, resume, collect, plot."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from certnet.cli.terminal import Interrupted, Json, error_console, print_json, print_table, say
+from certnet.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from certnet.study import Progress, Store, Study
+    from certnet.study.tasks import Task
+
+__all__ = ["study_app"]
+
+study_app = typer.Typer(
+    help="Tables of experiments from a study file: the papers' own, or yours.\n\n"
+    "Exit codes: 0 all rows done and all required checks hold, 1 a row failed or a check does not hold, 2 bad input.",
+    no_args_is_help=True,
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME_OR_FILE", help="A built-in study, or a study file (TOML).")]
+Quick = Annotated[bool, typer.Option("--quick", help="The reduced version that the file declares in [quick].")]
+Out = Annotated[Path | None, typer.Option(help="Folder of the results; by default out/NAME, with -quick added.")]
+Jobs = Annotated[int, typer.Option("--n-jobs", help="Worker processes on this machine; -1 is one per core.")]
+Backend = Annotated[str, typer.Option(help="loky (processes of this machine) or dask.")]
+Scheduler = Annotated[str | None, typer.Option(help="Address of the Dask scheduler: tcp://host:8786.")]
+Shard = Annotated[str | None, typer.Option(help="i/n: the i-th of n parts of the tasks, for batch queues.")]
+Retry = Annotated[bool, typer.Option("--retry-failed", help="Run failed tasks again.")]
+Wait = Annotated[float, typer.Option("--timeout", help="Seconds that a scheduler has to answer.")]
+
+_SHOWN = 10
+_LOG_EVERY = 30.0  # seconds between lines where nobody watches a bar
+
+
+@study_app.command("list")
+def list_command(as_json: Json = False) -> None:
+    """The studies that certnet brings along."""
+    from certnet.study import builtin_studies, load_study
+
+    studies = [load_study(name) for name in builtin_studies()]
+    if as_json:
+        print_json({study.name: {"kind": study.spec.kind, "title": study.spec.title} for study in studies})
+        return
+    rows = [(study.name, study.spec.kind, study.spec.title) for study in studies]
+    print_table([("study", "kind", "what"), *rows], numbers=False)
+
+
+@study_app.command("run")
+def run_command(
+    name: Name,
+    quick: Quick = False,
+    n_jobs: Jobs = 1,
+    backend: Backend = "loky",
+    scheduler: Scheduler = None,
+    shard: Shard = None,
+    out: Out = None,
+    retry_failed: Retry = False,
+    timeout: Wait = 10.0,
+) -> None:
+    """Compute the rows of a study that its folder does not have yet."""
+    study, folder = _study(name, quick, out)
+    _compute(study, folder, n_jobs, backend, scheduler, shard, retry_failed, timeout)
+
+
+@study_app.command("resume")
+def resume_command(
+    name: Name,
+    quick: Quick = False,
+    n_jobs: Jobs = 1,
+    backend: Backend = "loky",
+    scheduler: Scheduler = None,
+    shard: Shard = None,
+    out: Out = None,
+    retry_failed: Retry = False,
+    timeout: Wait = 10.0,
+) -> None:
+    """Go on with a run that was ended; like run, but the folder must exist."""
+    from certnet.study import Store
+
+    study, folder = _study(name, quick, out)
+    Store.open(folder, study, writing=True)
+    _compute(study, folder, n_jobs, backend, scheduler, shard, retry_failed, timeout)
+
+
+@study_app.command("status")
+def status_command(name: Name, quick: Quick = False, out: Out = None, as_json: Json = False) -> None:
+    """How far a run is, whoever is at it."""
+    from certnet.study import progress_of
+
+    study, store, tasks = _opened(name, quick, out)
+    progress = progress_of(store, tasks)
+    if as_json:
+        counts = {name: getattr(progress, name) for name in ("done", "failed", "running", "left", "seconds_left")}
+        print_json({"study": study.name, "total": progress.total, **counts})
+        return
+    say(f"{study.name} in {store.folder}: {progress}")
+    _print_failed(_failed(store, tasks))
+
+
+@study_app.command("collect")
+def collect_command(
+    name: Name,
+    quick: Quick = False,
+    out: Out = None,
+    parquet: Annotated[
+        bool | None, typer.Option("--parquet/--no-parquet", help="By default if pyarrow is installed.")
+    ] = None,
+) -> None:
+    """Write all rows as one table: table.csv and table.parquet in the folder."""
+    from certnet.files import write_atomic
+    from certnet.study import collect, csv_text
+    from certnet.study.parquet_ import can_write, parquet_bytes
+
+    study, store, tasks = _opened(name, quick, out)
+    rows = collect(store, tasks)
+    if not rows:
+        raise InvalidInputError(f"{store.folder} has no rows yet: run `certnet study run {study.name}` first")
+    written = [write_atomic(store.folder / "table.csv", csv_text(rows), force=True)]
+    if parquet or (parquet is None and can_write()):
+        written.append(write_atomic(store.folder / "table.parquet", parquet_bytes(rows), force=True))
+    elif parquet is None:
+        say('no Parquet file: it needs pyarrow (certnet[parquet]): pip install "pyarrow>=16"')
+    say(f"{len(rows)} of {len(tasks)} rows in " + ", ".join(map(str, written)))
+
+
+@study_app.command("plot")
+def plot_command(name: Name, quick: Quick = False, out: Out = None) -> None:
+    """Write the study's page (page.md) with tables, checks and pictures."""
+    from certnet.study import collect, write_page
+
+    study, store, tasks = _opened(name, quick, out)
+    rows = collect(store, tasks)
+    if not any(row["status"] == "done" for row in rows):
+        raise InvalidInputError(f"{store.folder} has no finished rows yet: run `certnet study run {study.name}` first")
+    written = write_page(study, rows, len(tasks), store.folder)
+    say(f"{written[0]} and {len(written) - 1} pictures")
+
+
+def _study(name: str, quick: bool, out: Path | None) -> tuple[Study, Path]:
+    from certnet.study import load_study
+
+    study = load_study(name, quick=quick)
+    return study, out if out is not None else Path("out") / (study.name + ("-quick" if quick else ""))
+
+
+def _opened(name: str, quick: bool, out: Path | None) -> tuple[Study, Store, list[Task]]:
+    from certnet.study import Store
+    from certnet.study.load import kind_of
+
+    study, folder = _study(name, quick, out)
+    return study, Store.open(folder, study), kind_of(study).tasks(study)
+
+
+def _failed(store: Store, tasks: list[Task]) -> list[dict[str, Any]]:
+    from certnet.study import collect
+
+    return [row for row in collect(store, tasks) if row["status"] != "done"]
+
+
+def _print_failed(rows: list[dict[str, Any]]) -> None:
+    for row in rows[:_SHOWN]:
+        say(f"failed: {row['task']}: {row['reason']}")
+    if len(rows) > _SHOWN:
+        say(f"failed: and {len(rows) - _SHOWN} more")
+
+
+def _compute(
+    study: Study,
+    folder: Path,
+    n_jobs: int,
+    backend: str,
+    scheduler: str | None,
+    part: str | None,
+    retry_failed: bool,
+    timeout: float,
+) -> None:
+    from certnet.study import collect, run_study
+    from certnet.study.load import kind_of
+    from certnet.study.page import grid
+
+    with _watching(study.name) as watch:
+        try:
+            store = run_study(
+                study,
+                folder,
+                n_jobs=n_jobs,
+                backend=backend,
+                scheduler=scheduler,
+                part=part,
+                retry_failed=retry_failed,
+                timeout=timeout,
+                watch=watch,
+            )
+        except KeyboardInterrupt as error:
+            raise Interrupted(
+                f"interrupted: finished rows are kept in {folder}; go on with `certnet study resume`"
+            ) from error
+    kind, tasks = kind_of(study), kind_of(study).tasks(study)
+    rows = collect(store, tasks)
+    report = kind.report(study, rows)
+    for table in report.tables:
+        say(f"{table.title}\n{grid(table)}\n")
+    for check in report.checks:
+        say(f"{check.claim}: {check.verdict}")
+        for violation in check.violations[:_SHOWN]:
+            say(f"  {violation}")
+    failed = _failed(store, tasks)
+    _print_failed(failed)
+    say(f"{len(rows)} of {len(tasks)} rows in {folder}; `certnet study plot` writes the page, `collect` the table")
+    if failed or any(check.required and check.violations for check in report.checks):
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _watching(name: str) -> Iterator[Callable[[Progress], None]]:
+    """A bar with the time left on a terminal, a line now and then elsewhere."""
+    if error_console.is_terminal:
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bars
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"))
+        with Bars(*columns, console=error_console) as bars:
+            bar = bars.add_task(name, total=None, said="")
+            yield lambda now: bars.update(bar, total=now.total, completed=now.done + now.failed, said=str(now))
+        return
+    last = [time.monotonic() - _LOG_EVERY]
+
+    def watch(now: Progress) -> None:
+        if now.left == 0 or time.monotonic() - last[0] >= _LOG_EVERY:
+            last[0] = time.monotonic()
+            error_console.print(f"{name}: {now}", highlight=False, markup=False, soft_wrap=True)
+
+    yield watch

@@ -1,0 +1,100 @@
+"""Image sets of a study: by name, with limits on their sizes, or scikit-learn's digits where files are not there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certnet.data import ImageDataset, load_images
+from certnet.data.fetch import search_folders
+from certnet.data.image_files import find_images
+from certnet.data.image_registry import image_info
+
+__all__ = ["available", "image_settings", "load_image_settings", "resolved"]
+
+
+def available(name: str) -> bool:
+    """Are the files of this image set there?"""
+    if name == "digits":
+        return True
+    return find_images(image_info(_base(name)), search_folders(None).values()) is not None
+
+
+def resolved(names: list[str], fallback: str | None) -> list[str]:
+    """The names, with the fallback in place of sets that are not there; each once."""
+    return list(dict.fromkeys(fallback if fallback and not available(name) else name for name in names))
+
+
+def image_settings(name: str, max_train: int | None, max_test: int | None, seed: int) -> dict[str, Any]:
+    """What a task says of its images."""
+    return {"name": name, "max_train": max_train, "max_test": max_test, "seed": seed}
+
+
+def load_image_settings(settings: Mapping[str, Any]) -> ImageDataset:
+    """The images of :func:`image_settings`, float pixels in [0, 1] in rows.
+
+    Raises
+    ------
+    DatasetError
+        The files are not there.
+    FileFormatError
+        They are damaged.
+    """
+    data = _whole(settings["name"])
+    limits = (settings["max_train"], settings["max_test"])
+    if all(limit is None for limit in limits):
+        return data
+    rng = np.random.default_rng(settings["seed"])
+    train, test = (_drawn(len(X), limit, rng) for X, limit in zip((data.X_train, data.X_test), limits))
+    return replace(
+        data,
+        X_train=data.X_train[train],
+        y_train=data.y_train[train],
+        X_test=data.X_test[test],
+        y_test=data.y_test[test],
+    )
+
+
+def _base(name: str) -> str:
+    return name.removesuffix("-grey")
+
+
+@cache
+def _whole(name: str) -> ImageDataset:
+    """Kept for the tasks that follow in the same process."""
+    return _digits() if name == "digits" else load_images(_base(name), grey=name.endswith("-grey"))
+
+
+def _drawn(n: int, limit: int | None, rng: np.random.Generator) -> NDArray[np.intp]:
+    order = rng.permutation(n)
+    return np.sort(order[: n if limit is None else limit])
+
+
+def _digits() -> ImageDataset:
+    """scikit-learn's bundled digits; every fifth image of each class is a test image."""
+    from sklearn.datasets import load_digits
+
+    X, y = load_digits(return_X_y=True)
+    rank = np.zeros(len(y), dtype=np.intp)
+    for label in range(10):
+        rank[y == label] = np.arange(int((y == label).sum()))
+    test = rank % 5 == 4
+    pixels = (X / 16.0).astype(np.float32)
+    return ImageDataset(
+        name="digits",
+        X_train=pixels[~test],
+        y_train=y[~test],
+        X_test=pixels[test],
+        y_test=y[test],
+        height=8,
+        width=8,
+        channels=1,
+        class_names=tuple("0123456789"),
+        source="Alpaydin & Kaynak, Optical recognition of handwritten digits (UCI), as bundled with scikit-learn",
+        licence="CC BY 4.0",
+    )

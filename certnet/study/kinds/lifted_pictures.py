@@ -1,0 +1,83 @@
+"""Pictures of a study of lifted networks, from its rows; matplotlib comes through :mod:`certnet.plot`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, Final
+
+import numpy as np
+
+from certnet.study.kinds.base import Row
+from certnet.study.kinds.lifted_measures import filters_of
+from certnet.study.kinds.statistics import group_rows
+from certnet.study.spec import Study
+
+__all__ = ["lifted_pictures"]
+
+_COLOURS: Final = 7  # more lines cannot be told apart
+
+
+def lifted_pictures(study: Study, rows: Sequence[Row]) -> dict[str, Any]:
+    """Matplotlib figures by name; those of the first trial."""
+    first = [row for row in rows if row["status"] == "done" and row["trial"] == 0]
+    parts = (_filters, _energies, _radii, _gradients, _curves)
+    return {name: figure for part in parts for name, figure in part(first)}
+
+
+def _of(rows: Sequence[Row], part: str) -> list[Row]:
+    return [row for row in rows if row["part"] == part]
+
+
+def _filters(rows: Sequence[Row]) -> Iterator[tuple[str, Any]]:
+    from certnet.plot import FilterDisplay
+
+    for row in _of(rows, "filters"):
+        W = filters_of(row["filters"], row["shape"])
+        title = f"{row['data']}, {row['network']}"
+        yield (
+            f"filters-{row['data']}-{row['network']}",
+            FilterDisplay.from_filters(W, row["shape"], title=title).figure_,
+        )
+
+
+def _energies(rows: Sequence[Row]) -> Iterator[tuple[str, Any]]:
+    from certnet.plot import EnergyDisplay
+
+    for row in _of(rows, "energies"):
+        values = {name: np.array(one) for name, one in islice(row["quantiles"].items(), _COLOURS)}
+        yield f"energies-{row['data']}-{row['network']}", EnergyDisplay.from_energies(values).figure_
+
+
+def _radii(rows: Sequence[Row]) -> Iterator[tuple[str, Any]]:
+    """Certified accuracy by the SDP bound."""
+    from certnet.plot import RadiusDisplay
+
+    for data, same in group_rows(_of(rows, "certificate"), lambda row: row["data"]).items():
+        radii = {row["network"]: np.array(row["radii"]) for row in same[:_COLOURS]}
+        right = {name: values >= 0.0 for name, values in radii.items()}
+        yield f"radii-{data}", RadiusDisplay.from_radii(radii, right).figure_
+
+
+def _gradients(rows: Sequence[Row]) -> Iterator[tuple[str, Any]]:
+    from certnet.plot import GradientGapDisplay
+
+    for row in _of(rows, "gradient"):
+        layers = {f"layer {k}": np.array(values) for k, values in enumerate(row["errors"][:_COLOURS], start=1)}
+        yield (
+            f"gradient-{row['data']}-{row['network']}",
+            GradientGapDisplay.from_errors(np.array(row["gammas"]), layers).figure_,
+        )
+
+
+def _curves(rows: Sequence[Row]) -> Iterator[tuple[str, Any]]:
+    """Loss and test accuracy by epoch, the networks of one objective together."""
+    from certnet.plot import LearningDisplay
+
+    learned = [row for row in _of(rows, "training") if "loss" in row]
+    for (data, objective), same in group_rows(learned, lambda row: (row["data"], row["objective"])).items():
+        chosen = same[:_COLOURS]
+        losses = {row["network"]: np.array(row["loss"]) for row in chosen}
+        scores = {row["network"]: np.array(row["accuracy"]) for row in chosen if row.get("accuracy")}
+        figure = LearningDisplay.from_curves(losses, scores, score="Test accuracy").figure_
+        yield f"learning-{data}-{objective}", figure

@@ -1,0 +1,166 @@
+"""The keys of a study of lifted networks: networks to train, what to measure of them, and the papers' numbers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from certnet.study.spec import Count, NonNegative, Part, Positive, StudySpec
+
+__all__ = ["IMAGES", "Components", "LiftedSpec", "Measure", "TrainedNetwork"]
+
+IMAGES = ("mnist", "kmnist", "fashion_mnist", "cifar10", "cifar10-grey", "digits")
+"""Image sets that a study may name; "cifar10-grey" is CIFAR-10 with one channel, "digits" scikit-learn's 8 x 8."""
+
+Images = Annotated[
+    list[Literal["mnist", "kmnist", "fashion_mnist", "cifar10", "cifar10-grey", "digits"]], Field(min_length=1)
+]
+Measure = Literal["certificate", "energies", "filters", "gradient"]
+
+
+class TrainedNetwork(Part):
+    """A network and how it is trained, on each of its image sets.
+
+    Attributes
+    ----------
+    images : list of str
+    table : str
+        Which table of the page shows it: "supervised", "linearity", "unsupervised", or none.
+    hidden : list of int
+        Widths of the hidden layers; none for linear regression.
+    classifies : bool
+        Whether a linear output with one unit per class follows.
+    units : {"relu", "hard_sigmoid", "linear"}
+    beta : float or list of float
+        One number serves the hidden layers; the output's is 0 then.
+    objective : str
+        "contrastive", "lifted", "unsupervised"; "back-propagation" of the feed-forward twin, "linear-regression".
+    rate_scale : {"backpropagation", "energy"}
+        See :class:`certnet.lifted.learn.Training`.
+    start : str, optional
+        The network whose weights training starts from; by default normal weights, the same for equal shapes.
+    measures : list of str
+        What is computed of the trained network beside accuracies and linear fractions.
+    """
+
+    images: Images
+    table: Literal["supervised", "linearity", "unsupervised", ""] = ""
+    hidden: list[Count] = Field(default_factory=list)
+    classifies: bool = True
+    units: Literal["relu", "hard_sigmoid", "linear"] = "relu"
+    beta: NonNegative | list[NonNegative] = 1.0
+    gamma: Positive = 0.125
+    objective: Literal["contrastive", "lifted", "unsupervised", "back-propagation", "linear-regression"] = "contrastive"
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    learning_rate: Positive = 0.05
+    rate_scale: Literal["backpropagation", "energy"] = "backpropagation"
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_epochs: Annotated[int, Field(ge=0)] = 0
+    batch_size: Count = 10
+    epochs: Count = 100
+    weight_decay: NonNegative = 0.0
+    passes: Count | None = None
+    start: str | None = None
+    measures: list[Measure] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> TrainedNetwork:
+        plain = self.objective in ("back-propagation", "linear-regression")
+        if (self.objective == "linear-regression") != (not self.hidden):
+            raise ValueError("linear regression has no hidden layers, every other objective has some")
+        if plain and set(self.measures) - {"filters"}:
+            raise ValueError(f"{self.objective} gives no lifted network: of the measures only filters fits")
+        if not self.classifies and self.objective != "unsupervised":
+            raise ValueError("a network without outputs is trained by the unsupervised objective")
+        if not self.classifies and {"certificate", "gradient"} & set(self.measures):
+            raise ValueError("certificates and gradients need outputs for the classes")
+        if self.objective == "linear-regression" and self.measures:
+            raise ValueError("linear regression has no first layer to show")
+        return self
+
+
+class Components(Part):
+    """One linear layer without biases, unsupervised, against the leading eigenvectors of the scatter matrix.
+
+    Attributes
+    ----------
+    n_components : list of int
+        Widths of the layer.
+    """
+
+    images: Images
+    n_components: Annotated[list[Count], Field(min_length=1)] = Field(default=[8, 16, 32])
+    max_iterations: Count = 5000
+
+
+class LiftedSpec(StudySpec):
+    """A study file of the kind "lifted".
+
+    Attributes
+    ----------
+    networks : dict of TrainedNetwork
+        By name; a start comes before what starts from it.
+    components : Components, optional
+    max_train, max_test, max_epochs : int, optional
+        Limits for all networks: samples are drawn at random.
+    fallback : {"digits"}, optional
+        The set that stands in where the files of an image set are not there.
+    gammas : list of float
+        For the measure "gradient".
+    gradient_samples : int
+    published : dict
+        Numbers of the papers by network, then image set, then column.
+    expected : dict
+        Least test accuracy in per cent by network, then image set; looked at where no limit is set.
+    remarks : list of str
+        What the page says at its end about differences from the papers.
+    """
+
+    kind: Literal["lifted"]
+    networks: Annotated[dict[str, TrainedNetwork], Field(min_length=1)]
+    components: Components | None = None
+    max_train: Count | None = None
+    max_test: Count | None = None
+    max_epochs: Count | None = None
+    fallback: Literal["digits"] | None = None
+    gammas: Annotated[list[Positive], Field(min_length=2)] = Field(
+        default=[1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0001]
+    )
+    gradient_samples: Count = 200
+    published: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
+    expected: dict[str, dict[str, NonNegative]] = Field(default_factory=dict)
+    remarks: list[str] = Field(default_factory=list)
+
+    PROSE: ClassVar[frozenset[str]] = StudySpec.PROSE | {"remarks"}
+    FOREIGN: ClassVar[tuple[str, ...]] = ("datasets", "tables", "attack", "time_limit")
+    """Keys of other studies, which would have no effect here."""
+
+    @model_validator(mode="after")
+    def _some_data(self) -> LiftedSpec:
+        """In place of the base's: every network names its images."""
+        for name in self.FOREIGN:
+            if name in self.model_fields_set:
+                raise ValueError(f"{name} has no effect in a study of lifted networks: networks name their images")
+        return self
+
+    @model_validator(mode="after")
+    def _starts_exist(self) -> LiftedSpec:
+        before: list[str] = []
+        for name, network in self.networks.items():
+            if network.start is not None:
+                self._check_start(name, network, before)
+            before.append(name)
+        missing = [name for name in [*self.published, *self.expected] if name not in self.networks]
+        if missing:
+            raise ValueError(f"published or expected speaks of {missing[0]!r}, which is not among the networks")
+        return self
+
+    def _check_start(self, name: str, network: TrainedNetwork, before: list[str]) -> None:
+        if network.start not in before:
+            raise ValueError(f"networks.{name} starts from {network.start!r}, which is no network before it")
+        start = self.networks[network.start]
+        same = ("hidden", "classifies", "units", "beta", "gamma")
+        different = [key for key in same if getattr(start, key) != getattr(network, key)]
+        if different or not set(network.images) <= set(start.images):
+            raise ValueError(f"networks.{name} and its start differ in {', '.join(different) or 'images'}")

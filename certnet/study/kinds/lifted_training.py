@@ -1,0 +1,176 @@
+"""The task that trains a network: its curves, accuracies and linear fractions, and the network as the artifact."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from certnet.data import ImageDataset
+from certnet.lifted import LiftedNetwork
+from certnet.lifted.baselines import linear_regression
+from certnet.lifted.fractions import fractions_inside
+from certnet.lifted.learn import Objective, Training, initial_network, train
+from certnet.outcome import Status
+from certnet.study.kinds.base import Outcome, Row
+from certnet.study.kinds.lifted_data import load_image_settings
+from certnet.study.tasks import Task
+from certnet.validation import Float
+
+__all__ = ["lifted_bytes", "lifted_from", "outputs_of", "train_network"]
+
+_ROWS = 10_000  # samples inferred at a time
+
+
+def train_network(task: Task, artifacts: Sequence[bytes]) -> Outcome:
+    """Train the network of a task on its images."""
+    said = task.settings
+    data, network = load_image_settings(said["images"]), said["network"]
+    names = {"part": "training", "data": said["images"]["name"], "trial": said["trial"], "network": said["name"]}
+    names |= {"objective": network["objective"], "n_train": len(data.X_train), "n_test": len(data.X_test)}
+    begin = time.perf_counter()
+    if network["objective"] == "linear-regression":
+        row = _linear_regression(data)
+        return Outcome({**names, **row, "method_seconds": time.perf_counter() - begin})
+    start = lifted_from(artifacts[0]) if artifacts else _initial(network, data, said["start_seed"])
+    run = _back_propagated if network["objective"] == "back-propagation" else _lifted
+    trained, row, failure = run(network, start, data, task.seed)
+    row["method_seconds"] = time.perf_counter() - begin
+    return Outcome({**names, **row}, lifted_bytes(trained), failure)
+
+
+def lifted_bytes(network: LiftedNetwork) -> bytes:
+    """The network as the content of an ``.npz`` file."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **network.arrays())
+    return buffer.getvalue()
+
+
+def lifted_from(content: bytes) -> LiftedNetwork:
+    """The network in the content of an ``.npz`` file."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return LiftedNetwork.from_arrays(arrays, Path("network.npz"))
+
+
+def outputs_of(network: LiftedNetwork, X: Float) -> Float:
+    """``z_L*(x)`` of every row, in parts."""
+    return np.concatenate([network.infer(part, threads=1).output for part in _parts(X)])
+
+
+def _parts(X: Float) -> list[Float]:
+    return [X[first : first + _ROWS] for first in range(0, len(X), _ROWS)]
+
+
+def _initial(network: Mapping[str, Any], data: ImageDataset, seed: int) -> LiftedNetwork:
+    outputs = (data.n_classes,) if network["classifies"] else ()
+    widths = (data.X_train.shape[1], *network["hidden"], *outputs)
+    hidden = len(network["hidden"])
+    beta, units = network["beta"], [network["units"]] * hidden + ["linear"] * len(outputs)
+    if not isinstance(beta, list):
+        beta = [beta] * hidden + [0.0] * len(outputs)
+    return initial_network(widths, beta=beta, gamma=network["gamma"], units=units, random_state=seed)
+
+
+# ------------------------------------------------------------------------------------------------------ lifted networks
+
+
+def _lifted(
+    network: Mapping[str, Any], start: LiftedNetwork, data: ImageDataset, seed: int
+) -> tuple[LiftedNetwork, Row, str]:
+    """By the energies; the test accuracy of every epoch is for the curve, and nothing is chosen by it."""
+    supervised = network["objective"] != "unsupervised"
+    done = train(
+        start,
+        data.X_train,
+        np.eye(data.n_classes)[data.y_train] if supervised else None,
+        _settings(network),
+        random_state=seed,
+        score=_accuracy_on(data) if supervised else None,
+    )
+    row: Row = {
+        "status_training": done.status.name,
+        "loss": list(done.loss_curve),
+        "accuracy": list(done.score_curve),
+        "passes_per_sample": done.passes_per_sample,
+        "training_seconds": done.seconds,
+    }
+    if done.status is Status.INTERRUPTED:  # the best so far is no result of a study
+        raise KeyboardInterrupt
+    row |= _evaluated(done.network, data, supervised)
+    failed = done.status is not Status.OPTIMAL
+    return done.network, row, f"training ended with {done.status.name}: {done.status.advice}" if failed else ""
+
+
+def _settings(network: Mapping[str, Any]) -> Training:
+    names = ("optimizer", "learning_rate", "rate_scale", "schedule", "warmup_epochs", "batch_size", "weight_decay")
+    given = {name: network[name] for name in (*names, "passes")}
+    # without the free phase's signal, clamped phases that begin at zero need hundreds of passes: they are kept instead
+    warm = network["objective"] == "lifted"
+    return Training(
+        objective=Objective(network["objective"]), max_epochs=network["epochs"], warm_activations=warm, **given
+    )
+
+
+def _accuracy_on(data: ImageDataset) -> Callable[[LiftedNetwork], float]:
+    return lambda network: _accuracy(outputs_of(network, data.X_test), data.y_test)
+
+
+def _accuracy(outputs: Float, labels: Any) -> float:
+    return float((outputs.argmax(axis=1) == labels).mean())
+
+
+def _evaluated(network: LiftedNetwork, data: ImageDataset, supervised: bool) -> Row:
+    """Accuracies, and the fraction of units in their linear range on the test data, output layer left out."""
+    free = network.infer(data.X_test, threads=1)
+    linear = fractions_inside(free.activations, network.lower, network.upper)
+    row: Row = {"linear": list(linear[: -1 if supervised else None])}
+    if supervised:
+        row["train_accuracy"] = _accuracy(outputs_of(network, data.X_train), data.y_train)
+        row["test_accuracy"] = _accuracy(free.output, data.y_test)
+    return row
+
+
+# ------------------------------------------------------------------------------------------------------------ baselines
+
+
+def _back_propagated(
+    network: Mapping[str, Any], start: LiftedNetwork, data: ImageDataset, seed: int
+) -> tuple[LiftedNetwork, Row, str]:
+    """The feed-forward twin, from the same first weights."""
+    from certnet.lifted.twin_ import train_twin
+
+    done = train_twin(
+        start,
+        data.X_train,
+        data.y_train,
+        epochs=network["epochs"],
+        batch_size=network["batch_size"],
+        learning_rate=network["learning_rate"],
+        X_test=data.X_test,
+        y_test=data.y_test,
+        random_state=seed,
+        device="cpu",
+    )
+    twin = done.network
+    activations = twin.split(twin.feed_forward(data.X_test))
+    row: Row = {
+        "loss": list(done.loss_curve[1:]),
+        "train_accuracy": done.train_accuracy,
+        "test_accuracy": done.test_accuracy,
+        "linear": list(fractions_inside(activations, twin.lower, twin.upper, 0.0)[:-1]),
+        "training_seconds": done.seconds,
+    }
+    return LiftedNetwork(*_parameters(twin), beta=twin.beta, gamma=twin.gamma, units=twin.units), row, ""
+
+
+def _parameters(net: Any) -> tuple[Any, Any, Any]:
+    return net.weights, net.biases, net.reconstruction_biases
+
+
+def _linear_regression(data: ImageDataset) -> Row:
+    model = linear_regression(data.X_train, data.y_train, n_outputs=data.n_classes)
+    return {"train_accuracy": model.train_accuracy, "test_accuracy": model.accuracy(data.X_test, data.y_test)}

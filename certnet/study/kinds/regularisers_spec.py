@@ -1,0 +1,186 @@
+"""Study files of the kind "regularisers", and their tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from certnet.study.kinds.splits import data_of
+from certnet.study.spec import Count, Fraction, NonNegative, Part, Positive, Study, StudySpec
+from certnet.study.tasks import Task, seed_for
+
+__all__ = ["Expected", "Formulation", "RegularisersSpec", "regulariser_tasks", "spec_of"]
+
+Criterion = Literal["clean", "noisy"]
+
+
+class Formulation(Part):
+    """What is added to the mean squared error, or what the weights are held to: a class of :mod:`certnet.train`.
+
+    Attributes
+    ----------
+    regularizer : str
+    values : list of float
+        Weights λ of a penalty, limits of a constraint. One is taken as it is; of several, one is chosen on validation
+        data.
+    """
+
+    regularizer: Literal["none", "per-layer", "coupled", "max-norm", "coupled-bound"]
+    values: list[Positive] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _values_fit(self) -> Formulation:
+        if self.regularizer == "none" and self.values:
+            raise ValueError('regularizer = "none" takes no values')
+        if self.regularizer != "none" and not self.values:
+            raise ValueError("values is missing: give one, or several to choose from")
+        if any(b <= a for a, b in zip(self.values, self.values[1:])):
+            raise ValueError("values must increase")
+        return self
+
+
+class Expected(Part):
+    """Statements of a paper about formulations, which the page looks at and does not require.
+
+    Attributes
+    ----------
+    noise : list of pairs
+        The first one's mean absolute error on test data is below the second's, at every noise level.
+    training : list of pairs
+        The same of the training data, without noise.
+    """
+
+    noise: list[list[str]] = Field(default_factory=list)
+    training: list[list[str]] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Expected:
+        if any(len(pair) != 2 for pair in [*self.noise, *self.training]):
+            raise ValueError("noise and training take pairs of formulations")
+        return self
+
+
+class RegularisersSpec(StudySpec):
+    """A study file of the kind "regularisers"; defaults are the settings of C, section 3, where he states them.
+
+    Attributes
+    ----------
+    on_acknowledgement : list of str
+        Data sets that are added to ``datasets`` where ``acknowledge_ethics = true``.
+    test_fraction : float
+        Share of a built-in set that is held out, drawn anew for every trial (tables have their own).
+    validation_fraction : float
+        Share of the training part that the search over ``values`` does not train on.
+    noise : list of float
+        Levels η, from 0 upwards: ``x̃ = x + η (x_max − x_min) u``, u uniform on [0, 1] in every input.
+    noise_draws : int
+        Draws of u over which errors are means.
+    criteria : list of {"clean", "noisy"}
+        How a value is chosen: by the least mean absolute error on the validation data without noise, or by its mean
+        over the noise levels. Each gives a network.
+    published : mapping
+        By data set and formulation: the norms of the hidden layers and the product that a paper prints.
+    """
+
+    kind: Literal["regularisers"]
+    formulations: Annotated[dict[str, Formulation], Field(min_length=1)]
+    on_acknowledgement: list[str] = Field(default_factory=list)
+    hidden: Annotated[list[Count], Field(min_length=1)] = Field(default=[20, 20, 20])
+    epochs: Count = 200
+    batch_size: Count = 50
+    learning_rate: Positive = 1e-3
+    device: str = "cpu"
+    test_fraction: Fraction = 0.2
+    validation_fraction: Fraction = 0.2
+    noise: Annotated[list[NonNegative], Field(min_length=1)] = Field(default=[0.0, 0.2, 0.4, 0.6])
+    noise_draws: Count = 20
+    criteria: Annotated[list[Criterion], Field(min_length=1)] = Field(default=["clean", "noisy"])
+    expected: Expected = Expected()
+    published: dict[str, dict[str, list[float]]] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _add_acknowledged(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict) or raw.get("acknowledge_ethics") is not True:
+            return raw
+        names, more = raw.get("datasets", []), raw.get("on_acknowledgement", [])
+        if not isinstance(names, list) or not isinstance(more, list):
+            return raw  # refused with its type a moment later
+        return {**raw, "datasets": [*names, *(name for name in more if name not in names)]}
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> RegularisersSpec:
+        if self.noise[0] != 0.0 or any(b <= a for a, b in zip(self.noise, self.noise[1:])):
+            raise ValueError("noise must begin with 0 and increase")
+        if len(set(self.criteria)) < len(self.criteria):
+            raise ValueError("criteria names one twice")
+        if "attack" in self.model_fields_set:
+            raise ValueError("attack does not belong here: this kind of study perturbs by noise (key noise)")
+        pairs = [*self.expected.noise, *self.expected.training]
+        spoken = [one for pair in pairs for one in pair] + [name for of in self.published.values() for name in of]
+        for name in spoken:
+            if name not in self.formulations:
+                raise ValueError(f"expected or published speak of {name!r}, which is not among the formulations")
+        return self
+
+
+def spec_of(study: Study) -> RegularisersSpec:
+    """The study's settings, of this kind."""
+    if not isinstance(study.spec, RegularisersSpec):
+        raise TypeError(f"a RegularisersSpec is needed, got {type(study.spec).__name__}")
+    return study.spec
+
+
+def regulariser_tasks(study: Study) -> list[Task]:
+    """Data set by data set and trial by trial: the searches over values, and the networks that need them."""
+    spec = spec_of(study)
+    names = [name for name, _ in data_of(study, 0)]
+    return [
+        task
+        for name in names
+        for trial in range(spec.trials)
+        for method in spec.formulations
+        for task in _tasks_of(study, spec, name, trial, method)
+    ]
+
+
+def _tasks_of(study: Study, spec: RegularisersSpec, name: str, trial: int, method: str) -> Iterator[Task]:
+    formulation = spec.formulations[method]
+    common = _common(study, spec, name, trial) | {"method": method, "options": formulation.model_dump(mode="json")}
+
+    def task(stage: str, criterion: str, needs: Sequence[str]) -> Task:
+        return Task(
+            kind=spec.kind,
+            name="/".join(filter(None, (name, f"trial {trial}", method, criterion or ("grid" if stage else "")))),
+            settings=common | {"stage": stage or "network", "criterion": criterion},
+            # of the data set and the trial alone: all formulations begin with the same weights and the same order
+            seed=seed_for(spec.seed, name, trial, "training"),
+            needs=tuple(needs),
+            group={"data": name, "method": "/".join(filter(None, (method, stage)))},
+        )
+
+    if len(formulation.values) <= 1:
+        yield task("", "", ())
+        return
+    search = task("grid", "", ())
+    yield search
+    for criterion in spec.criteria:
+        yield task("", criterion, (search.digest,))
+
+
+def _common(study: Study, spec: RegularisersSpec, name: str, trial: int) -> dict[str, Any]:
+    """What all tasks of a data set and trial share."""
+    data = dict(data_of(study, trial))[name]
+    if name in spec.datasets:
+        drawn = {"split": seed_for(spec.seed, name, "split", trial), "test_fraction": spec.test_fraction}
+        data = data | drawn
+    training = ("hidden", "epochs", "batch_size", "learning_rate", "device", "validation_fraction")
+    return {
+        "data": data,
+        "folder": "" if name in spec.datasets else str(study.folder.resolve()),
+        "trial": trial,
+        "training": {key: getattr(spec, key) for key in training},
+        "noise": {"levels": spec.noise, "draws": spec.noise_draws, "seed": seed_for(spec.seed, name, trial, "noise")},
+    }

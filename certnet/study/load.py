@@ -1,0 +1,148 @@
+"""Study files: found by name or path, read, and checked against the model of their kind, all errors at once."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from certnet.errors import FileFormatError, InvalidInputError
+from certnet.study.kinds import KINDS, Kind
+from certnet.study.spec import Study, StudySpec
+from certnet.study.toml_lines import Path as KeyPath
+from certnet.study.toml_lines import key_lines, line_of
+
+__all__ = ["builtin_studies", "kind_of", "load_study"]
+
+_BUILTIN = resources.files("certnet.study") / "builtin"
+
+
+def builtin_studies() -> tuple[str, ...]:
+    """Names of the studies that certnet brings along."""
+    files = (entry.name for entry in _BUILTIN.iterdir())
+    return tuple(sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml")))
+
+
+def load_study(name: str | Path, *, quick: bool = False) -> Study:
+    """A built-in study by name, or a study file (TOML) by path.
+
+    Parameters
+    ----------
+    name : str or path
+    quick : bool
+        Merge the table ``[quick]`` over the rest: a smaller study of the same shape.
+
+    Raises
+    ------
+    FileFormatError
+        No such study or file, not TOML, an unknown key or a wrong type; every error with its line and dotted key.
+    InvalidInputError
+        ``quick`` for a file without ``[quick]``.
+    """
+    label, folder, text, source = _found(name)
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise FileFormatError(f"{source} is not a TOML file: {error}") from error
+    small = raw.pop("quick", None)
+    kind = _kind(raw, source, text)
+    spec, problems = _validated(kind, raw, text, small if isinstance(small, dict) else {}, quick=False)
+    chosen = spec
+    if isinstance(small, dict):
+        chosen, others = _validated(kind, _merged(raw, small), text, small, quick=True)
+        problems += [problem for problem in others if problem not in problems]
+    elif small is not None:
+        problems.append(_placed(text, ("quick",), "must be a table"))
+    if problems or spec is None or chosen is None:
+        raise FileFormatError("\n  ".join([f"{source} is no valid study of the kind {kind.name!r}:", *problems]))
+    if quick and small is None:
+        raise InvalidInputError(f"{source} has no table [quick]: add one with the keys that a quick run changes")
+    return Study(label, chosen if quick else spec, folder, text, quick)
+
+
+def kind_of(study: Study) -> Kind:
+    """The kind of a study."""
+    return KINDS[study.spec.kind]
+
+
+def _found(name: str | Path) -> tuple[str, Path, str, str]:
+    """Label, folder, text and how to speak of it."""
+    known = builtin_studies()
+    if str(name) in known:
+        entry = _BUILTIN / f"{name}.toml"
+        return str(name), Path(), entry.read_text(encoding="utf-8"), f"the built-in study {name}"
+    path = Path(name)
+    try:
+        return path.stem, path.parent, path.read_text(encoding="utf-8"), str(path)
+    except UnicodeDecodeError as error:
+        raise FileFormatError(f"{path} is not a text file in UTF-8: {error.reason}") from error
+    except OSError as error:
+        close = difflib.get_close_matches(str(name), known, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise FileFormatError(
+            f"{str(name)!r} is neither a built-in study ({', '.join(known)}) nor a file that can be read "
+            f"({error.strerror}).{hint}"
+        ) from error
+
+
+def _kind(raw: dict[str, Any], source: str, text: str) -> Kind:
+    name = raw.get("kind")
+    if isinstance(name, str) and name in KINDS:
+        return KINDS[name]
+    said = "is missing" if name is None else f"is {name!r}"
+    where = _placed(text, ("kind",), f"{said}: it must be one of {', '.join(map(repr, KINDS))}")
+    raise FileFormatError(f"{source} is no study:\n  {where}")
+
+
+def _validated(
+    kind: Kind, raw: dict[str, Any], text: str, small: dict[str, Any], *, quick: bool
+) -> tuple[StudySpec | None, list[str]]:
+    try:
+        return kind.model.model_validate(raw), []
+    except ValidationError as error:
+        problems = []
+        for one in error.errors():
+            path: KeyPath = one["loc"]
+            problems.append(_placed(text, ("quick", *path) if quick and _has(small, path) else path, _said(one)))
+        return None, problems
+
+
+def _placed(text: str, path: KeyPath, message: str) -> str:
+    line = line_of(key_lines(text), path)
+    dotted = ".".join(str(part) for part in path) or "the file"
+    return f"{dotted}: {message}" if line is None else f"line {line}: {dotted}: {message}"
+
+
+def _said(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "unknown key"
+    if error["type"] == "missing":
+        return "is missing"
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    message = error["msg"].removeprefix("Input ")
+    return f"{message}, got {str(error['input'])[:60]!r}"
+
+
+def _has(table: Any, path: KeyPath) -> bool:
+    """Does the path lead to something in the table, or or to an entry of a list in it?"""
+    for part in path:
+        if not isinstance(table, dict):
+            return True  # an entry of a list that the table gives
+        if part not in table:
+            return False
+        table = table[part]
+    return True
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with the entries of ``over``; tables are merged, everything else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = _merged(base[key], value) if both else value
+    return merged

@@ -1,0 +1,233 @@
+"""Running a study: every task once, in any order that its needs allow, on any number of workers and machines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from pathlib import Path
+from typing import Final
+
+from certnet.errors import InvalidInputError, OutputError
+from certnet.study.claims import Claims
+from certnet.study.kinds.splits import check_data
+from certnet.study.load import kind_of
+from certnet.study.pools import InlinePool, LokyPool, Pool, Result
+from certnet.study.progress import Progress, seconds_left
+from certnet.study.spec import Study
+from certnet.study.store import Row, Store
+from certnet.study.tasks import Task, parse_shard, shard
+from certnet.study.work import failed_row
+
+__all__ = ["BACKENDS", "progress_of", "run_study"]
+
+BACKENDS: Final = ("loky", "dask")
+_WAIT: Final = 0.5  # seconds between looks at what other processes have done
+_DEATHS: Final = 2  # of workers, the last one with nothing else running, that a task is given
+
+
+def run_study(
+    study: Study,
+    folder: str | Path,
+    *,
+    n_jobs: int = 1,
+    backend: str = "loky",
+    scheduler: str | None = None,
+    part: str | None = None,
+    retry_failed: bool = False,
+    timeout: float = 10.0,
+    watch: Callable[[Progress], None] = lambda progress: None,
+) -> Store:
+    """Compute the rows that ``folder`` does not have yet; rows do not depend on how they are computed.
+
+    Parameters
+    ----------
+    study : Study
+    folder : path
+        Made if need be. Any number of processes and machines may run the same study in one folder at the same time.
+    n_jobs : int
+        Worker processes of the backend "loky"; 1 runs all in this process, −1 is one per core.
+    backend : {"loky", "dask"}
+    scheduler : str, optional
+        Address of the Dask scheduler, for "dask".
+    part : str, optional
+        ``"i/n"``: only the i-th of n parts of the tasks.
+    retry_failed : bool
+        Run the tasks of failed rows again.
+    timeout : float
+        Seconds that a scheduler has to answer.
+    watch : callable
+        Told the progress whenever it changes.
+
+    Returns
+    -------
+    Store
+
+    Raises
+    ------
+    InvalidInputError
+        Options that do not exist or go together, a scheduler that does not answer or is lost.
+    DatasetError, FileFormatError
+        Data that cannot be read, before any work.
+    OutputError
+        The folder is of another study or version, cannot be written, or the disk is full. Finished rows are kept.
+    """
+    if backend not in BACKENDS:
+        raise InvalidInputError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, got {backend!r}")
+    if (backend == "dask") != (scheduler is not None):
+        raise InvalidInputError("a scheduler goes with backend='dask' (--backend dask --scheduler tcp://host:8786)")
+    chosen = parse_shard(part)
+    check_data(study)
+    tasks = kind_of(study).tasks(study)
+    store = Store.create(folder, study)
+    if retry_failed:
+        _forget_failed(store, tasks)
+    pool = _pool(n_jobs, scheduler, timeout)
+    try:
+        with Claims(store.folder / "claims") as claims:
+            _Run(store, tasks if chosen is None else shard(tasks, *chosen), pool, claims, watch).go()
+    finally:
+        pool.close()
+    return store
+
+
+def progress_of(store: Store, tasks: Sequence[Task], width: int = 1) -> Progress:
+    """How far a folder is, whoever works on it."""
+    rows = {task.digest: store.row(task.digest) for task in tasks if store.has(task.digest)}
+    live = Claims(store.folder / "claims").live()
+    return _counted(tasks, rows, len(live - set(rows)), max(width, len(live)))
+
+
+def _counted(tasks: Sequence[Task], rows: dict[str, Row], running: int, width: int) -> Progress:
+    failed = sum(row["status"] != "done" for row in rows.values())
+    left = [task for task in tasks if task.digest not in rows]
+    finished = [(task, rows[task.digest]) for task in tasks if task.digest in rows]
+    return Progress(len(rows) - failed, failed, running, len(left), seconds_left(left, finished, width))
+
+
+def _pool(n_jobs: int, scheduler: str | None, timeout: float) -> Pool:
+    if scheduler is not None:
+        from certnet.study.dask_ import DaskPool
+
+        return DaskPool(scheduler, timeout=timeout)
+    return InlinePool() if n_jobs == 1 else LokyPool(n_jobs)
+
+
+def _forget_failed(store: Store, tasks: Sequence[Task]) -> None:
+    for task in tasks:
+        if store.has(task.digest) and store.row(task.digest)["status"] != "done":
+            store.forget(task.digest)
+
+
+class _Run:
+    """A run in progress: what is left, what is in flight, and who was running when a worker died."""
+
+    def __init__(
+        self, store: Store, tasks: Sequence[Task], pool: Pool, claims: Claims, watch: Callable[[Progress], None]
+    ) -> None:
+        self._store, self._tasks, self._pool, self._claims, self._watch = store, tasks, pool, claims, watch
+        self._rows: dict[str, Row] = {}
+        self._left = {task.digest: task for task in tasks}
+        self._flying: dict[Future[Result], Task] = {}
+        self._deaths: dict[str, int] = {}
+
+    def go(self) -> None:
+        self._look()
+        while self._left:
+            began = self._begin()
+            if self._flying:
+                done, _ = wait(self._flying, timeout=_WAIT, return_when=FIRST_COMPLETED)
+                self._land([(future, self._flying.pop(future)) for future in done])
+            elif not began:
+                time.sleep(_WAIT)  # the rest is with other processes
+            self._look()
+
+    def _look(self) -> None:
+        """Notice the rows that there are now, ours and others'."""
+        new = [digest for digest in self._left if self._store.has(digest)]
+        for digest in new:
+            self._rows[digest] = self._store.row(digest)
+            del self._left[digest]
+        self._watch(_counted(self._tasks, self._rows, len(self._flying), self._pool.width))
+
+    def _begin(self) -> bool:
+        """Start tasks until all workers are busy; was anything begun?"""
+        flying = {task.digest for task in self._flying.values()}
+        suspects = [digest for digest in self._deaths if digest in self._left]
+        began = False
+        for task in list(self._left.values()):
+            if len(self._flying) >= (1 if suspects else self._pool.width):
+                break
+            if suspects and task.digest != suspects[0]:
+                continue  # what ran when a worker died runs alone, so that the guilty one is known
+            if task.digest not in flying and self._ready(task) and self._claims.take(task.digest):
+                began = True
+                if not self._launch(task):
+                    break
+        return began
+
+    def _ready(self, task: Task) -> bool:
+        return all(need in self._rows or self._store.has(need) for need in task.needs)
+
+    def _launch(self, task: Task) -> bool:
+        """Send a claimed task to the workers, unless its row was written meanwhile or cannot be; do they live?"""
+        if self._store.has(task.digest):
+            self._claims.release(task.digest)
+            return True
+        for need in task.needs:
+            row = self._rows.get(need) or self._store.row(need)
+            if row["status"] != "done":
+                self._finish(task, failed_row(task, f"it needs {row['task']}, which failed: {row['reason']}"), None)
+                return True
+        try:
+            future = self._pool.submit(task, [self._store.artifact(need) for need in task.needs])
+        except Exception as error:
+            if not self._pool.worker_died(error):
+                raise
+            self._claims.release(task.digest)
+            if not self._flying:  # a worker died idle; else those that it was busy with will tell
+                self._pool.restart()
+            return False
+        self._flying[future] = task
+        return True
+
+    def _land(self, landed: Sequence[tuple[Future[Result], Task]]) -> None:
+        dead = False
+        for future, task in landed:
+            error = future.exception()
+            if error is None:
+                self._finish(task, *future.result())
+            elif self._pool.worker_died(error):
+                dead = True
+                self._mourn(task, error)
+            elif isinstance(error, ConnectionError):
+                raise InvalidInputError(f"{error}: finished rows are kept; start it again, and resume") from error
+            else:
+                self._finish(task, failed_row(task, f"{type(error).__name__}: {error}"), None)
+        if dead:
+            for task in self._flying.values():  # a pool that is broken loses all that it runs
+                self._claims.release(task.digest)
+                self._deaths.setdefault(task.digest, 1)
+            self._flying.clear()
+            self._pool.restart()
+
+    def _mourn(self, task: Task, error: BaseException) -> None:
+        self._deaths[task.digest] = self._deaths.get(task.digest, 0) + 1
+        if self._deaths[task.digest] < _DEATHS:
+            self._claims.release(task.digest)
+            return
+        reason = f"the worker process died {_DEATHS} times (out of memory?): {type(error).__name__}"
+        self._finish(task, failed_row(task, reason, str(error)), None)
+
+    def _finish(self, task: Task, row: Row, artifact: bytes | None) -> None:
+        """Write what a task gave, and give its claim back."""
+        try:
+            if artifact is not None and not self._store.has(task.digest):
+                self._store.write_artifact(task.digest, artifact)
+            self._store.write_row(task.digest, row)
+        except OutputError as error:
+            kept = len(self._store.finished())
+            raise OutputError(
+                f"{error}; {kept} finished rows are kept in {self._store.folder}: make room there, and resume"
+            ) from error
+        self._claims.release(task.digest)

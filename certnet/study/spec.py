@@ -1,0 +1,169 @@
+"""What every study states: data sets, trials, seed, attack, limits. Each kind of study adds its own keys."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from certnet.errors import FileFormatError
+
+__all__ = [
+    "Attack",
+    "Count",
+    "Fraction",
+    "NonNegative",
+    "Part",
+    "Positive",
+    "Published",
+    "Study",
+    "StudySpec",
+    "Table",
+    "canonical",
+]
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]*$", max_length=60)]
+
+
+class Part(BaseModel):
+    """A table of a study file: unknown keys and wrong types are refused, nothing is converted or changed later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Table(Part):
+    """A user's own CSV file with a header.
+
+    Attributes
+    ----------
+    name : str
+        Of the data set, in rows and pictures.
+    csv : str
+        Path, relative to the study file.
+    target : str
+        Column to predict.
+    inputs : list of str, optional
+        Columns to predict from; by default all others.
+    test_fraction : float
+        Share of the rows that are held out, drawn anew for every trial.
+    test_column : str, optional
+        Instead of that: a column of 0 and 1 (1 is held out), which is no input; the same for all trials.
+    """
+
+    name: Name
+    csv: str
+    target: str
+    inputs: list[str] | None = None
+    test_fraction: Fraction = 0.1
+    test_column: str | None = None
+
+
+class Attack(Part):
+    """Projected gradient attack on the held-out samples, in standardised units."""
+
+    norm: Literal["l2", "linf"] = "l2"
+    epsilons: Annotated[list[NonNegative], Field(min_length=1)] = [0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5]
+    steps: Count = 20
+    restarts: Count = 3
+
+    @model_validator(mode="after")
+    def _increasing(self) -> Attack:
+        if any(b <= a for a, b in zip(self.epsilons, self.epsilons[1:])):
+            raise ValueError("epsilons must increase")
+        return self
+
+
+class Published(Part):
+    """Improvements in per cent that a paper prints, of the least, the largest and the mean objective over trials."""
+
+    min: float
+    max: float
+    avg: float
+
+
+class StudySpec(Part):
+    """The keys that all kinds of study share."""
+
+    PROSE: ClassVar[frozenset[str]] = frozenset({"title", "source", "choices", "published", "expected"})
+    """Keys that change what is said about the rows and not the rows."""
+
+    kind: str
+    title: str = ""
+    source: str = ""
+    choices: list[str] = Field(default_factory=list)
+    datasets: list[str] = Field(default_factory=list)
+    tables: list[Table] = Field(default_factory=list)
+    acknowledge_ethics: bool = False
+    trials: Annotated[int, Field(ge=1, le=1000)] = 1
+    seed: Annotated[int, Field(ge=0)] = 0
+    time_limit: Positive | None = None
+    attack: Attack = Attack()
+
+    @model_validator(mode="after")
+    def _some_data(self) -> StudySpec:
+        names = [*self.datasets, *(table.name for table in self.tables)]
+        if not names:
+            raise ValueError("no data: name a built-in set in datasets, or a CSV file in [[tables]]")
+        if len(set(names)) < len(names):
+            raise ValueError("two data sets have one name")
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A checked study file.
+
+    Attributes
+    ----------
+    name : str
+        Of the built-in study, or of the file without its suffix.
+    spec : StudySpec
+        Of the model of its kind, with ``[quick]`` merged in where ``quick``.
+    folder : Path
+        What paths in the file are relative to.
+    text : str
+        The file.
+    quick : bool
+    """
+
+    name: str
+    spec: StudySpec
+    folder: Path
+    text: str = field(repr=False)
+    quick: bool = False
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Everything that rows depend on, as plain values; a user's tables by the digest of their content."""
+        plain = self.spec.model_dump(mode="json", exclude=set(self.spec.PROSE))
+        for table in plain["tables"]:
+            table["sha256"] = _sha256(self.folder / table["csv"])
+        return plain
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of :attr:`settings`, in hexadecimal."""
+        return hashlib.sha256(canonical(self.settings).encode()).hexdigest()
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise FileFormatError(
+            f"{path} cannot be read ({error.strerror}): the path of a table is relative to the study file"
+        ) from error

@@ -1,0 +1,189 @@
+"""The folder of a study: what it is of, one file per finished row, and networks for the rows that need them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from certnet._version import __version__
+from certnet.errors import FileFormatError, OutputError
+from certnet.files import write_atomic
+from certnet.study.spec import Study
+from certnet.study.tasks import FORMAT
+
+__all__ = ["Row", "Store"]
+
+Row = dict[str, Any]
+_MANIFEST: Final = "study.json"
+
+
+class Store:
+    """Rows and artifacts below ``folder``, named by the digest of their task.
+
+    Files are complete or absent; what exists is never changed. A row says that its task is finished, so its artifact is
+    written first. Any number of processes and machines may use one folder.
+    """
+
+    def __init__(self, folder: Path, study: Study) -> None:
+        self.folder, self.study = folder, study
+
+    @classmethod
+    def create(cls, folder: str | Path, study: Study) -> Store:
+        """Make the folder, or go on in one of the same study.
+
+        Raises
+        ------
+        OutputError
+            The folder cannot be made or written, holds other files, or rows of another study or version.
+        FileFormatError
+            Its manifest cannot be read.
+        """
+        store = cls(Path(folder), study)
+        try:
+            for name in ("rows", "claims", "networks"):
+                (store.folder / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {folder}: {error.strerror}: name another (--out)") from error
+        if not (store.folder / _MANIFEST).exists():
+            # another process may have been first: then its manifest is checked
+            with contextlib.suppress(OutputError):
+                write_atomic(store.folder / _MANIFEST, json.dumps(_manifest(study), indent=1) + "\n")
+        store._check(writing=True)
+        return store
+
+    @classmethod
+    def open(cls, folder: str | Path, study: Study, *, writing: bool = False) -> Store:
+        """The folder of a run that exists; with ``writing`` it must be of this version of certnet.
+
+        Raises
+        ------
+        OutputError, FileFormatError
+            As :meth:`create`; also where there is no such folder.
+        """
+        store = cls(Path(folder), study)
+        if not (store.folder / _MANIFEST).is_file():
+            raise OutputError(f"{folder} holds no study: run `certnet study run {study.name}` first, or name its --out")
+        store._check(writing=writing)
+        return store
+
+    def _check(self, *, writing: bool) -> None:
+        path = self.folder / _MANIFEST
+        said = _read_json(path)
+        if said.get("format") != FORMAT:
+            raise OutputError(
+                f"{self.folder} has the format {said.get('format')!r}, this version of certnet writes {FORMAT!r}: "
+                "name another folder (--out)"
+            )
+        if said.get("digest") != self.study.digest:
+            different = _differences(said.get("settings"), self.study.settings)
+            raise OutputError(
+                f"{self.folder} holds rows of another study ({said.get('study')}; different: {different}): "
+                "name another folder (--out)"
+            )
+        if writing and said.get("certnet") != __version__:
+            raise OutputError(
+                f"{self.folder} was begun by certnet {said.get('certnet')}, this is {__version__}, and rows of two "
+                "versions do not mix: name another folder (--out), or go on with that version"
+            )
+
+    # ----------------------------------------------------------------------------------------------------------- rows
+
+    def row_path(self, digest: str) -> Path:
+        return self.folder / "rows" / f"{digest}.json"
+
+    def has(self, digest: str) -> bool:
+        return self.row_path(digest).exists()
+
+    def finished(self) -> set[str]:
+        """Digests of all rows."""
+        return {path.stem for path in (self.folder / "rows").glob("*.json")}
+
+    def row(self, digest: str) -> Row:
+        """A row.
+
+        Raises
+        ------
+        FileFormatError
+        """
+        return _read_json(self.row_path(digest))
+
+    def write_row(self, digest: str, row: Row) -> bool:
+        """Write a row; False where another process wrote it first, whose row stays.
+
+        Raises
+        ------
+        OutputError
+            The disk is full, or the folder is gone.
+        """
+        text = json.dumps(row, indent=1, allow_nan=False) + "\n"
+        try:
+            write_atomic(self.row_path(digest), text)
+        except OutputError:
+            if self.has(digest):
+                return False
+            raise
+        return True
+
+    def forget(self, digest: str) -> None:
+        """Remove a row, so that its task is run again."""
+        self.row_path(digest).unlink(missing_ok=True)
+
+    # ------------------------------------------------------------------------------------------------------ artifacts
+
+    def artifact_path(self, digest: str) -> Path:
+        return self.folder / "networks" / f"{digest}.npz"
+
+    def write_artifact(self, digest: str, content: bytes) -> None:
+        write_atomic(self.artifact_path(digest), content, force=True)
+
+    def artifact(self, digest: str) -> bytes:
+        """The content of a stored artifact.
+
+        Raises
+        ------
+        FileFormatError
+        """
+        path = self.artifact_path(digest)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise FileFormatError(
+                f"{path} cannot be read ({error.strerror}): remove the row {self.row_path(digest).name} too, and resume"
+            ) from error
+
+
+def _manifest(study: Study) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "certnet": __version__,
+        "study": study.name,
+        "quick": study.quick,
+        "digest": study.digest,
+        "settings": study.settings,
+        "text": study.text,
+    }
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FileFormatError(f"{path} cannot be read ({error}): remove it and resume") from error
+    if not isinstance(content, dict):
+        raise FileFormatError(f"{path} holds no JSON object: remove it and resume")
+    return content
+
+
+def _differences(old: Any, new: Any, path: str = "") -> str:
+    """Dotted keys whose values differ, the first few."""
+    keys = sorted(_different(old, new, path))
+    return ", ".join(keys[:5]) + (", …" if len(keys) > 5 else "")
+
+
+def _different(old: Any, new: Any, path: str) -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        each = (_different(old.get(key), new.get(key), f"{path}.{key}".lstrip(".")) for key in {*old, *new})
+        return [name for names in each for name in names]
+    return [] if old == new else [path or "all"]

@@ -1,0 +1,94 @@
+"""The unit of work: settings that say everything, a seed of its own, and a name made from both."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+
+from certnet.errors import InvalidInputError
+from certnet.study.spec import canonical
+
+__all__ = ["FORMAT", "Task", "parse_shard", "seed_for", "shard"]
+
+FORMAT: Final = "certnet-study-1"
+"""Of rows and folders; it changes when what a row means changes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One row to be.
+
+    Attributes
+    ----------
+    kind : str
+    name : str
+        For people: ``"servo/trial 3/C-l2"``.
+    settings : mapping
+        Plain values (JSON) that say all that the row depends on, beside the seed and ``needs``.
+    seed : int
+    needs : tuple of str
+        Digests of tasks whose artifacts this one is given, in order.
+    group : mapping of str to str
+        What tasks of similar duration share (data set, method), for the estimate of the time left.
+    folder : str
+        What relative paths in the settings lead from. No part of the digest: machines see one study at several places.
+    """
+
+    kind: str
+    name: str
+    settings: Mapping[str, Any] = field(repr=False)
+    seed: int
+    needs: tuple[str, ...] = ()
+    group: Mapping[str, str] = field(default_factory=dict, repr=False)
+    folder: str = field(default=".", repr=False)
+
+    @cached_property
+    def digest(self) -> str:
+        """Name of the row's file: of everything that the row depends on, 32 hexadecimal digits."""
+        said = {"format": FORMAT, "kind": self.kind, "settings": dict(self.settings), "seed": self.seed}
+        return hashlib.sha256(canonical(said | {"needs": list(self.needs)}).encode()).hexdigest()[:32]
+
+
+def seed_for(seed: int, *names: str | int | float) -> int:
+    """A seed (32 bits) from a study's seed and names: the same whatever the order, the machine or the other tasks."""
+    words = np.frombuffer(hashlib.sha256("\0".join(map(str, names)).encode()).digest(), dtype="<u4")
+    return int(np.random.SeedSequence([seed, *words.tolist()]).generate_state(1)[0])
+
+
+def parse_shard(text: str | None) -> tuple[int, int] | None:
+    """``"2/5"`` as (2, 5).
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    if text is None:
+        return None
+    try:
+        part, parts = (int(word) for word in text.split("/"))
+    except ValueError as error:
+        raise InvalidInputError(f"a shard is written i/n, for example 2/5, got {text!r}") from error
+    if not 1 <= part <= parts:
+        raise InvalidInputError(f"shard {text}: i goes from 1 to n")
+    return part, parts
+
+
+def shard(tasks: Sequence[Task], part: int, parts: int) -> list[Task]:
+    """The tasks of part ``part`` of ``parts``; tasks that need each other, even through others, stay together."""
+    group: dict[str, str] = {}
+
+    def root(digest: str) -> str:
+        while group.setdefault(digest, digest) != digest:
+            digest = group[digest]
+        return digest
+
+    for task in tasks:
+        for need in task.needs:
+            group[root(task.digest)] = root(need)
+    order = {leader: number for number, leader in enumerate(dict.fromkeys(root(task.digest) for task in tasks))}
+    return [task for task in tasks if order[root(task.digest)] % parts == part - 1]

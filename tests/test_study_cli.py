@@ -1,0 +1,126 @@
+"""``certnet study``: as a user types it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+from studies import TINY, write_study
+
+from certnet import cli
+from certnet.study import Store, load_study
+from certnet.study.load import kind_of
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Call the command line with arguments; returns exit code, stdout, stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["certnet", "study", *map(str, arguments)])
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as exit_:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(exit_.value.code or 0), out, err
+
+    return call
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    write_study(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_whole_way(run, here):
+    """List, run the reduced version, look, collect, and go on."""
+    code, out, _ = run("list")
+    assert code == 0
+    assert "yin-objectives" in out
+    assert json.loads(run("list", "--json")[1])["yin-robustness"]["kind"] == "robustness"
+    code, out, err = run("run", "tiny.toml", "--quick")
+    assert code == 0
+    assert "joint is never worse than its start: holds in all 1 cases" in out
+    assert "3 of 3 rows in out/tiny-quick" in out
+    assert "3 of 3 done" in err
+    code, out, _ = run("status", "tiny.toml", "--quick", "--json")
+    assert {name: json.loads(out)[name] for name in ("total", "done", "failed", "running", "left")} == {
+        "total": 3,
+        "done": 3,
+        "failed": 0,
+        "running": 0,
+        "left": 0,
+    }
+    code, out, _ = run("collect", "tiny.toml", "--quick", "--no-parquet")
+    assert code == 0
+    with (here / "out/tiny-quick/table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["task"] for row in rows] == ["mine/trial 0/mlp", "mine/trial 0/mlp/C-l2", "mine/trial 0/mlp/joint"]
+    assert all(float(row["lower"]) <= float(row["upper"]) for row in rows)
+    assert run("resume", "tiny.toml", "--quick")[0] == 0
+
+
+def test_plot_writes_the_page(run, here):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (certnet[plot])")
+    run("run", "tiny.toml", "--quick")
+    code, out, _ = run("plot", "tiny.toml", "--quick")
+    assert code == 0
+    assert "page.md and 2 pictures" in out
+    assert "reduced by `[quick]`" in (here / "out/tiny-quick/page.md").read_text()
+
+
+def test_a_failed_row_is_told_and_ends_with_1(run, here):
+    study = load_study("tiny.toml")
+    store = Store.create("out/tiny", study)
+    for task in kind_of(study).tasks(study):
+        row = {"task": task.name, "status": "failed", "reason": "no luck", "seconds": 0.0}
+        store.write_row(task.digest, row)
+    code, out, _ = run("run", "tiny.toml")
+    assert code == 1
+    assert "failed: mine/trial 0/mlp: no luck" in out
+    code, out, _ = run("status", "tiny.toml")
+    assert code == 0
+    assert "6 of 6 done, 6 failed, 0 running" in out
+
+
+def test_a_required_check_that_does_not_hold_ends_with_1(run, here, monkeypatch):
+    from certnet.study.kinds import KINDS, Check, Kind, Report
+
+    kind = KINDS["objectives"]
+    report = Report((), (Check("up is up", 1, ("down",)),))
+    fake = Kind(kind.name, kind.model, lambda study: [], kind.execute, lambda *_: report, kind.pictures)
+    monkeypatch.setitem(KINDS, "objectives", fake)
+    code, out, _ = run("run", "tiny.toml")
+    assert code == 1
+    assert "up is up: does not hold in 1 of 1 cases" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["run", "nothing.toml"], "neither a built-in study"),
+        (["status", "tiny.toml"], "holds no study: run `certnet study run tiny` first"),
+        (["resume", "tiny.toml"], "holds no study"),
+        (["run", "tiny.toml", "--shard", "5/2"], "i goes from 1 to n"),
+        (["run", "tiny.toml", "--backend", "slurm"], "backend must be one of"),
+        (["run", "bad.toml"], "line 3: hiden: unknown key"),
+    ],
+)
+def test_bad_input_ends_with_2(run, here, words, match):
+    (here / "bad.toml").write_text(TINY.replace("hidden", "hiden"))
+    code, _, err = run(*words)
+    assert code == 2
+    assert match in err.replace("\n", " ")
+
+
+def test_nothing_to_collect_or_plot_yet(run, here):
+    Store.create("out/tiny", load_study("tiny.toml"))
+    for command in ("collect", "plot"):
+        code, _, err = run(command, "tiny.toml")
+        assert code == 2
+        assert "rows yet: run `certnet study run tiny` first" in err

@@ -1,0 +1,102 @@
+"""A Dask cluster: a scheduler that does not answer, and a real one, one of whose two workers is killed in mid-run."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+import pytest
+from studies import ENVIRONMENT, TINY, table, tiny_study
+
+from certnet.errors import InvalidInputError, MissingDependencyError
+from certnet.study import Progress, dask_, run_study
+
+needs_dask = pytest.mark.skipif(
+    importlib.util.find_spec("distributed") is None, reason="Dask is not installed (certnet[dask])"
+)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@needs_dask
+def test_a_scheduler_that_does_not_answer(tmp_path):
+    address = f"tcp://127.0.0.1:{free_port()}"
+    with pytest.raises(InvalidInputError, match=r"does not answer within 0.5 s: start it with `dask scheduler`"):
+        run_study(tiny_study(tmp_path), tmp_path / "out", backend="dask", scheduler=address, timeout=0.5)
+    with pytest.raises(InvalidInputError, match="does not answer"):
+        run_study(tiny_study(tmp_path), tmp_path / "out", backend="dask", scheduler="nonsense://x", timeout=0.5)
+
+
+def test_without_dask(tmp_path, monkeypatch):
+    monkeypatch.setattr(dask_.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=r"certnet\[dask\]"):
+        run_study(tiny_study(tmp_path), tmp_path / "out", backend="dask", scheduler="tcp://127.0.0.1:1")
+
+
+def test_a_scheduler_that_is_lost():
+    class Lost:
+        def ncores(self):
+            raise ConnectionResetError
+
+        submit = ncores
+
+    pool = object.__new__(dask_.DaskPool)
+    pool._client, pool._scheduler = Lost(), "tcp://there:1"
+    with pytest.raises(InvalidInputError, match="tcp://there:1 is lost: finished rows are kept"):
+        pool.width  # noqa: B018
+    done, outer = Future(), Future()
+    done.cancel()
+    dask_._settle(done, outer)
+    assert isinstance(outer.exception(), ConnectionError)  # which ends the run
+
+
+@pytest.fixture
+def cluster(tmp_path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """Address of a scheduler with two workers on the loopback, and the workers' processes."""
+    port = free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    place = ["--host", "127.0.0.1", "--no-dashboard"]
+    where = {"cwd": tmp_path, "env": ENVIRONMENT, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    run = [sys.executable, "-m"]
+    scheduler = subprocess.Popen([*run, "distributed.cli.dask_scheduler", *place, "--port", str(port)], **where)
+    options = ["--nthreads", "1", "--no-nanny", *place]
+    workers = [subprocess.Popen([*run, "distributed.cli.dask_worker", address, *options], **where) for _ in range(2)]
+    try:
+        yield address, workers
+    finally:
+        for process in (*workers, scheduler):
+            process.kill()
+            process.wait()
+
+
+@needs_dask
+@pytest.mark.slow
+def test_two_workers_one_of_them_killed(cluster, tmp_path):
+    """The table is that of one process; what ran on the killed worker was run again by the other."""
+    address, workers = cluster
+    study = tiny_study(tmp_path, TINY.replace("trials = 2", "trials = 6"))
+    run_study(study, tmp_path / "alone")
+    half = threading.Event()
+
+    def watch(now: Progress) -> None:
+        if now.done >= 4 and not half.is_set():
+            half.set()
+            os.kill(workers[0].pid, signal.SIGKILL)
+
+    run_study(study, tmp_path / "out", backend="dask", scheduler=address, timeout=60.0, watch=watch)
+    assert half.is_set()
+    assert workers[0].wait(timeout=10) == -signal.SIGKILL
+    assert workers[1].poll() is None
+    assert table(study, tmp_path / "out") == table(study, tmp_path / "alone")
+    assert len(table(study, tmp_path / "out")) == 18

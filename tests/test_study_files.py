@@ -1,0 +1,265 @@
+"""Study files: what is refused, on which line, under which name; what is read."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from studies import TINY, tiny_study, write_study
+
+from certnet.errors import DatasetError, FileFormatError, InvalidInputError
+from certnet.study import builtin_studies, load_study, run_study
+from certnet.study.kinds import KINDS, kind_named
+from certnet.study.load import kind_of
+from certnet.study.tasks import parse_shard, seed_for, shard
+from certnet.study.toml_lines import key_lines, line_of
+
+
+def refusal(folder: Path, old: str, new: str) -> str:
+    with pytest.raises(FileFormatError) as caught:
+        tiny_study(folder, TINY.replace(old, new))
+    return str(caught.value)
+
+
+def line(text: str, part: str) -> int:
+    return next(i for i, one in enumerate(text.splitlines(), 1) if part in one)
+
+
+def test_the_built_in_studies_are_valid_quick_and_full():
+    assert {"yin-objectives", "yin-robustness"} <= set(builtin_studies())
+    for name in builtin_studies():
+        full, quick = (load_study(name, quick=quick) for quick in (False, True))
+        assert len(kind_of(quick).tasks(quick)) < len(kind_of(full).tasks(full))
+        assert quick.digest != full.digest
+
+
+def test_yin_objectives_has_all_that_table_1_has():
+    study = load_study("yin-objectives")
+    tasks = kind_of(study).tasks(study)
+    assert len(tasks) == 5 * 10 * (2 + 6)
+    assert {task.settings["hidden"] for task in tasks} == {100}
+    assert len({task.digest for task in tasks}) == len({task.name for task in tasks}) == len(tasks)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "on", "said"),
+    [
+        ("epochs = 30", "epocs = 30", "epocs", "starts.mlp.epocs: unknown key"),
+        ("epochs = 30", 'epochs = "30"', "epochs =", "starts.mlp.epochs: should be a valid integer, got '30'"),
+        ("steps = 2", "steps = 0", "steps =", "attack.steps: should be greater than or equal to 1"),
+        ("epsilons = [0.0, 0.2]", "epsilons = [0.2, 0.2]", "[attack]", "attack: epsilons must increase"),
+        ('target = "y"', 'targt = "y"', "targt", "tables.0.targt: unknown key"),
+        ('target = "y"', "", "[[tables]]", "tables.0.target: is missing"),
+        ("weights = [0.01]", "weights = [0.01, -1.0]", "weights", "weights.1: should be greater than 0"),
+        ("[methods.joint]", '[methods.joint]\nmethod = "jiont"', "jiont", "methods.joint.method: should be 'joint' or"),
+        ("[methods.joint]", "[methods.joint]\ncells = 2\npenalty = 'l2'", "[methods.joint]", "joint: cells above 1"),
+        ("trials = 2", "trials = true", "trials = true", "trials: should be a valid integer, got 'True'"),
+        ("trials = 1", "trails = 1", "trails", "quick.trails: unknown key"),
+    ],
+)
+def test_an_error_names_line_and_key(tmp_path, old, new, on, said):
+    text = TINY.replace(old, new)
+    message = refusal(tmp_path, old, new)
+    (where,) = (one for one in message.splitlines() if said in one)
+    assert where.strip().startswith(f"line {line(text, on)}: ")
+
+
+def test_all_errors_are_told_at_once(tmp_path):
+    text = TINY.replace("epochs = 30", "epocs = 30").replace("steps = 2", "steps = 'two'").replace("hidden", "hiden")
+    with pytest.raises(FileFormatError) as caught:
+        tiny_study(tmp_path, text)
+    said = str(caught.value)
+    assert all(key in said for key in ("starts.mlp.epocs", "attack.steps", "hiden"))
+    assert f"line {line(text, 'epocs')}: starts.mlp.epocs" in said
+    assert f"line {line(text, 'two')}: attack.steps" in said
+
+
+def test_what_does_not_fit_together(tmp_path):
+    assert "no start: add a table" in refusal(tmp_path, "[starts.mlp]\nepochs = 30", "[starts]")
+    assert "admm starts from 'sgd', which is missing" in refusal(tmp_path, "[starts.mlp]\nepochs = 30", "[starts.admm]")
+    changed = '[methods.joint]\nstarts = ["sgd"]'
+    assert "methods.joint applies to 'sgd'" in refusal(tmp_path, "[methods.joint]", changed)
+    assert "'nothing', which is not among the methods" in refusal(tmp_path, '["joint", "C-l2"]', '["nothing"]')
+    head = TINY[: TINY.index("[[tables]]")]
+    with pytest.raises(FileFormatError, match="no data: name a built-in set"):
+        tiny_study(tmp_path, head + TINY[TINY.index("[attack]") :])
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(FileFormatError, match=r"neither a built-in study .* Did you mean 'yin-objectives'"):
+        load_study("yin-objective")
+    with pytest.raises(FileFormatError, match=r"not a TOML file: .*line 2"):
+        load_study(write_study(tmp_path, 'kind = "objectives"\ntrials = = 2\n'))
+    with pytest.raises(FileFormatError, match=r"line 1: kind: is 'objective': it must be one of 'objectives'"):
+        load_study(write_study(tmp_path, 'kind = "objective"\n'))
+    with pytest.raises(FileFormatError, match="kind: is missing"):
+        load_study(write_study(tmp_path, "trials = 2\n"))
+    with pytest.raises(InvalidInputError, match=r"no table \[quick\]"):
+        load_study(write_study(tmp_path, TINY[: TINY.index("[quick]")]), quick=True)
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(FileFormatError, match="not a text file"):
+        load_study(tmp_path / "binary.toml")
+    with pytest.raises(InvalidInputError, match="kind must be one of"):
+        kind_named("other")
+    assert kind_named("objectives") is KINDS["objectives"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error", "match"),
+    [
+        ('csv = "mine.csv"', 'csv = "none.csv"', FileFormatError, "relative to the study file"),
+        ('target = "y"', 'target = "z"', InvalidInputError, "has no column 'z': its columns are a, b, held, y"),
+        ('inputs = ["a", "b"]', 'inputs = ["a", "c"]', InvalidInputError, "has no column 'c'"),
+        ('inputs = ["a", "b"]', 'inputs = ["a", "y"]', InvalidInputError, "neither target nor test_column"),
+        ("test_fraction = 0.2", "test_fraction = 0.001", InvalidInputError, "leaves no row"),
+        ("test_fraction = 0.2", 'test_column = "a"', InvalidInputError, "must hold 0 .* and 1"),
+        ("trials = 2\n", 'trials = 2\ndatasets = ["servoo"]\n', DatasetError, "Did you mean 'servo'"),
+        ("trials = 2\n", 'trials = 2\ndatasets = ["housing"]\n', DatasetError, "ethically problematic"),
+    ],
+)
+def test_data_are_looked_at_before_any_work(tmp_path, old, new, error, match):
+    with pytest.raises(error, match=match):
+        run_study(tiny_study(tmp_path, TINY.replace(old, new, 1)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_mask_column_is_no_input_and_the_same_for_all_trials(tmp_path):
+    from certnet.study.kinds.splits import data_of, load_split
+
+    text = TINY.replace("test_fraction = 0.2", 'test_column = "held"').replace('inputs = ["a", "b"]\n', "")
+    study = tiny_study(tmp_path, text)
+    first, second = (load_split(dict(data_of(study, trial))["mine"], tmp_path) for trial in (0, 1))
+    assert first.feature_names == ("a", "b")
+    assert (len(first.y_train), len(first.y_test)) == (30, 10)
+    assert (first.X_test == second.X_test).all()
+    drawn = tiny_study(tmp_path)
+    one, two = (load_split(dict(data_of(drawn, trial))["mine"], tmp_path) for trial in (0, 1))
+    assert len(one.y_test) == 8
+    assert (one.X_test != two.X_test).any()
+
+
+def test_words_do_not_change_a_study_and_numbers_and_data_do(tmp_path):
+    study = tiny_study(tmp_path)
+    assert tiny_study(tmp_path, 'title = "Mine"\n' + TINY).digest == study.digest
+    assert tiny_study(tmp_path, TINY.replace("seed", "seed")).digest == study.digest
+    assert tiny_study(tmp_path, "seed = 1\n" + TINY).digest != study.digest
+    (tmp_path / "mine.csv").write_text((tmp_path / "mine.csv").read_text().replace("0.", "1.", 1))
+    assert load_study(tmp_path / "tiny.toml").digest != study.digest
+
+
+# ------------------------------------------------------------------------------------------------- lines, seeds, shards
+
+TRICKY = '''\
+# a comment with [brackets] and key = 1
+"quoted key" = 1   # = 2
+dotted . "inner" = [
+  "a = b", # not a key
+  """x
+y = 1
+""",
+]
+text = """
+[not.a.table]
+z = 1
+"""
+[table]
+a = {b = 1, c = [1,
+2]}
+b.c = 1
+[[many]]
+n = 0
+[many.sub]
+x = 1
+[[many]]
+n = 1
+  [[many.deep]]
+  y = 'it = is'
+'''
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    if isinstance(value, dict):
+        return [path, *(leaf for key, one in value.items() for leaf in leaves(one, (*path, key)))]
+    if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+        return [path, *(leaf for i, one in enumerate(value) for leaf in leaves(one, (*path, i)))]
+    return [path]
+
+
+def test_every_key_has_its_line():
+    lines, text = key_lines(TRICKY), TRICKY.splitlines()
+    for path in leaves(tomllib.loads(TRICKY))[1:]:
+        number = line_of(lines, path)
+        assert number is not None
+        if path in lines and isinstance(path[-1], str):
+            assert path[-1] in text[number - 1], path
+    assert lines["many", 1, "n"] == line(TRICKY, "n = 1")
+    assert lines["many", 0, "sub", "x"] == line(TRICKY, "x = 1")
+    assert lines["many", 1, "deep", 0, "y"] == line(TRICKY, "it = is")
+    assert lines["text",] == line(TRICKY, 'text = """')
+    assert not any("not" in path or "z" in path for path in lines)
+    assert line_of(lines, ("table", "a", "c")) == lines["table", "a"]
+    assert line_of(lines, ("nowhere",)) is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.dictionaries(
+        st.text("abc", min_size=1, max_size=3),
+        st.one_of(st.integers(), st.text("ab\n#=[]'", max_size=6), st.lists(st.text("x[]#", max_size=3), max_size=3)),
+        max_size=6,
+    )
+)
+def test_lines_of_generated_files(content):
+    import json
+
+    rows, where = [], {}
+    for key, value in content.items():
+        where[key,] = len("\n".join(rows).splitlines()) + 1 if rows else 1
+        rows.append(f"{key} = {json.dumps(value)}")
+        rows.append("# [comment] = ''' \"\"\"")
+    text = "\n".join(rows) + "\n"
+    assert tomllib.loads(text) == content
+    assert key_lines(text) == where
+
+
+def test_seeds_depend_on_names_alone():
+    assert seed_for(0, "servo", 3) == 3098472777  # written down: a change would make every stored row another one
+    assert len({seed_for(0, "servo", k) for k in range(50)} | {seed_for(1, "servo", k) for k in range(50)}) == 100
+    assert seed_for(0, "a", "bc") != seed_for(0, "ab", "c")
+
+
+@pytest.mark.parametrize("parts", [1, 3, 7])
+def test_shards_are_disjoint_complete_and_closed_under_needs(parts):
+    study = load_study("yin-robustness", quick=True)
+    tasks = kind_of(study).tasks(study)
+    shards = [{task.digest for task in shard(tasks, part, parts)} for part in range(1, parts + 1)]
+    assert sum(map(len, shards)) == len(set.union(*shards)) == len(tasks)
+    for part in range(parts):
+        assert all(set(task.needs) <= shards[part] for task in tasks if task.digest in shards[part])
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "2", "a/b", "1/2/3"])
+def test_shards_that_are_none(text):
+    with pytest.raises(InvalidInputError, match="shard"):
+        parse_shard(text)
+
+
+def test_the_documented_study_is_valid(tmp_path):
+    page = Path(__file__).parent.parent / "docs" / "studies.md"
+    if not page.exists():
+        pytest.skip("the documentation is not beside the tests")
+    text = page.read_text(encoding="utf-8").split("```toml\n")[1].split("```")[0]
+    path = write_study(tmp_path, text, "rent.toml")
+    assert load_study(path).spec.trials == 5
+    assert load_study(path, quick=True).spec.trials == 1
+    wrong = text.replace("epsilons =", "epsilon =").replace("epochs = 300", 'epochs = "many"')
+    with pytest.raises(FileFormatError) as caught:
+        load_study(write_study(tmp_path, wrong, "rent.toml"))
+    shown = page.read_text(encoding="utf-8").split("error: rent.toml")[1].split("```")[0]
+    assert [one.strip() for one in str(caught.value).splitlines()[1:]] == [
+        one.strip() for one in shown.strip().splitlines()[1:]
+    ]

@@ -1,0 +1,469 @@
+"""Running studies: nothing is lost or done twice, whoever runs them and whatever kills them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from studies import CERTNET, ENVIRONMENT, TINY, table, tiny_study, until, write_study
+
+from certnet import ShallowNetwork, certify, files, objective
+from certnet.errors import FileFormatError, InvalidInputError, OutputError
+from certnet.restrict import mean_squared_error
+from certnet.robust import adversarial_mse
+from certnet.study import Progress, Store, load_study, progress_of, run_study
+from certnet.study.claims import Claims, me
+from certnet.study.kinds import KINDS, Kind, Outcome
+from certnet.study.kinds.splits import data_of, load_split
+from certnet.study.load import kind_of
+from certnet.study.pools import InlinePool, LokyPool
+from certnet.study.progress import clock, seconds_left
+from certnet.study.tasks import Task
+from certnet.study.work import perform
+
+
+def slow(monkeypatch, study, seconds=0.0, do=lambda task: None) -> list[str]:
+    """Replace the kind's work by an instant one, and note what was done."""
+    done: list[str] = []
+    kind = kind_of(study)
+
+    def execute(task, artifacts):
+        done.append(task.name)
+        do(task)
+        time.sleep(seconds)
+        return Outcome({"value": task.seed, "method": task.settings["method"]}, b"x" * len(artifacts))
+
+    fake = Kind(kind.name, kind.model, kind.tasks, execute, kind.report, kind.pictures)
+    monkeypatch.setitem(KINDS, kind.name, fake)
+    return done
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A tiny study, run in this process."""
+    folder = tmp_path_factory.mktemp("study")
+    study = tiny_study(folder)
+    run_study(study, folder / "out")
+    return study, folder / "out"
+
+
+def test_rows_hold_what_networks_and_data_say(finished):
+    """Every figure again, from the stored network and the table."""
+    study, folder = finished
+    rows = table(study, folder)
+    assert [row["status"] for row in rows] == ["done"] * 6
+    for row in rows:
+        network = ShallowNetwork.load(folder / "networks" / f"{row['digest']}.npz")
+        data = load_split(dict(data_of(study, row["trial"]))["mine"], study.folder)
+        train, test = (data.X_train, data.y_train), (data.X_test, data.y_test)
+        assert row["objective"] == pytest.approx(
+            objective(network, *train, weight=0.01, penalty=row["penalty"]), rel=1e-6
+        )
+        assert row["mse"] == pytest.approx(mean_squared_error(network, *train))
+        assert row["mse_test"] == pytest.approx(mean_squared_error(network, *test))
+        assert row["lower"] <= row["upper"]
+        assert row["upper"] == pytest.approx(certify(network).upper, rel=1e-5)
+        curve = adversarial_mse(network, *test, [0.0, 0.2], lipschitz=row["upper"])
+        assert row["adversarial_mse"]["0"] == pytest.approx(row["mse_test"])
+        assert row["adversarial_mse"]["0.2"] == pytest.approx(curve.adversarial[1], rel=1e-2)
+        assert row["certified_mse"]["0.2"] == pytest.approx(curve.certified[1])
+        assert row["adversarial_mse"]["0.2"] <= row["certified_mse"]["0.2"]
+    starts = {row["trial"]: row for row in rows if row["method"] == ""}
+    for row in rows:
+        if row["method"]:
+            before = starts[row["trial"]][f"objective_{row['penalty']}"]
+            assert row["objective_start"] == pytest.approx(before, rel=1e-5)
+            assert row["objective"] <= before
+
+
+def test_a_second_run_does_nothing(finished, monkeypatch):
+    study, folder = finished
+    done = slow(monkeypatch, study)
+    before = {path: path.stat().st_mtime_ns for path in (folder / "rows").iterdir()}
+    run_study(study, folder)
+    assert done == []
+    assert {path: path.stat().st_mtime_ns for path in (folder / "rows").iterdir()} == before
+    assert not list((folder / "claims").iterdir())
+
+
+def test_shards_together_are_the_whole(finished, tmp_path):
+    study, folder = finished
+    for part in ("1/3", "2/3", "3/3"):
+        run_study(study, tmp_path / "out", part=part)
+    assert table(study, tmp_path / "out") == table(study, folder)
+
+
+@pytest.mark.slow
+def test_worker_processes_give_the_same_rows(finished, tmp_path):
+    study, folder = finished
+    run_study(study, tmp_path / "out", n_jobs=2)
+    assert table(study, tmp_path / "out") == table(study, folder)
+
+
+def command(folder: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*CERTNET, "study", *words, str(folder / "tiny.toml"), "--out", str(folder / "out")],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_killed_in_mid_run_and_resumed(finished, tmp_path):
+    """kill -9 after the first row: what was finished stays as it is, the rest is added, the table is the same."""
+    reference, folder = finished
+    write_study(tmp_path)
+    rows = tmp_path / "out" / "rows"
+    process = command(tmp_path, "run")
+    until(lambda: rows.is_dir() and len(list(rows.glob("*.json"))) >= 1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    study = load_study(tmp_path / "tiny.toml")
+    before = {path.name: path.read_bytes() for path in rows.glob("*.json")}
+    assert 1 <= len(before) < 6
+    again = command(tmp_path, "resume")
+    said, _ = again.communicate(timeout=60)
+    assert again.returncode == 0, said
+    assert {name: (rows / name).read_bytes() for name in before} == before
+    assert table(study, tmp_path / "out") == table(reference, folder)
+    assert not list((tmp_path / "out" / "claims").iterdir())
+
+
+def _turn(folder: str, log: str) -> None:
+    """A process of its own that runs the study in a shared folder and notes what it does."""
+    study = load_study(Path(folder) / "tiny.toml")
+    kind = kind_of(study)
+
+    def execute(task, artifacts):
+        with open(log, "a") as file:
+            file.write(f"{task.name}\n")
+        time.sleep(0.05)
+        return Outcome({"value": task.seed, "method": task.settings["method"]}, b"x")
+
+    KINDS[kind.name] = Kind(kind.name, kind.model, kind.tasks, execute, kind.report, kind.pictures)  # type: ignore[index]
+    run_study(study, Path(folder) / "out")
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_folder(tmp_path):
+    """Both take part, every task is done once, and both end when all is done."""
+    write_study(tmp_path, TINY.replace("trials = 2", "trials = 12"))
+    code = "import sys; from test_study_run import _turn; _turn(*sys.argv[1:])"
+    path = {
+        **ENVIRONMENT,
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
+    }
+    logs = [tmp_path / f"{k}.log" for k in range(2)]
+    both = [subprocess.Popen([CERTNET[0], "-c", code, str(tmp_path), str(log)], env=path) for log in logs]
+    assert [process.wait(timeout=60) for process in both] == [0, 0]
+    done = [name for log in logs for name in log.read_text().split("\n") if name]
+    assert len(done) == len(set(done)) == 36
+    assert len(list((tmp_path / "out" / "rows").iterdir())) == 36
+    assert all(log.read_text() for log in logs)
+
+
+def test_ctrl_c_keeps_rows_and_gives_claims_back(tmp_path, monkeypatch):
+    study = tiny_study(tmp_path)
+
+    def stop(task):
+        if "joint" in task.name:
+            raise KeyboardInterrupt
+
+    slow(monkeypatch, study, do=stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study, tmp_path / "out")
+    assert 0 < len(list((tmp_path / "out" / "rows").iterdir())) < 6
+    assert not list((tmp_path / "out" / "claims").iterdir())
+    slow(monkeypatch, study)
+    run_study(study, tmp_path / "out")
+    assert len(table(study, tmp_path / "out")) == 6
+
+
+def test_a_failure_is_a_row_with_its_reason_and_can_be_run_again(tmp_path, monkeypatch):
+    study = tiny_study(tmp_path)
+
+    def fail(task):
+        if task.name == "mine/trial 0/mlp":
+            raise ValueError("out of luck")
+
+    slow(monkeypatch, study, do=fail)
+    store = run_study(study, tmp_path / "out")
+    tasks = kind_of(study).tasks(study)
+    rows = {row["task"]: row for row in table(study, tmp_path / "out")}
+    assert rows["mine/trial 0/mlp"]["reason"] == "ValueError: out of luck"
+    assert "Traceback" in rows["mine/trial 0/mlp"]["traceback"]
+    assert rows["mine/trial 0/mlp/joint"]["reason"].startswith("it needs mine/trial 0/mlp, which failed: ValueError")
+    assert progress_of(store, tasks) == Progress(3, 3, 0, 0, 0.0)
+    slow(monkeypatch, study)
+    run_study(study, tmp_path / "out")
+    assert progress_of(store, tasks).failed == 3
+    run_study(study, tmp_path / "out", retry_failed=True)
+    assert progress_of(store, tasks) == Progress(6, 0, 0, 0, 0.0)
+
+
+def test_an_attack_above_its_certificate_fails_the_row(tmp_path, monkeypatch):
+    from certnet.study.kinds import evaluation
+
+    study = tiny_study(tmp_path)
+    task = kind_of(study).tasks(study)[0]
+    assert perform(task, [])[0]["status"] == "done"
+    true = evaluation.certify
+
+    def wrong(network, **options):
+        proof = true(network, **options)
+        object.__setattr__(proof, "upper", 0.1 * proof.lower)
+        return proof
+
+    monkeypatch.setattr(evaluation, "certify", wrong)
+    row, artifact = perform(task, [])
+    assert row["status"] == "failed"
+    assert "the certified error" in row["reason"]
+    assert "at radius 0.2 is below" in row["reason"]
+    assert row["mse"] > 0.0
+    assert artifact is not None
+
+
+def test_a_full_disk_keeps_finished_rows(tmp_path, monkeypatch):
+    study = tiny_study(tmp_path)
+    slow(monkeypatch, study)
+    true, count = os.fsync, [0]
+
+    def full(handle):
+        count[0] += 1
+        if count[0] > 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        true(handle)
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OutputError, match=r"No space left on device; 2 finished rows are kept .* and resume"):
+        run_study(study, tmp_path / "out")
+    monkeypatch.setattr(files.os, "fsync", true)
+    rows = {path: path.read_bytes() for path in (tmp_path / "out" / "rows").iterdir()}
+    assert len(rows) == 2
+    assert all(json.loads(content)["status"] == "done" for content in rows.values())
+    run_study(study, tmp_path / "out")
+    assert len(table(study, tmp_path / "out")) == 6
+    assert {path: path.read_bytes() for path in rows} == rows
+
+
+def test_folders_of_something_else(finished, tmp_path):
+    study, _ = finished
+    folder = tmp_path / "out"
+    with pytest.raises(OutputError, match="holds no study"):
+        Store.open(folder, study)
+    Store.create(folder, study)
+    other = tiny_study(tmp_path, TINY.replace("hidden = 4", "hidden = 5").replace("steps = 2", "steps = 3"))
+    with pytest.raises(OutputError, match=r"another study \(tiny; different: attack.steps, hidden\)"):
+        Store.create(folder, other)
+    manifest = folder / "study.json"
+    said = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(said | {"certnet": "0.0.1"}))
+    with pytest.raises(OutputError, match=r"begun by certnet 0.0.1, .* rows of two versions do not mix"):
+        Store.create(folder, study)
+    assert Store.open(folder, study).finished() == set()  # reading is allowed
+    manifest.write_text(json.dumps(said | {"format": "certnet-study-0"}))
+    with pytest.raises(OutputError, match="has the format 'certnet-study-0'"):
+        Store.open(folder, study)
+    manifest.write_text("{")
+    with pytest.raises(FileFormatError, match="cannot be read"):
+        Store.open(folder, study)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot make the folder"):
+        Store.create(tmp_path / "file", study)
+
+
+def test_a_damaged_row_is_named(finished, tmp_path):
+    study, _ = finished
+    store = Store.create(tmp_path / "out", study)
+    store.row_path("0" * 32).write_text('{"status": "do')
+    with pytest.raises(FileFormatError, match=r"0000.json cannot be read .*: remove it and resume"):
+        store.row("0" * 32)
+
+
+def test_a_row_is_written_once(finished, tmp_path):
+    store = Store.create(tmp_path / "out", finished[0])
+    assert store.write_row("a" * 32, {"status": "done", "value": 1})
+    assert not store.write_row("a" * 32, {"status": "done", "value": 2})
+    assert store.row("a" * 32)["value"] == 1
+
+
+# ---------------------------------------------------------------------------------------------------- claims
+
+
+def _claim(folder: Path, generation: int, **owner: object) -> Path:
+    path = folder / f"task.{generation}.json"
+    path.write_text(json.dumps(me() | owner))
+    return path
+
+
+def test_a_live_claim_is_respected_and_a_dead_one_taken_over(tmp_path):
+    with Claims(tmp_path) as mine, Claims(tmp_path) as other:
+        assert mine.take("task")
+        assert not other.take("task")
+        assert other.live() == {"task"}
+        mine.release("task")
+        assert other.take("task")
+    assert not list(tmp_path.iterdir())
+    dead = subprocess.Popen([CERTNET[0], "-c", ""])
+    dead.wait()
+    _claim(tmp_path, 0, pid=dead.pid)
+    with Claims(tmp_path) as claims:
+        assert claims.live() == set()
+        assert claims.take("task")
+        assert (tmp_path / "task.1.json").exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_number_given_to_another_process_is_no_life(tmp_path):
+    _claim(tmp_path, 0, began="long ago")
+    with Claims(tmp_path) as claims:
+        assert claims.take("task")
+
+
+def test_another_machine_is_alive_as_long_as_it_touches_its_claim(tmp_path):
+    path = _claim(tmp_path, 3, machine="elsewhere")
+    with Claims(tmp_path, patience=60.0) as claims:
+        assert not claims.take("task")
+        old = time.time() - 61.0
+        os.utime(path, (old, old))
+        assert claims.take("task")
+        assert (tmp_path / "task.4.json").exists()
+
+
+def test_a_claim_that_is_being_written_is_respected(tmp_path):
+    (tmp_path / "task.0.json").touch()
+    with Claims(tmp_path) as claims:
+        assert not claims.take("task")
+
+
+def test_signs_of_life(tmp_path):
+    with Claims(tmp_path, patience=0.04) as claims:
+        claims.take("task")
+        path = tmp_path / "task.0.json"
+        os.utime(path, (0.0, 0.0))
+        until(lambda: path.stat().st_mtime > 0.0, seconds=10.0)
+
+
+def test_many_threads_take_a_stale_claim_once(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    for number in range(20):
+        path = tmp_path / f"{number}.0.json"
+        path.write_text(json.dumps(me() | {"began": "long ago"}))
+    rivals = [Claims(tmp_path) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda rival: [rival.take(str(number)) for number in range(20)], rivals))
+    assert np.sum(won, axis=0).tolist() == [1] * 20
+
+
+# ------------------------------------------------------------------------------------------------------------- backends
+
+
+def test_options_that_do_not_exist_or_go_together(finished, tmp_path):
+    study, _ = finished
+    for options, match in (
+        ({"backend": "threads"}, "backend must be one of 'loky', 'dask'"),
+        ({"backend": "dask"}, "a scheduler goes with backend='dask'"),
+        ({"scheduler": "tcp://127.0.0.1:1"}, "a scheduler goes with"),
+        ({"part": "3/2"}, "i goes from 1 to n"),
+        ({"n_jobs": 0}, "n_jobs must not be 0"),
+    ):
+        with pytest.raises(InvalidInputError, match=match):
+            run_study(study, tmp_path / "out", **options)
+
+
+@pytest.mark.slow
+def test_a_task_that_kills_its_worker_fails_alone(tmp_path, monkeypatch):
+    """Its neighbours are run again; it is given a second try with nothing beside it."""
+    study = tiny_study(tmp_path, TINY.replace("trials = 2", "trials = 3"))
+    tries: list[str] = []
+
+    def submit(self, task, artifacts):
+        tries.append(task.name)
+        if task.name == "mine/trial 1/mlp/joint":
+            return self._executor.submit(os._exit, 1)
+        row = {"task": task.name, "status": "done", "reason": "", "seconds": 0.0}
+        return self._executor.submit(eval, f"({row!r}, b'x')")
+
+    monkeypatch.setattr(LokyPool, "submit", submit)
+    run_study(study, tmp_path / "out", n_jobs=2)
+    rows = {row["task"]: row for row in table(study, tmp_path / "out")}
+    assert rows.pop("mine/trial 1/mlp/joint")["reason"].startswith("the worker process died 2 times")
+    assert {row["status"] for row in rows.values()} == {"done"}
+    assert tries.count("mine/trial 1/mlp/joint") == 2
+    assert max(map(tries.count, tries)) == 2
+
+
+def test_a_worker_that_died_idle_is_replaced(tmp_path, monkeypatch):
+    study = tiny_study(tmp_path)
+    done, restarts, true = slow(monkeypatch, study), [0], InlinePool.submit
+
+    def submit(self, task, artifacts):
+        if restarts[0] == 0:
+            raise MemoryError
+        return true(self, task, artifacts)
+
+    monkeypatch.setattr(InlinePool, "submit", submit)
+    monkeypatch.setattr(InlinePool, "worker_died", lambda self, error: isinstance(error, MemoryError))
+    monkeypatch.setattr(InlinePool, "restart", lambda self: restarts.__setitem__(0, restarts[0] + 1))
+    run_study(study, tmp_path / "out")
+    assert restarts == [1]
+    assert len(done) == len(set(done)) == 6
+
+
+def test_a_result_that_cannot_come_back_is_a_failed_row(tmp_path, monkeypatch):
+    study = tiny_study(tmp_path)
+
+    def broken(self, task, artifacts):
+        from concurrent.futures import Future
+
+        future: Future = Future()
+        future.set_exception(TypeError("cannot pickle it"))
+        return future
+
+    monkeypatch.setattr(InlinePool, "submit", broken)
+    run_study(study, tmp_path / "out")
+    rows = table(study, tmp_path / "out")
+    assert rows[0]["reason"] == "TypeError: cannot pickle it"
+    assert {row["status"] for row in rows} == {"failed"}
+
+
+# ------------------------------------------------------------------------------------------------------------- progress
+
+
+def _task(data: str, method: str) -> Task:
+    return Task("objectives", f"{data}/{method}", {}, 0, group={"data": data, "method": method})
+
+
+def test_the_time_left_is_that_of_similar_tasks():
+    done = [(_task("a", "x"), 1.0), (_task("a", "x"), 3.0), (_task("b", "y"), 10.0)]
+    rows = [(task, {"status": "done", "seconds": seconds}) for task, seconds in done]
+    assert seconds_left([_task("a", "x")], rows, 1) == 2.0
+    assert seconds_left([_task("b", "y"), _task("a", "x")], rows, 2) == 6.0
+    assert seconds_left([_task("b", "x")], rows, 1) == pytest.approx((1.0 + 3.0 + 10.0) / 3)
+    assert seconds_left([_task("a", "x")], [], 1) is None
+    assert seconds_left([], rows, 1) == 0.0
+
+
+def test_progress_in_words():
+    assert str(Progress(3, 1, 2, 6, 200.0)) == "4 of 10 done, 1 failed, 2 running, about 3 min to go"
+    assert str(Progress(10, 0, 0, 0, 0.0)) == "10 of 10 done, 0 running"
+    assert [clock(s) for s in (0.0, 45.0, 600.0, 36000.0)] == ["1 s", "45 s", "10 min", "10.0 h"]
+
+
+def test_one_core_per_worker_is_the_default_of_minus_one():
+    pool = LokyPool(-1)
+    try:
+        assert pool.width >= 1
+    finally:
+        pool.close()
