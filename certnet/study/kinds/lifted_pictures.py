@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from certnet.study.kinds.base import Row
 from certnet.study.kinds.lifted_measures import filters_of
+from certnet.study.kinds.lifted_tasks import spec_of
 from certnet.study.kinds.statistics import group_rows
 from certnet.study.spec import Study
 
@@ -21,8 +22,9 @@ _COLOURS: Final = 7  # more lines cannot be told apart
 def lifted_pictures(study: Study, rows: Sequence[Row]) -> dict[str, Any]:
     """Matplotlib figures by name; those of the first trial."""
     first = [row for row in rows if row["status"] == "done" and row["trial"] == 0]
-    parts = (_filters, _energies, _radii, _gradients, _curves)
-    return {name: figure for part in parts for name, figure in part(first)}
+    tables = {name: network.table or network.objective for name, network in spec_of(study).networks.items()}
+    parts = (_filters(first), _energies(first), _radii(first), _gradients(first), _curves(first, tables))
+    return {name: figure for part in parts for name, figure in part}
 
 
 def _of(rows: Sequence[Row], part: str) -> list[Row]:
@@ -70,14 +72,14 @@ def _gradients(rows: Sequence[Row]) -> Iterator[tuple[str, Any]]:
         )
 
 
-def _curves(rows: Sequence[Row]) -> Iterator[tuple[str, Any]]:
-    """Loss and test accuracy by epoch, the networks of one objective together."""
+def _curves(rows: Sequence[Row], tables: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    """Loss and test accuracy by epoch, the networks of one table together."""
     from certnet.plot import LearningDisplay
 
     learned = [row for row in _of(rows, "training") if "loss" in row]
-    for (data, objective), same in group_rows(learned, lambda row: (row["data"], row["objective"])).items():
+    for (data, table), same in group_rows(learned, lambda row: (row["data"], tables[row["network"]])).items():
         chosen = same[:_COLOURS]
         losses = {row["network"]: np.array(row["loss"]) for row in chosen}
         scores = {row["network"]: np.array(row["accuracy"]) for row in chosen if row.get("accuracy")}
         figure = LearningDisplay.from_curves(losses, scores, score="Test accuracy").figure_
-        yield f"learning-{data}-{objective}", figure
+        yield f"learning-{data}-{table}", figure

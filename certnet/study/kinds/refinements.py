@@ -20,7 +20,7 @@ from certnet.restrict import refine
 from certnet.study.kinds.base import Outcome, Row
 from certnet.study.kinds.evaluation import Evaluation, evaluate, finite, network_bytes, network_from
 from certnet.study.kinds.splits import data_of, load_split
-from certnet.study.kinds.starts import AdmmStart, Starts, train_start
+from certnet.study.kinds.starts import ADMM_STARTS, AdmmStart, Starts, train_start
 from certnet.study.spec import Attack, Count, Part, Positive, Published, Study, StudySpec
 from certnet.study.tasks import Task, seed_for
 
@@ -144,7 +144,7 @@ def refinement_execute(task: Task, artifacts: Sequence[bytes]) -> Outcome:
     certificate, begin = None, time.perf_counter()
     if said["method"] == "" or given is None:
         network, extra = _started(task, data, given)
-        penalty = "lipschitz" if said["start"] == "admm" else "l2"
+        penalty = "lipschitz" if said["start"] in ADMM_STARTS else "l2"
     elif said["options"]["admm"] is not None:
         network, extra = train_start(
             "admm",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
@@ -10,7 +11,7 @@ from scipy.stats import spearmanr
 from certnet.study.kinds.base import Row
 from certnet.study.kinds.regularisers_spec import RegularisersSpec
 
-__all__ = ["notes"]
+__all__ = ["norm_ratio", "notes"]
 
 Groups = Mapping[tuple[str, str, str], Sequence[Row]]
 
@@ -47,8 +48,8 @@ def _ranking(data: str, criterion: str, mine: Mapping[tuple[str, str], Sequence[
     useless = [level for level in levels if all(_error(same, level) >= constant for same in lines.values())]
     yield (
         f"**{data}, values chosen on {criterion} validation data**, from the least error: {'; '.join(said)}. "
-        f"The mean of the training part, which no noise moves, errs by {constant:.4g}: all formulations are better at "
-        f"η = {', '.join(beaten) or 'no level'}, none is at η = {', '.join(useless) or 'no level'}."
+        f"The mean of the training part, which no noise moves, errs by {constant:.4g}; all formulations are better "
+        f"{_at(beaten)}, and all are worse {_at(useless)}."
     )
 
 
@@ -68,7 +69,8 @@ def _coupling(data: str, mine: Mapping[tuple[str, str], Sequence[Row]], spec: Re
                 yield (
                     f"**{data}, coupling, {criterion or 'one value'}**: at η = {level} the error of {method} is "
                     f"{ratio:.2f} times that of {other}, and the smaller one in {better} of {len(pairs)} trials; the "
-                    f"largest norm of a layer is {_ratio(coupled):.1f} times the least ({other}: {_ratio(single):.1f})."
+                    f"largest norm of a layer is {norm_ratio(coupled):.1f} times the least, with {other} "
+                    f"{norm_ratio(single):.1f} times."
                 )
 
 
@@ -121,10 +123,15 @@ def _ends(data: str, mine: Mapping[tuple[str, str], Sequence[Row]], spec: Regula
         yield f"**{data}, choices at an end of their grid**: {'; '.join(said)}."
 
 
+def _at(levels: Sequence[str]) -> str:
+    return f"at η = {', '.join(levels)}" if levels else "at no level"
+
+
 def _error(rows: Sequence[Row], level: str) -> float:
     return fmean(row["mae"][level] * row["target_scale"] for row in rows)
 
 
-def _ratio(rows: Sequence[Row]) -> float:
-    """The layers' largest norm over their least, mean over trials; a dead layer counts as 1e-300."""
-    return fmean(max(row["norms"].values()) / max(min(row["norms"].values()), 1e-300) for row in rows)
+def norm_ratio(rows: Sequence[Row]) -> float:
+    """The layers' largest norm over their least, mean over trials; infinite where a layer is zero."""
+    pairs = [(max(row["norms"].values()), min(row["norms"].values())) for row in rows]
+    return fmean(most / least if least > 0.0 else math.inf for most, least in pairs)

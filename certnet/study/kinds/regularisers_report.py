@@ -11,7 +11,7 @@ import numpy as np
 
 from certnet.data import dataset_info
 from certnet.study.kinds.base import Check, Report, ReportTable, Row
-from certnet.study.kinds.regularisers_notes import notes
+from certnet.study.kinds.regularisers_notes import norm_ratio, notes
 from certnet.study.kinds.regularisers_spec import RegularisersSpec, spec_of
 from certnet.study.kinds.statistics import group_rows
 from certnet.study.spec import Study
@@ -43,13 +43,16 @@ def _errors(groups: Groups) -> ReportTable:
     levels = _levels(groups)
     head = ("data", "formulation", "chosen on", "trials", "training", *(f"η = {level}" for level in levels), "test MSE")
     body: list[tuple[str, ...]] = [head]
-    for (data, method, criterion), same in groups.items():
-        columns = [[_mae(row, level) for row in same] for level in levels]
-        training = [row["mae_train"] * row["target_scale"] for row in same]
-        cells = [_spread(values) for values in (training, *columns)]
-        body.append((data, method, criterion, str(len(same)), *cells, f"{fmean(row['mse_test'] for row in same):.4g}"))
-    for data, rows in group_rows([row for same in groups.values() for row in same], lambda row: row["data"]).items():
-        trials = {row["trial"]: row["mae_constant"] * row["target_scale"] for row in rows}
+    for data in dict.fromkeys(data for data, _, _ in groups):
+        mine = {key: same for key, same in groups.items() if key[0] == data}
+        for (_, method, criterion), same in mine.items():
+            training = [row["mae_train"] * row["target_scale"] for row in same]
+            cells = [
+                _spread(values) for values in (training, *([_mae(row, level) for row in same] for level in levels))
+            ]
+            mse = f"{fmean(row['mse_test'] for row in same):.4g}"
+            body.append((data, method, criterion, str(len(same)), *cells, mse))
+        trials = {row["trial"]: row["mae_constant"] * row["target_scale"] for same in mine.values() for row in same}
         constant = [_spread(list(trials.values()))] * len(levels)
         body.append((data, "(training mean)", "", str(len(trials)), "", *constant, ""))
     title = "Mean absolute error, in units of the target (mean ± standard deviation over trials); MSE standardised"
@@ -63,8 +66,7 @@ def _norms(groups: Groups, spec: RegularisersSpec) -> ReportTable:
     for (data, method, criterion), same in groups.items():
         norms = [fmean(row["norms"][name] for row in same) for name in layers]
         columns = [fmean(row[name] for row in same) for name in ("product_hidden", "product", "upper", "lower")]
-        ratio = fmean(max(row["norms"].values()) / max(min(row["norms"].values()), 1e-300) for row in same)
-        body.append((data, method, criterion, *(f"{value:.4g}" for value in (*norms, *columns, ratio))))
+        body.append((data, method, criterion, *(f"{value:.4g}" for value in (*norms, *columns, norm_ratio(same)))))
         printed = spec.published.get(data, {}).get(method)
         if printed is not None and (data, method, "published") not in {line[:3] for line in body}:
             blank = [""] * (len(layers) - len(printed) + 1)

@@ -13,10 +13,14 @@ from certnet.errors import UnsupportedModelError
 from certnet.network import ShallowNetwork, require_shallow
 from certnet.study.spec import Count, NonNegative, Part, Positive
 
-__all__ = ["AdmmStart", "MlpStart", "PgdStart", "SgdStart", "Starts", "train_start"]
+__all__ = ["ADMM_STARTS", "AdmmStart", "MlpStart", "PgdStart", "SgdStart", "Starts", "train_start"]
 
 Grid = Annotated[list[Positive], Field(min_length=1)]
 Momentum = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+ADMM_STARTS = ("admm", "admm_early")
+"""Starts whose objective is the Lipschitz-regularised one."""
 
 
 class SgdStart(Part):
@@ -65,12 +69,13 @@ class MlpStart(Part):
 
 
 class Starts(Part):
-    """The starts of a study, in the order of their training."""
+    """The starts of a study, in the order of their training; ``admm_early`` is a second ADMM, stopped early, say."""
 
     sgd: SgdStart | None = None
     pgd: PgdStart | None = None
     mlp: MlpStart | None = None
     admm: AdmmStart | None = None
+    admm_early: AdmmStart | None = None
 
     @property
     def named(self) -> dict[str, Part]:
@@ -82,8 +87,9 @@ class Starts(Part):
     def _complete(self) -> Starts:
         if not self.named:
             raise ValueError(f"no start: add a table [starts.{'], [starts.'.join(type(self).model_fields)}]")
-        if self.admm is not None and self.admm.start not in self.named:
-            raise ValueError(f"admm starts from {self.admm.start!r}, which is missing: add [starts.{self.admm.start}]")
+        for name, start in self.named.items():
+            if isinstance(start, AdmmStart) and start.start not in self.named:
+                raise ValueError(f"{name} starts from {start.start!r}, which is missing: add [starts.{start.start}]")
         return self
 
 
@@ -107,7 +113,7 @@ def train_start(
     from certnet.train import train_admm, train_pgd, train_sgd, tune
 
     X, y = data.X_train, data.y_train
-    if name == "admm":
+    if name in ADMM_STARTS:
         del chosen["start"]
         done = train_admm(X, y, weight, start=before, random_state=seed, **chosen)
         return _labelled(done.network, data), {"iterations": len(done.loss_curve) - 1, "settings": dict(done.settings)}
