@@ -16,7 +16,17 @@ from certnet.cli.terminal import Force, Json, interruptible, print_json, print_t
 
 __all__ = ["demo_command", "doctor_command"]
 
-_OPTIONAL = {"torch": "torch", "onnx": "onnx", "matplotlib": "plot", "mosek": "mosek", "dask": "dask"}
+_OPTIONAL = {
+    "torch": "torch",
+    "onnx": "onnx",
+    "matplotlib": "plot",
+    "mosek": "mosek",
+    "daqp": "qp",
+    "proxsuite": "qp",
+    "dask": "dask",
+    "pyarrow": "parquet",
+    "sphinx": "docs",
+}
 
 
 def demo_command(

@@ -43,9 +43,10 @@ def train_regularized(
     regularizer : Regularizer, optional
         ``Unregularized()``, ``PerLayerSpectral(weight)``, ``Coupled(weight)``, ``MaxNorm(limit)`` or
         ``CoupledBound(bound)``. A constraint holds for the first weights too.
-    X, y, hidden, weight_decay, epochs, batch_size, learning_rate, momentum, optimizer, random_state, device, \
-X_val, y_val
+    X, y, hidden, weight_decay, epochs, batch_size, learning_rate, momentum, optimizer, random_state, X_val, y_val
         As in :func:`~certnet.train.sgd.train_sgd`.
+    device : str
+        The same.
 
     Returns
     -------

@@ -39,14 +39,16 @@ class LiftedDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, LiftedEst
         False leaves all biases at zero.
     max_epochs : int
 
-    The other parameters are those of :class:`LiftedClassifier`; early stopping goes by the mean energy.
-
     Attributes
     ----------
     network_ : LiftedNetwork
     loss_curve_ : list of float
         Mean energy of every epoch.
     n_features_in_ : int
+
+    Notes
+    -----
+    The other parameters are those of :class:`LiftedClassifier`; early stopping goes by the mean energy.
 
     Examples
     --------

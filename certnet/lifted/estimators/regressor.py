@@ -34,6 +34,8 @@ class LiftedRegressor(RegressorMixin, LiftedEstimator):
     standardise : bool
         As in :class:`LiftedClassifier`, and each target by its own mean and standard deviation.
 
+    Notes
+    -----
     The other parameters, and the attributes, are those of :class:`LiftedClassifier`; early stopping goes by R².
 
     Examples

@@ -1,0 +1,182 @@
+"""``certnet lifted``: its commands, and ``certify`` and ``filters``."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import numpy as np
+import typer
+
+from certnet.cli.lifted_infer import infer_command
+from certnet.cli.lifted_model import Model, Net, read_model
+from certnet.cli.lifted_train import train_command
+from certnet.cli.samples import Drop, Grey, Labels, Limit, Part, Samples, Source, Target, one_part
+from certnet.cli.terminal import Force, Json, interruptible, print_json, print_table, say, working
+from certnet.digits import above, below
+from certnet.errors import CertificateError, InvalidInputError, OutputError
+from certnet.files import check_writable
+from certnet.validation import finite_array
+
+if TYPE_CHECKING:
+    from certnet.lifted.bounds import LiftedCertificate
+
+__all__ = ["lifted_app"]
+
+lifted_app = typer.Typer(
+    help="Lifted networks: activations that minimise a convex energy, with certified Lipschitz bounds.\n\n"
+    "Exit codes: 0 success, 1 a certificate does not hold, 2 bad input, 3 samples or a training did not converge, "
+    "130 interrupted.",
+    no_args_is_help=True,
+)
+lifted_app.command("train")(train_command)
+lifted_app.command("infer")(infer_command)
+
+_RADII: Final = (0.1, 0.25, 0.5, 1.0)
+
+
+@lifted_app.command("certify")
+def certify_command(
+    net: Net,
+    out: Annotated[Path | None, typer.Option(help="Write the certificate here (JSON).")] = None,
+    method: Annotated[str, typer.Option(help="sdp, layerwise or theorem.")] = "sdp",
+    tol: Annotated[float, typer.Option(help="Relative gap at which the search stops.")] = 1e-6,
+    output: Annotated[
+        list[int] | None,
+        typer.Option(help="Index of one output from 0; given twice, the difference of the two.", min=0),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Certified radii of these samples: a set or a file.")] = None,
+    radius: Annotated[
+        list[float] | None, typer.Option(help="Radius to give the certified accuracy at; may be repeated.")
+    ] = None,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Radii by a bound for each pair of outputs: larger, and slower.")
+    ] = False,
+    part: Part = "test",
+    target: Target = None,
+    drop: Drop = None,
+    labels: Labels = None,
+    grey: Grey = False,
+    limit: Limit = None,
+    seed: Annotated[int, typer.Option(help="Of the samples drawn for --limit.", min=0)] = 0,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Bracket the Lipschitz constant of NET's output; with --data also certified radii of its predictions."""
+    from certnet.lifted.bounds import lipschitz_bound
+
+    if data is not None and output:
+        raise InvalidInputError("--data needs the bound of all outputs: leave out --output")
+    if out is not None:
+        check_writable(out, force=force)
+    radii = _radii(radius)
+    model = read_model(net)
+    samples, X = None, None
+    if data is not None:
+        model.require_outputs()
+        samples = one_part(Source(data, target, tuple(drop or ()), labels, grey), part).drawn(limit, seed)
+        X = model.inputs(samples.X)
+    chosen: Any = None if not output else output[0] if len(output) == 1 else tuple(output)
+    with working(f"certifying {model.network!r}"):
+        certificate = interruptible(lambda: lipschitz_bound(model.network, method, output=chosen, X=X, tol=tol))
+    verdict = certificate.check(model.network)
+    if not verdict:
+        raise CertificateError(verdict.reason)
+    robust = None
+    if samples is not None:
+        with working(f"radii of {len(samples.X)} samples"):
+            robust = interruptible(lambda: _robustness(model, certificate, samples, method if pairs else None, radii))
+    if out is not None:
+        certificate.save(out, force=force)
+    if as_json:
+        print_json({"certificate": json.loads(certificate.to_json()), "robustness": robust})
+        return
+    _say_certificate(model, certificate, robust)
+    if out is not None:
+        say(f"certificate written to {out}")
+
+
+def _radii(given: list[float] | None) -> tuple[float, ...]:
+    radii = np.sort(finite_array(given or _RADII, "radius", ndim=(1,)))
+    if radii[0] < 0.0:
+        raise InvalidInputError(f"--radius must not be negative, got {radii[0]:g}")
+    return tuple(radii.tolist())
+
+
+def _robustness(
+    model: Model, certificate: LiftedCertificate, samples: Samples, pairs: str | None, radii: tuple[float, ...]
+) -> dict[str, Any]:
+    """Median radius, and the share of samples that are right and stay so within each radius."""
+    X = model.inputs(samples.X)
+    claim: Any = certificate if pairs is None else pairs
+    found = model.network.certified_radius(X, claim, pairs=pairs is not None)
+    reach = found.radius if model.scaling is None else model.scaling.raw_radius(X, found.radius)
+    told: dict[str, Any] = {"samples": len(X), "pairs": pairs is not None, "median_radius": float(np.median(reach))}
+    if samples.y is not None:
+        names = np.arange(model.network.n_outputs) if model.classes is None else np.asarray(model.classes)
+        right = names[found.predicted] == samples.y
+        told["accuracy"] = float(right.mean())
+        told["certified_accuracy"] = {f"{r:g}": float((right & (reach > r)).mean()) for r in radii}
+    return told
+
+
+def _say_certificate(model: Model, certificate: LiftedCertificate, robust: dict[str, Any] | None) -> None:
+    from certnet.certify import meaning
+
+    say(f"{below(certificate.lower)} <= L <= {above(certificate.upper)}")
+    say(meaning(certificate))  # type: ignore[arg-type]  # it has what the sentence says
+    for name, value in certificate.cheaper.items():
+        say(f"  for comparison, {name}: {above(value)}")
+    gap = "" if certificate.gap == float("inf") else f", gap {certificate.gap:.1e}"
+    say(f"by {certificate.method} ({certificate.kind}){gap}, {certificate.seconds:.3f} s")
+    if model.scaling is not None and not model.scaling.trivial:
+        scale = f"{model.scaling.scale:.6g}"
+        say(f"of the network alone: the model divides its inputs by {scale} first; radii are in the units of the data")
+    if robust is None:
+        return
+    say(f"median certified radius of {robust['samples']} samples, right or wrong: {below(robust['median_radius'])}")
+    if "accuracy" in robust:
+        rows = [("radius (l2)", "certified accuracy"), ("0", f"{robust['accuracy']:.4f}")]
+        print_table([*rows, *((r, f"{share:.4f}") for r, share in robust["certified_accuracy"].items())])
+
+
+@lifted_app.command("filters")
+def filters_command(
+    net: Net,
+    out: Annotated[Path, typer.Option(help="Picture: .png or .svg.")],
+    shape: Annotated[
+        str | None, typer.Option(help="Height x width [x 3] of the images, as 28x28; by default square.")
+    ] = None,
+    columns: Annotated[int | None, typer.Option(help="Of the grid.", min=1)] = None,
+    force: Force = False,
+) -> None:
+    """The first layer's weights as images: grey is zero, each on its own scale."""
+    from certnet.plot import FilterDisplay, save_figure
+
+    if out.suffix.lower() not in (".png", ".svg"):
+        raise OutputError(f"{out} has the suffix {out.suffix!r}: pictures are .png or .svg")
+    check_writable(out, force=force)
+    network = read_model(net).network
+    sizes = _square(network.n_inputs) if shape is None else _sizes(shape)
+    display = FilterDisplay.from_filters(network.weights[0], sizes, columns=columns)
+    save_figure(display.figure_, out, force=force)
+    say(f"{len(network.weights[0])} filters of {'x'.join(map(str, sizes))} written to {out}")
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.lower().split("x"))
+    except ValueError as error:
+        raise InvalidInputError(f"--shape takes numbers with x between, as 28x28, got {text!r}") from error
+
+
+def _square(d: int) -> tuple[int, ...]:
+    """Height and width of a square image with d pixels, or with d / 3 pixels of three channels."""
+    for channels in ((), (3,)):
+        pixels, rest = divmod(d, math.prod(channels))
+        side = math.isqrt(pixels)
+        if rest == 0 and side * side == pixels:
+            return side, side, *channels
+    raise InvalidInputError(f"the network has {d} inputs, which are no square image: give --shape HEIGHTxWIDTH")

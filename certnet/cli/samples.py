@@ -1,0 +1,177 @@
+"""Samples named on the command line: an image set, an NPZ or IDX file of images, or a CSV table."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from certnet.data import IMAGE_SETS, load_images, load_table, read_idx, read_npz_images
+from certnet.data import grey as to_grey
+from certnet.data.idx import read_idx_pair
+from certnet.errors import FileFormatError, InvalidInputError
+
+__all__ = [
+    "Data",
+    "Drop",
+    "Grey",
+    "Labels",
+    "Limit",
+    "Part",
+    "Samples",
+    "Source",
+    "Target",
+    "one_part",
+    "read_parts",
+]
+
+_NAMES: Final = ", ".join(IMAGE_SETS)
+
+Data = Annotated[str, typer.Argument(help=f"An image set ({_NAMES}), or a file: NPZ or IDX (images), CSV (a table).")]
+Target = Annotated[str | None, typer.Option(help="CSV: column to predict; the others are the inputs, in order.")]
+Drop = Annotated[list[str] | None, typer.Option(help="CSV: column to leave out; may be repeated.")]
+Labels = Annotated[Path | None, typer.Option(help="IDX: the file of the labels.")]
+Grey = Annotated[bool, typer.Option("--grey", help="Images with three channels as grey ones.")]
+Limit = Annotated[int | None, typer.Option(help="At most so many samples, drawn at random by the seed.", min=1)]
+Part = Annotated[str, typer.Option(help="train or test, of data that have both.")]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the options say about data; see their help."""
+
+    data: str
+    target: str | None = None
+    drop: tuple[str, ...] = ()
+    labels: Path | None = None
+    grey: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Inputs (N, d), images as rows of pixels in [0, 1], and labels or targets (N,) where there are any."""
+
+    X: NDArray[Any]
+    y: NDArray[Any] | None = None
+
+    def drawn(self, limit: int | None, seed: int = 0) -> Samples:
+        """At most ``limit`` of the samples, drawn at random, in their order."""
+        if limit is None or limit >= len(self.X):
+            return self
+        rows = np.sort(np.random.default_rng(seed).choice(len(self.X), limit, replace=False))
+        return Samples(self.X[rows], None if self.y is None else self.y[rows])
+
+
+def read_parts(source: Source, wanted: tuple[str, ...] = ("train", "test")) -> dict[str, Samples]:
+    """The parts "train" and "test" of data that have them (of a named set those that are wanted), else "all".
+
+    Raises
+    ------
+    InvalidInputError
+        An option for another kind of data, or what :func:`certnet.data.load_table` refuses.
+    FileFormatError
+        The file is missing, damaged or of another format.
+    DatasetError
+        The files of a named set cannot be found.
+    """
+    kind = _kind(source.data)
+    reader, options = _READERS[kind]
+    for item in fields(source)[1:]:
+        if item.name not in options and getattr(source, item.name) != item.default:
+            raise InvalidInputError(f"--{item.name} is not for {source.data}: it is read as {kind}")
+    return reader(source, wanted)
+
+
+def one_part(source: Source, part: str) -> Samples:
+    """The part that is asked for, or all samples of data without parts.
+
+    Raises
+    ------
+    InvalidInputError
+        Neither train nor test; data with parts that lack this one; what :func:`read_parts` refuses.
+    """
+    if part not in ("train", "test"):
+        raise InvalidInputError(f"--part takes train or test, got {part!r}")
+    parts = read_parts(source, (part,))
+    found = parts.get(part, parts.get("all"))
+    if found is None:
+        raise InvalidInputError(f"{source.data} has no part {part!r}: choose --part {' or '.join(parts)}")
+    return found
+
+
+def _kind(data: str) -> str:
+    if data in IMAGE_SETS:
+        return "an image set"
+    if not Path(data).is_file():
+        raise FileFormatError(f"{data[:200]!r} is neither an image set ({_NAMES}) nor a file: check the name")
+    name = data.lower()
+    if name.endswith(".npz"):
+        return "an NPZ file"
+    return "a table" if name.endswith((".csv", ".csv.gz")) else "an IDX file"
+
+
+def _named(source: Source, wanted: tuple[str, ...]) -> dict[str, Samples]:
+    part = "all" if len(wanted) > 1 else wanted[0]
+    data = load_images(source.data, part=part, grey=source.grey)
+    return {key: Samples(getattr(data, f"X_{key}"), getattr(data, f"y_{key}")) for key in wanted}
+
+
+def _npz(source: Source, wanted: tuple[str, ...]) -> dict[str, Samples]:
+    parts = read_npz_images(source.data)
+    return {key: Samples(_rows(part.images, source), part.labels) for key, part in parts.items()}
+
+
+def _idx(source: Source, wanted: tuple[str, ...]) -> dict[str, Samples]:
+    if source.labels is not None:
+        images, labels = read_idx_pair(source.data, source.labels)
+        return {"all": Samples(_rows(images, source), labels)}
+    pixels = read_idx(source.data)
+    if pixels.ndim < 3:
+        raise FileFormatError(f"{source.data} holds labels: name the file of the images, and this one by --labels")
+    return {"all": Samples(_rows(pixels, source))}
+
+
+def _table(source: Source, wanted: tuple[str, ...]) -> dict[str, Samples]:
+    if source.target is not None:
+        X, y, _ = load_table(source.data, source.target, drop=source.drop)
+        return {"all": Samples(X, y)}
+    # the reader of tables sets one column apart: the last one that is used, which is put back
+    *others, last = [name for name in _columns(source.data) if name not in source.drop] or [""]
+    if not others:
+        raise InvalidInputError(f"{source.data} has no two columns to use as inputs: name the target by --target")
+    X, y, _ = load_table(source.data, last, drop=source.drop)
+    return {"all": Samples(np.column_stack([X, y]))}
+
+
+def _columns(path: str) -> list[str]:
+    """The names in the first line; whatever is wrong with the file is said by the reader of tables."""
+    opener: Callable[..., Any] = gzip.open if path.lower().endswith(".gz") else open
+    try:
+        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
+            return [name.strip() for name in next((row for row in csv.reader(file) if row), [])]
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise FileFormatError(f"{path} cannot be read as a table: {error}") from error
+
+
+def _rows(images: NDArray[np.uint8], source: Source) -> NDArray[Any]:
+    """Rows of pixels in [0, 1], as those of named sets."""
+    pixels = images / np.float32(255)
+    if source.grey and pixels.ndim == 4 and pixels.shape[-1] == 3:
+        pixels = to_grey(pixels)
+    return pixels.reshape(len(pixels), -1)
+
+
+_Reader = Callable[[Source, tuple[str, ...]], dict[str, Samples]]
+_READERS: Final[dict[str, tuple[_Reader, tuple[str, ...]]]] = {
+    "an image set": (_named, ("grey",)),
+    "an NPZ file": (_npz, ("grey",)),
+    "an IDX file": (_idx, ("grey", "labels")),
+    "a table": (_table, ("target", "drop")),
+}
