@@ -66,7 +66,7 @@ def main() -> None:
     try:
         app()
     except Interrupted as error:
-        error_console.print(str(error), style="red")
+        error_console.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
         sys.stdout.flush()
         os._exit(130)  # the solver still runs in its thread, and would be waited for
     except CertnetError as error:

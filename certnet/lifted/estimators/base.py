@@ -70,6 +70,7 @@ class LiftedEstimator(BaseEstimator):
 
     def _plan(self, seed: int) -> Plan:
         given = {name: getattr(self, name) for name in _TRAINING if hasattr(self, name)}
+        given.setdefault("weight_decay", 0.0)  # H (18) has none
         how = Training(objective=self._objective(), **given)
         patience = self.n_iter_no_change if self.early_stopping else None
         return Plan(

@@ -158,19 +158,26 @@ class _Run:
                 self._warn_of_divergence(error)
                 break
             except KeyboardInterrupt:
-                status = Status.INTERRUPTED
                 state.params.flat[:] = before
-                warnings.warn(
-                    f"training was interrupted: the network after epoch {state.epoch} is returned",
-                    NotConvergedWarning,
-                    stacklevel=4,
-                )
+                status = self._interrupted()
                 break
-            state.record(loss, score)
-            if self._checkpoint is not None:
-                self._checkpoint.save(state)
-            self._tell(loss, score)
+            try:
+                state.record(loss, score)
+                if self._checkpoint is not None:
+                    self._checkpoint.save(state)
+                self._tell(loss, score)
+            except KeyboardInterrupt:  # the epoch is complete
+                status = self._interrupted()
+                break
         return self._result(status)
+
+    def _interrupted(self) -> Status:
+        warnings.warn(
+            f"training was interrupted: the network after epoch {self._state.epoch} is returned",
+            NotConvergedWarning,
+            stacklevel=5,
+        )
+        return Status.INTERRUPTED
 
     def _patience_is_over(self) -> bool:
         state = self._state
