@@ -1,4 +1,4 @@
-"""certnet: refine pretrained ReLU regressors by convex programs and certify their Lipschitz constants."""
+"""certnet: refine pretrained ReLU regressors by convex programs, certify Lipschitz constants, and lifted networks."""
 
 import logging
 from importlib import import_module
@@ -70,7 +70,7 @@ _HOMES = {
 logging.getLogger("certnet").addHandler(logging.NullHandler())
 
 
-_SUBPACKAGES = ("data", "demo", "estimators", "io", "plot", "restrict", "robust")
+_SUBPACKAGES = ("data", "demo", "estimators", "io", "lifted", "plot", "restrict", "robust", "study", "train")
 
 
 def __getattr__(name: str) -> Any:
