@@ -1,6 +1,7 @@
 """Pictures of results. They read values that were computed elsewhere and solve nothing; matplotlib is optional."""
 
 from certnet.plot.bounds import BoundsDisplay
+from certnet.plot.coupling import CouplingDisplay, NoiseDisplay
 from certnet.plot.curves import AdversarialCurveDisplay, TradeoffDisplay
 from certnet.plot.figures import figure_png, save_figure
 from certnet.plot.fits import PredictionDisplay, TraceDisplay
@@ -9,10 +10,12 @@ from certnet.plot.lifted import EnergyDisplay, FilterDisplay, GradientGapDisplay
 __all__ = [
     "AdversarialCurveDisplay",
     "BoundsDisplay",
+    "CouplingDisplay",
     "EnergyDisplay",
     "FilterDisplay",
     "GradientGapDisplay",
     "LearningDisplay",
+    "NoiseDisplay",
     "PredictionDisplay",
     "RadiusDisplay",
     "TraceDisplay",

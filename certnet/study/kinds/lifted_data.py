@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ def available(name: str) -> bool:
     return find_images(image_info(_base(name)), search_folders(None).values()) is not None
 
 
-def resolved(names: list[str], fallback: str | None) -> list[str]:
+def resolved(names: Sequence[str], fallback: str | None) -> list[str]:
     """The names, with the fallback in place of sets that are not there; each once."""
     return list(dict.fromkeys(fallback if fallback and not available(name) else name for name in names))
 
@@ -64,7 +64,7 @@ def _base(name: str) -> str:
     return name.removesuffix("-grey")
 
 
-@cache
+@lru_cache(maxsize=2)
 def _whole(name: str) -> ImageDataset:
     """Kept for the tasks that follow in the same process."""
     return _digits() if name == "digits" else load_images(_base(name), grey=name.endswith("-grey"))

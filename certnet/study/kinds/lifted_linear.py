@@ -67,7 +67,7 @@ def learned_layer(
         return float(found.energy.mean()), gradient.ravel()
 
     start = np.random.default_rng(seed).standard_normal(r * d) / np.sqrt(d)
-    options = {"maxiter": max_iterations, "maxfun": 2 * max_iterations, "ftol": 1e-16, "gtol": 1e-10}
+    options: Any = {"maxiter": max_iterations, "maxfun": 2 * max_iterations, "ftol": 1e-16, "gtol": 1e-10}
     done = scipy.optimize.minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
     return done.x.reshape(r, d), float(done.fun), int(done.nit)
 

@@ -40,8 +40,8 @@ def _groups(rows: Sequence[Row], part: str) -> dict[tuple[str, str], list[Row]]:
 def _supervised(rows: Sequence[Row], spec: LiftedSpec) -> ReportTable:
     """Accuracies and bounds: H, figures 2 and 5 of the supplement, and its tables 1 and 2."""
     head = ("data", "network", "epochs", "train", "test", "paper", "L, H's bound", "paper", "L, SDP", "slope found")
-    body, trained = [head], _groups(rows, "training")
-    for (data, name), same in trained.items():
+    body: list[Cells] = [head]
+    for (data, name), same in _groups(rows, "training").items():
         if spec.networks[name].table == "supervised":
             proofs, paper = _groups(rows, "certificate").get((data, name), []), _published(spec, name, data)
             accuracies = (_percent(same, "train_accuracy"), _percent(same, "test_accuracy"))
@@ -66,7 +66,7 @@ def _margins(rows: Sequence[Row], spec: LiftedSpec) -> ReportTable:
     """H's supplement, tables 1 and 2."""
     names = ("margin_mean", "margin_median", "margin_std", "radius")
     head = ("data", "network", "mean m", "paper", "median m", "paper", "std m", "paper")
-    body = [(*head, "median radius, H's bound", "paper", "median radius, SDP")]
+    body: list[Cells] = [(*head, "median radius, H's bound", "paper", "median radius, SDP")]
     for (data, name), same in _groups(rows, "certificate").items():
         paper = _published(spec, name, data)
         margins = [fmean(row["margin"][key] for row in same) for key in ("mean", "median", "std")]

@@ -48,8 +48,8 @@ def _ranking(data: str, criterion: str, mine: Mapping[tuple[str, str], Sequence[
     useless = [level for level in levels if all(_error(same, level) >= constant for same in lines.values())]
     yield (
         f"**{data}, values chosen on {criterion} validation data**, from the least error: {'; '.join(said)}. "
-        f"The mean of the training part, which no noise moves, errs by {constant:.4g}; all formulations are better "
-        f"{_at(beaten)}, and all are worse {_at(useless)}."
+        f"The mean of the training part, which no noise moves, errs by {constant:.4g}; {_all('better', beaten)}, "
+        f"{_all('worse', useless)}."
     )
 
 
@@ -123,8 +123,8 @@ def _ends(data: str, mine: Mapping[tuple[str, str], Sequence[Row]], spec: Regula
         yield f"**{data}, choices at an end of their grid**: {'; '.join(said)}."
 
 
-def _at(levels: Sequence[str]) -> str:
-    return f"at η = {', '.join(levels)}" if levels else "at no level"
+def _all(what: str, levels: Sequence[str]) -> str:
+    return f"all formulations are {what} at η = {', '.join(levels)}" if levels else f"at no level all are {what}"
 
 
 def _error(rows: Sequence[Row], level: str) -> float:
