@@ -16,7 +16,9 @@ class Status(Enum):
     MAX_ITERATIONS = "the iteration limit was reached: raise the limit, or accept the gap that is reported"
     TIME_LIMIT = "the time limit was reached: the best point so far is returned; allow more time for a better one"
     INTERRUPTED = "interrupted: the best point so far is returned"
-    ILL_CONDITIONED = "the program is too ill-conditioned for a small residual to mean a small error: rescale the weights"
+    ILL_CONDITIONED = (
+        "the program is too ill-conditioned for a small residual to mean a small error: rescale the weights"
+    )
     SOLVER_FAILED = "the solver gave no usable point: try another solver (CLARABEL, SCS), or rescale the data"
     NOT_IMPROVED = "nothing better was found: the input network is returned unchanged"
 

@@ -124,3 +124,10 @@ def test_nothing_to_collect_or_plot_yet(run, here):
         code, _, err = run(command, "tiny.toml")
         assert code == 2
         assert "rows yet: run `certnet study run tiny` first" in err
+
+
+def test_show_prints_a_file_that_runs_as_it_is(run, here):
+    code, out, _ = run("show", "couellan-coupling")
+    assert code == 0
+    (here / "copy.toml").write_text(out)
+    assert load_study(here / "copy.toml").spec == load_study("couellan-coupling").spec

@@ -1,7 +1,8 @@
-"""``certnet study``: list, run, status, resume, collect, plot."""
+"""``certnet study``: list, show, run, status, resume, collect, plot."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,6 +51,14 @@ def list_command(as_json: Json = False) -> None:
         return
     rows = [(study.name, study.spec.kind, study.spec.title) for study in studies]
     print_table([("study", "kind", "what"), *rows], numbers=False)
+
+
+@study_app.command("show")
+def show_command(name: Name) -> None:
+    """Print the study file, to copy and to change."""
+    from certnet.study import load_study
+
+    sys.stdout.write(load_study(name).text)
 
 
 @study_app.command("run")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from certnet.errors import InvalidInputError
-from certnet.network import ShallowNetwork
+from certnet.network import ShallowNetwork, require_shallow
 from certnet.robust.balls import Ball, admissible, ball_of
 from certnet.robust.residuals import block_rows, padded_blocks
 from certnet.validation import Float, as_samples, positive_number
@@ -100,6 +100,7 @@ class PGDAttack:
         InvalidInputError
             Wrong shapes, NaN or infinite entries, a radius that is negative, NaN or so large that f overflows.
         """
+        net = require_shallow(net)
         inputs, targets = as_samples(X, y, net.n_inputs, net.n_outputs)
         radius = positive_number(epsilon, "epsilon", zero=True)
         if radius == 0.0:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from certnet.errors import InvalidInputError
-from certnet.network import ShallowNetwork
+from certnet.network import ShallowNetwork, require_shallow
 from certnet.robust.attacks import PGDAttack
 from certnet.robust.balls import ball_of
 from certnet.robust.residuals import squared_residuals
@@ -116,6 +116,7 @@ def adversarial_mse(
     InvalidInputError
         Wrong shapes, NaN or infinite entries, radii that are negative or do not increase, a negative bound.
     """
+    net = require_shallow(net)
     attack = PGDAttack() if attack is None else attack
     radii = _radii(epsilons)
     certified = None if lipschitz is None else certified_mse(net, X, y, radii, lipschitz, norm=attack.norm)

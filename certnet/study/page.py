@@ -72,9 +72,11 @@ def _what(study: Study, rows: Sequence[Row], n_tasks: int) -> Iterator[str]:
     small = ", reduced by `[quick]`" if study.quick else ""
     yield f"- study `{study.name}`{small}: {len(rows)} of {n_tasks} tasks, {len(failures(rows))} of them failed"
     yield f"- data: {', '.join(names)}; trials: {spec.trials}; seed: {spec.seed}"
-    attack = spec.attack
-    radii = ", ".join(f"{epsilon:g}" for epsilon in attack.epsilons)
-    yield f"- attack: {attack.norm}, radii {radii}, {attack.steps} steps, {attack.restarts} starts; standardised units"
+    if kind_of(study).attacked:
+        attack = spec.attack
+        radii = ", ".join(f"{epsilon:g}" for epsilon in attack.epsilons)
+        how = f"{attack.steps} steps, {attack.restarts} starts"
+        yield f"- attack: {attack.norm}, radii {radii}, {how}; standardised units"
     if rows:
         yield f"- computing time: {clock(sum(row['seconds'] for row in rows))} on one core at a time"
         for said in dict.fromkeys(_versions(row) for row in rows):

@@ -88,6 +88,8 @@ class Kind:
         ``report(study, rows)`` from the rows there are, in the order of the tasks; rows may be missing or failed.
     pictures : callable
         ``pictures(study, rows)``: matplotlib figures by file name without suffix.
+    attacked : bool
+        Does the attack of the study file have an effect?
     """
 
     name: str
@@ -96,3 +98,4 @@ class Kind:
     execute: Callable[[Task, Sequence[bytes]], Outcome]
     report: Callable[[Study, Sequence[Row]], Report]
     pictures: Callable[[Study, Sequence[Row]], dict[str, Any]]
+    attacked: bool = False

@@ -9,7 +9,7 @@ from typing import Final
 from certnet.study.kinds.base import Check, Row
 from certnet.study.kinds.lifted_spec import LiftedSpec
 
-__all__ = ["lifted_checks", "lifted_notes"]
+__all__ = ["done_rows", "lifted_checks", "lifted_notes"]
 
 _ANGLE: Final = 0.1  # degrees
 _RANK_ENERGY: Final = 1e-9  # of the energy at zero
@@ -17,13 +17,14 @@ _IDENTITY: Final = 1e-4
 _LINEAR: Final = 0.99
 
 
-def _done(rows: Sequence[Row], part: str) -> list[Row]:
+def done_rows(rows: Sequence[Row], part: str) -> list[Row]:
+    """Finished rows of one part."""
     return [row for row in rows if row["status"] == "done" and row["part"] == part]
 
 
 def lifted_checks(rows: Sequence[Row], spec: LiftedSpec) -> Iterator[Check]:
     """All statements; those about accuracies only where nothing was reduced."""
-    proofs = _done(rows, "certificate")
+    proofs = done_rows(rows, "certificate")
     disordered = [row["task"] for row in proofs if not _ordered(row)]
     yield Check("slope found ≤ SDP bound ≤ layerwise bound ≤ H's bound", len(proofs), tuple(disordered))
     unproved = [row["task"] for row in proofs if not row["checked"]]
@@ -42,7 +43,7 @@ def _ordered(row: Row) -> bool:
 
 
 def _accuracies(rows: Sequence[Row], spec: LiftedSpec) -> Iterator[Check]:
-    trained = [row for row in _done(rows, "training") if row["data"] in spec.expected.get(row["network"], {})]
+    trained = [row for row in done_rows(rows, "training") if row["data"] in spec.expected.get(row["network"], {})]
     low = [f"{row['task']}: {text}" for row in trained if (text := _below(row, spec))]
     yield Check("test accuracies reach those that the study file expects", len(trained), tuple(low))
 
@@ -55,7 +56,7 @@ def _below(row: Row, spec: LiftedSpec) -> str:
 def _energies(rows: Sequence[Row]) -> Check:
     """H's pattern: own test data below everything else."""
     cases, violations = 0, []
-    for row in _done(rows, "energies"):
+    for row in done_rows(rows, "energies"):
         means = {name: value["mean"] for name, value in row["energies"].items()}
         own = means.pop("own")
         cases += len(means)
@@ -66,7 +67,7 @@ def _energies(rows: Sequence[Row]) -> Check:
 
 def _gradients(rows: Sequence[Row]) -> Check:
     cases, violations = 0, []
-    for row in _done(rows, "gradient"):
+    for row in done_rows(rows, "gradient"):
         pairs = sorted(zip(row["gammas"], row["total"]), reverse=True)
         steps = list(itertools.pairwise(pairs))
         cases += len(steps)
@@ -75,7 +76,7 @@ def _gradients(rows: Sequence[Row]) -> Check:
 
 
 def _components(rows: Sequence[Row]) -> Iterator[Check]:
-    found = _done(rows, "components")
+    found = done_rows(rows, "components")
     wide = [row["task"] for row in found if not row["angle"] < _ANGLE]
     yield Check(f"one linear layer is within {_ANGLE:g} degrees of the leading eigenvectors", len(found), tuple(wide))
     inexact = [row["task"] for row in found if not _exact(row["exact_rank"])]
@@ -88,7 +89,7 @@ def _exact(row: Row) -> bool:
 
 def _linearity(rows: Sequence[Row], spec: LiftedSpec) -> Iterator[Check]:
     """Z's finding: standard lifted networks are linear, the others are not."""
-    shown = [row for row in _done(rows, "training") if spec.networks[row["network"]].table == "linearity"]
+    shown = [row for row in done_rows(rows, "training") if spec.networks[row["network"]].table == "linearity"]
     lifted = [row for row in shown if row["objective"] == "lifted"]
     others = [row for row in shown if row["objective"] in ("contrastive", "back-propagation")]
     bent = [row["task"] for row in lifted if min(row["linear"]) < _LINEAR]
@@ -114,7 +115,7 @@ def lifted_notes(rows: Sequence[Row], spec: LiftedSpec) -> Iterator[str]:
 
 
 def _about_accuracies(rows: Sequence[Row], spec: LiftedSpec) -> Iterator[str]:
-    for row in _done(rows, "training"):
+    for row in done_rows(rows, "training"):
         paper = spec.published.get(row["network"], {}).get(row["data"], {})
         if "accuracy" in paper:
             found = 100.0 * row["test_accuracy"]
@@ -124,7 +125,7 @@ def _about_accuracies(rows: Sequence[Row], spec: LiftedSpec) -> Iterator[str]:
 
 
 def _about_bounds(rows: Sequence[Row], spec: LiftedSpec) -> Iterator[str]:
-    for row in _done(rows, "certificate"):
+    for row in done_rows(rows, "certificate"):
         gain = 100.0 * (1.0 - row["sdp"] / row["theorem"])
         yield (
             f"**{row['task']}**: the SDP bound is {gain:.1f} % below H's, the median radius {row['radius']:.3f} in "
@@ -134,7 +135,7 @@ def _about_bounds(rows: Sequence[Row], spec: LiftedSpec) -> Iterator[str]:
 
 
 def _about_energies(rows: Sequence[Row], spec: LiftedSpec) -> Iterator[str]:
-    for row in _done(rows, "energies"):
+    for row in done_rows(rows, "energies"):
         paper = spec.published.get(row["network"], {}).get(row["data"], {}).get("energies", {})
         ratios = {name: paper[name][0] / value["mean"] for name, value in row["energies"].items() if name in paper}
         if ratios:

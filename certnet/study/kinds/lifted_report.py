@@ -8,13 +8,13 @@ from typing import Any
 
 from certnet.digits import above, below
 from certnet.study.kinds.base import Report, ReportTable, Row
-from certnet.study.kinds.lifted_checks import lifted_checks, lifted_notes
+from certnet.study.kinds.lifted_checks import done_rows, lifted_checks, lifted_notes
 from certnet.study.kinds.lifted_spec import LiftedSpec
 from certnet.study.kinds.lifted_tasks import spec_of
 from certnet.study.kinds.statistics import group_rows
 from certnet.study.spec import Study
 
-__all__ = ["done_rows", "lifted_report"]
+__all__ = ["lifted_report"]
 
 Cells = tuple[str, ...]
 
@@ -25,11 +25,6 @@ def lifted_report(study: Study, rows: Sequence[Row]) -> Report:
     parts = (_supervised, _margins, _linearity, _energies, _filters, _gradients, _components)
     tables = [table for part in parts if len((table := part(rows, spec)).rows) > 1]
     return Report(tuple(tables), tuple(lifted_checks(rows, spec)), tuple(lifted_notes(rows, spec)))
-
-
-def done_rows(rows: Sequence[Row], part: str) -> list[Row]:
-    """Finished rows of one part."""
-    return [row for row in rows if row["status"] == "done" and row["part"] == part]
 
 
 def _groups(rows: Sequence[Row], part: str) -> dict[tuple[str, str], list[Row]]:
@@ -83,9 +78,8 @@ def _linearity(rows: Sequence[Row], spec: LiftedSpec) -> ReportTable:
         if spec.networks[name].table == "linearity":
             paper = _published(spec, name, data)
             train, test = _percent(same, "train_accuracy"), _percent(same, "test_accuracy")
-            linear = [100.0 * fmean(layer) for layer in zip(*(row.get("linear", []) for row in same))]
             cells = (train, _said(paper, "train_accuracy"), test, _said(paper, "accuracy"))
-            shown = (_layers(linear), _layers(paper.get("linear", [])))
+            shown = (_inside(same), _layers(paper.get("linear", [])))
             epochs = str(len(same[0]["loss"])) if "loss" in same[0] else ""
             body.append((data, name, epochs, *cells, *shown))
     return ReportTable(
@@ -114,12 +108,20 @@ def _energies(rows: Sequence[Row], spec: LiftedSpec) -> ReportTable:
 
 def _filters(rows: Sequence[Row], spec: LiftedSpec) -> ReportTable:
     """What is said of H's figure 1, in numbers."""
-    body: list[Cells] = [("data", "network", "units", "sparsity of filters", "positive share")]
+    head = ("data", "network", "units", "sparsity of filters", "positive share", "units inside their limits, per cent")
+    body: list[Cells] = [head]
+    trained = _groups(rows, "training")
     for (data, name), same in _groups(rows, "filters").items():
         sparsity, positive = (fmean(row[key] for row in same) for key in ("hoyer_sparsity", "positive"))
-        body.append((data, name, spec.networks[name].units, f"{sparsity:.3f}", f"{positive:.3f}"))
+        cells = (data, name, spec.networks[name].units, f"{sparsity:.3f}", f"{positive:.3f}")
+        body.append((*cells, _inside(trained.get((data, name), []))))
     title = "First-layer filters: Hoyer's sparsity from 0 to 1, and share of the squared weight that is positive"
     return ReportTable(title, tuple(body))
+
+
+def _inside(rows: Sequence[Row]) -> str:
+    """Means over trials by layer."""
+    return _layers([100.0 * fmean(layer) for layer in zip(*(row.get("linear", []) for row in rows))])
 
 
 def _gradients(rows: Sequence[Row], spec: LiftedSpec) -> ReportTable:

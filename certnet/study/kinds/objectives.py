@@ -268,4 +268,4 @@ def pictures(study: Study, rows: Sequence[Row]) -> dict[str, Any]:
     return drawn
 
 
-KIND = Kind("objectives", ObjectivesSpec, refinement_tasks, refinement_execute, report, pictures)
+KIND = Kind("objectives", ObjectivesSpec, refinement_tasks, refinement_execute, report, pictures, attacked=True)

@@ -123,4 +123,4 @@ def pictures(study: Study, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-KIND = Kind("robustness", RobustnessSpec, refinement_tasks, refinement_execute, report, pictures)
+KIND = Kind("robustness", RobustnessSpec, refinement_tasks, refinement_execute, report, pictures, attacked=True)
