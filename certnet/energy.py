@@ -24,7 +24,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from certnet.errors import FileFormatError, InvalidInputError
+from certnet.errors import FileFormatError, InvalidInputError, OutputError
 from certnet.files import write_atomic
 from certnet.network import read_arrays
 from certnet.validation import Float, as_inputs, finite_array, positive_number
@@ -285,6 +285,8 @@ class LiftedEnergy:
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
         """Write the network to an ``.npz`` file (bit-exact, no pickles), complete or not at all."""
+        if Path(path).suffix.lower() != ".npz":
+            raise OutputError(f"{path}: a network is written to a file with the suffix .npz")
         buffer = io.BytesIO()
         np.savez(buffer, **self.arrays())
         return write_atomic(path, buffer.getvalue(), force=force)
@@ -324,6 +326,8 @@ class LiftedEnergy:
 
 
 def _chain(weights: Sequence[ArrayLike]) -> tuple[Float, ...]:
+    if not isinstance(weights, Sequence | np.ndarray) or isinstance(weights, str):
+        raise InvalidInputError(f"weights is of type {type(weights).__name__}: a list of one matrix per layer is needed")
     Ws = tuple(finite_array(W, f"weights[{k}]", ndim=(2,)) for k, W in enumerate(weights))
     if not Ws:
         raise InvalidInputError("weights is empty: a lifted network has at least one layer")

@@ -350,6 +350,7 @@ W2 = [np.ones((2, 3)), np.ones((1, 2))]
     ("weights", "options", "message"),
     [
         ([], {}, "weights is empty"),
+        (None, {}, "a list of one matrix per layer"),
         ([np.ones((2, 3)), np.ones((1, 3))], {}, r"weights\[1\] takes 3 inputs, the layer before gives 2"),
         ([np.ones(3)], {}, r"weights\[0\] has shape \(3,\)"),
         ([np.full((2, 3), np.nan)], {}, "NaN"),

@@ -206,7 +206,7 @@ def require_network(network: object) -> ShallowNetwork | FeedForward:
         return network
     raise InvalidInputError(
         f"a ShallowNetwork or FeedForward is needed, got {type(network).__name__}: convert models with "
-        "certnet.from_sklearn, from_torch or load_onnx first"
+        "certnet.from_sklearn, from_torch or load_onnx first; a LiftedNetwork has lipschitz_bound()"
     )
 
 
