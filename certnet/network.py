@@ -226,6 +226,10 @@ class ShallowNetwork:
     def from_arrays(cls, file: Mapping[str, Any], source: Path) -> ShallowNetwork:
         """The network in the arrays of an ``.npz`` file; ``source`` is for messages."""
         written = str(file["format"]) if "format" in file else _FORMAT
+        if written.startswith("certnet-lifted"):
+            raise FileFormatError(
+                f"{source} holds a lifted network: LiftedNetwork.load reads it, `certnet lifted certify` bounds it"
+            )
         if written != _FORMAT:
             raise FileFormatError(
                 f"{source} has the format {written[:60]!r}: this version of certnet reads {_FORMAT!r}"

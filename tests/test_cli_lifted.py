@@ -547,3 +547,17 @@ def test_doctor_tells_of_the_extras(run, monkeypatch):  # noqa: F811
     _, out, _ = run("doctor")
     for name, extra in (("daqp", "qp"), ("proxsuite", "qp"), ("pyarrow", "parquet"), ("sphinx", "docs")):
         assert f"not installed (extra '{extra}')" in next(line for line in out.splitlines() if name in line)
+
+
+def test_check_says_which_file_is_wrong(run, tmp_path):
+    net = LiftedNetwork([[[1.0, 0.5]]])
+    model, broken = net.save(tmp_path / "net.npz"), tmp_path / "broken.json"
+    code, _, err = run("check", tmp_path / "none.json", model)
+    assert (code, "none.json does not exist" in err) == (2, True)
+    broken.write_text("{}")
+    code, out, _ = run("check", broken, model)
+    assert code == 1
+    assert "broken.json has schema" in out
+    code, _, err = run("certify", model)
+    assert code == 2
+    assert "certnet lifted certify" in err

@@ -83,7 +83,9 @@ def refuse_other_schema(data: object, source: Path, schema: str) -> dict[str, An
         return data
     found = data.get("schema") if isinstance(data, dict) else None
     shown = repr(found[:40]) if isinstance(found, str) else f"of type {type(found).__name__}"
-    raise FileFormatError(f"{source} has schema {shown}: this version of certnet reads {schema!r}")
+    reader = "LiftedCertificate.load" if isinstance(found, str) and "lifted" in found else "Certificate.load"
+    other = f" ({reader} reads it)" if isinstance(found, str) and found.startswith("certnet-") else ""
+    raise FileFormatError(f"{source} has schema {shown}{other}: {schema!r} is read here")
 
 
 def verify_written(source: Path, data: Mapping[str, Any], right: Mapping[str, object]) -> None:

@@ -106,16 +106,16 @@ def check_command(
     certificate: Annotated[Path, typer.Argument(help="Certificate (JSON).")], model: Model, as_json: Json = False
 ) -> None:
     """Check CERTIFICATE against MODEL from the data alone: exit 0 if it holds, 1 and where it fails if not."""
-    lifted = certificate.is_file() and _schema_of(certificate) == LIFTED_SCHEMA
-    network = LiftedNetwork.load(model) if lifted else load_model(model)
     if not certificate.is_file():
         raise FileFormatError(f"{certificate} does not exist: check the path")
     claim: Certificate | LiftedCertificate | None = None
     try:
-        claim = LiftedCertificate.load(certificate) if lifted else Certificate.load(certificate)
-        verdict = claim.check(network)  # type: ignore[arg-type]  # each meets its own kind of network
+        claim = _claim(certificate)
     except FileFormatError as error:  # not even a certificate
         verdict = Verdict(False, str(error))
+    else:
+        network = LiftedNetwork.load(model) if isinstance(claim, LiftedCertificate) else load_model(model)
+        verdict = claim.check(network)  # type: ignore[arg-type]  # each meets its own kind of network
     if as_json:
         bracket = {} if claim is None else {"lower": claim.lower, "upper": claim.upper}
         print_json({"holds": verdict.holds, "reason": verdict.reason, **bracket})
@@ -128,10 +128,8 @@ def check_command(
         raise typer.Exit(1)
 
 
-def _schema_of(certificate: Path) -> object:
-    """The schema that a certificate's file names; None where there is none, which reading it again will explain."""
-    try:
-        content, _ = read_json(certificate)
-    except FileFormatError:
-        return None
-    return content.get("schema") if isinstance(content, dict) else None
+def _claim(path: Path) -> Certificate | LiftedCertificate:
+    """The certificate in a file, of either kind."""
+    content, _ = read_json(path)
+    lifted = isinstance(content, dict) and content.get("schema") == LIFTED_SCHEMA
+    return LiftedCertificate.load(path) if lifted else Certificate.load(path)
