@@ -327,7 +327,8 @@ class LiftedEnergy:
 
 def _chain(weights: Sequence[ArrayLike]) -> tuple[Float, ...]:
     if not isinstance(weights, Sequence | np.ndarray) or isinstance(weights, str):
-        raise InvalidInputError(f"weights is of type {type(weights).__name__}: a list of one matrix per layer is needed")
+        kind = type(weights).__name__
+        raise InvalidInputError(f"weights is of type {kind}: a list of one matrix per layer is needed")
     Ws = tuple(finite_array(W, f"weights[{k}]", ndim=(2,)) for k, W in enumerate(weights))
     if not Ws:
         raise InvalidInputError("weights is empty: a lifted network has at least one layer")

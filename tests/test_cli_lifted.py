@@ -549,7 +549,7 @@ def test_doctor_tells_of_the_extras(run, monkeypatch):  # noqa: F811
         assert f"not installed (extra '{extra}')" in next(line for line in out.splitlines() if name in line)
 
 
-def test_check_says_which_file_is_wrong(run, tmp_path):
+def test_check_says_which_file_is_wrong(run, tmp_path):  # noqa: F811
     net = LiftedNetwork([[[1.0, 0.5]]])
     model, broken = net.save(tmp_path / "net.npz"), tmp_path / "broken.json"
     code, _, err = run("check", tmp_path / "none.json", model)

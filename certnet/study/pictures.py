@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from statistics import fmean
 from typing import Any, final
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from certnet.errors import InvalidInputError
 from certnet.plot import AdversarialCurveDisplay
-from certnet.plot.figures import COLOURS, GREY, Display, axes_for, check_models
+from certnet.plot.figures import COLOURS, GREY, Display, axes_for
 from certnet.robust import AdversarialCurve
 from certnet.study.kinds.base import Row
 from certnet.study.kinds.statistics import curve_mean
@@ -41,7 +42,8 @@ class ImprovementDisplay(Display):
     figure_: Any = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_models(self.improvements, "improvements")
+        if not self.improvements:
+            raise InvalidInputError("improvements is empty: at least one method is needed")
         if not all(len(values) for values in self.improvements.values()):
             raise InvalidInputError("improvements hold a method without a trial: leave it out")
 
@@ -55,7 +57,7 @@ class ImprovementDisplay(Display):
     def plot(self, ax: Any = None) -> ImprovementDisplay:
         """Draw on ``ax``, or on a new figure."""
         self.figure_, self.ax_ = axes_for(ax, self, height=1.3 + 0.5 * len(self.improvements))
-        for row, (colour, values) in enumerate(zip(COLOURS, self.improvements.values())):
+        for row, (colour, values) in enumerate(zip(cycle(COLOURS), self.improvements.values())):
             self.ax_.plot(values, np.full(len(values), row), "o", ms=5, color=colour, alpha=0.6)
             self.ax_.plot([fmean(values)], [row], "|", ms=20, mew=2.5, color=colour)
         every = np.concatenate([np.asarray(values, dtype=float) for values in self.improvements.values()])
