@@ -40,7 +40,7 @@ def test_the_built_in_studies_are_valid_quick_and_full():
 def test_yin_objectives_has_all_that_table_1_has():
     study = load_study("yin-objectives")
     tasks = kind_of(study).tasks(study)
-    assert len(tasks) == 5 * 10 * (2 + 6)
+    assert len(tasks) == 5 * 10 * (3 + 8)  # C-lip and joint from both ADMM starts
     assert {task.settings["hidden"] for task in tasks} == {100}
     assert len({task.digest for task in tasks}) == len({task.name for task in tasks}) == len(tasks)
 
@@ -82,11 +82,63 @@ def test_what_does_not_fit_together(tmp_path):
     assert "no start: add a table" in refusal(tmp_path, "[starts.mlp]\nepochs = 30", "[starts]")
     assert "admm starts from 'sgd', which is missing" in refusal(tmp_path, "[starts.mlp]\nepochs = 30", "[starts.admm]")
     changed = '[methods.joint]\nstarts = ["sgd"]'
-    assert "methods.joint applies to 'sgd'" in refusal(tmp_path, "[methods.joint]", changed)
+    assert "methods.joint.starts: speaks of 'sgd'" in refusal(tmp_path, "[methods.joint]", changed)
     assert "'nothing', which is not among the methods" in refusal(tmp_path, '["joint", "C-l2"]', '["nothing"]')
     head = TINY[: TINY.index("[[tables]]")]
     with pytest.raises(FileFormatError, match="no data: name a built-in set"):
         tiny_study(tmp_path, head + TINY[TINY.index("[attack]") :])
+
+
+def test_names_that_do_not_exist_are_told_once_with_all_other_errors(tmp_path):
+    """One line per error, although the file is looked at twice, full and reduced."""
+    text = TINY.replace('["joint", "C-l2"]', '["joint", "none"]\nat_most = [["joint", "zzz"], ["yyy", "zzz"]]')
+    text = text.replace("epochs = 30", "epocs = 30").replace("steps = 2", "steps = 'two'")
+    with pytest.raises(FileFormatError) as caught:
+        tiny_study(tmp_path, text)
+    methods = "which is not among the methods (C-l2, joint)"
+    assert sorted(one.strip() for one in str(caught.value).splitlines()[1:]) == sorted(
+        [
+            f"line {line(text, 'epocs')}: starts.mlp.epocs: unknown key",
+            f"line {line(text, 'two')}: attack.steps: should be a valid integer, got 'two'",
+            f"line {line(text, 'never')}: expected.never_worse: speaks of 'none', {methods}",
+            f"line {line(text, 'at_most')}: expected.at_most: speaks of 'zzz', 'yyy', {methods}",
+        ]
+    )
+
+
+def test_an_error_that_a_cut_would_make_is_not_told(tmp_path):
+    """Without the wrong key there would be no data, and no start: consequences, not errors of their own."""
+    message = refusal(tmp_path, "[[tables]]", 'datasets = "servo"\n[[tables]]')
+    assert len(message.splitlines()) == 2
+    message = refusal(tmp_path, "[starts.mlp]", "[starts.mpl]")
+    assert [one.split(": ", 1)[1] for one in message.splitlines()[1:]] == ["starts.mpl: unknown key"]
+
+
+def test_what_is_wrong_in_the_reduced_version_alone_is_told_there(tmp_path):
+    message = refusal(tmp_path, "trials = 1\n", 'trials = 1\nexpected.never_worse = ["zzz"]\n')
+    (said,) = message.splitlines()[1:]
+    assert "quick.expected.never_worse: speaks of 'zzz'" in said
+
+
+ROBUST = TINY.replace('"objectives"', '"robustness"').split("[expected]")[0]
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ('leader = "zzz"', "leader: speaks of 'zzz', which is not among the methods (C-l2, joint)"),
+        ('leader = "joint"\npublished_leads = [["mine"]]', "published_leads: takes pairs"),
+        ('leader = "joint"\npublished_leads = [["mine", "sgd"]]', "published_leads: speaks of 'sgd'"),
+        ('published_leads = [["mine", "mlp"]]', "published_leads: leader is missing"),
+        ("[published.joint]", "published: unknown key"),
+    ],
+)
+def test_leaders_are_looked_up(tmp_path, keys, said):
+    with pytest.raises(FileFormatError) as caught:
+        tiny_study(tmp_path, ROBUST.replace("trials = 2", f"trials = 2\n{keys}", 1))
+    assert sum(said in one for one in str(caught.value).splitlines()) == 1
+    fine = 'leader = "joint"\npublished_leads = [["solar", "mlp"]]'
+    assert tiny_study(tmp_path, ROBUST.replace("trials = 2", f"trials = 2\n{fine}", 1)).spec.kind == "robustness"
 
 
 def test_files_that_are_none(tmp_path):
@@ -248,18 +300,67 @@ def test_shards_that_are_none(text):
         parse_shard(text)
 
 
+PAGE = Path(__file__).parent.parent / "docs" / "studies.md"
+needs_page = pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not beside the tests")
+
+
+def documented() -> list[str]:
+    """The study files on the page."""
+    return [part.split("```")[0] for part in PAGE.read_text(encoding="utf-8").split("```toml\n")[1:]]
+
+
+@needs_page
 def test_the_documented_study_is_valid(tmp_path):
-    page = Path(__file__).parent.parent / "docs" / "studies.md"
-    if not page.exists():
-        pytest.skip("the documentation is not beside the tests")
-    text = page.read_text(encoding="utf-8").split("```toml\n")[1].split("```")[0]
+    text = documented()[0]
     path = write_study(tmp_path, text, "rent.toml")
     assert load_study(path).spec.trials == 5
     assert load_study(path, quick=True).spec.trials == 1
     wrong = text.replace("epsilons =", "epsilon =").replace("epochs = 300", 'epochs = "many"')
     with pytest.raises(FileFormatError) as caught:
         load_study(write_study(tmp_path, wrong, "rent.toml"))
-    shown = page.read_text(encoding="utf-8").split("error: rent.toml")[1].split("```")[0]
+    shown = PAGE.read_text(encoding="utf-8").split("error: rent.toml")[1].split("```")[0]
     assert [one.strip() for one in str(caught.value).splitlines()[1:]] == [
         one.strip() for one in shown.strip().splitlines()[1:]
     ]
+
+
+@needs_page
+def test_the_page_has_a_study_of_every_kind_and_names_every_key(tmp_path):
+    (tmp_path / "rent.csv").write_text("area,rooms,rent\n" + "".join(f"{i},{i % 3},{i * i}\n" for i in range(40)))
+    seen = set()
+    for number, text in enumerate(documented()):
+        study = load_study(write_study(tmp_path, text, f"{number}.toml"), quick=True)
+        assert kind_of(study).tasks(study)
+        seen.add(study.spec.kind)
+    assert seen == set(KINDS)
+    page = PAGE.read_text(encoding="utf-8")
+    for kind in KINDS.values():
+        for key in kind.model.model_fields:
+            assert f"`{key}`" in page or f"`{key}." in page, (kind.name, key)
+
+
+@needs_page
+def test_the_page_says_which_kinds_refuse_which_shared_keys(tmp_path):
+    """Every cell of the column "Refused by", tried; the pages' own examples are the studies."""
+    (tmp_path / "rent.csv").write_text("area,rooms,rent\n" + "".join(f"{i},{i % 3},{i * i}\n" for i in range(40)))
+    keys = {
+        "datasets": 'datasets = ["servo"]',
+        "tables": 'tables = [{ name = "other", csv = "rent.csv", target = "rent" }]',
+        "acknowledge_ethics": "acknowledge_ethics = false",
+        "time_limit": "time_limit = 5.0",
+        "attack": "attack = { steps = 3 }",
+    }
+    lines = PAGE.read_text(encoding="utf-8").split("## Keys of all kinds")[1].split("## ")[0].splitlines()
+    said = {line.split("`")[1]: line.rsplit("|", 2)[1] for line in lines if line.startswith("| `")}
+    for text in documented():
+        kind = text.split('"')[1]
+        for key, value in keys.items():
+            if f"[{key}]" in text or f"[[{key}]]" in text:
+                continue  # used there, so not refused
+            path = write_study(tmp_path, f"{value}\n{text}", "one.toml")
+            try:
+                load_study(path)
+                refused = False
+            except FileFormatError as error:
+                refused = key in str(error)
+            assert refused == (f"`{kind}`" in said[key]), (kind, key)

@@ -116,6 +116,16 @@ def test_the_table_stands_beside_the_published_numbers_and_says_how_they_differ(
     assert "Why they differ" in report.notes[-1]
 
 
+def test_columns_are_explained_below_the_table():
+    from certnet.study.page import markdown
+
+    study = load_study("yin-objectives")
+    text = markdown(study, ROWS, 400, objectives.report(study, ROWS), [])
+    improvements, means = (text.split(f"## {title}")[1].split("## ")[0] for title in ("Improvement", "Means"))
+    assert all(f"`{name}`" in improvements for name in ("of min", "of max", "of avg", "least"))
+    assert "`J l2` is `MSE + λ (‖W‖² + ‖b‖² + ‖V‖²)`" in means
+
+
 def robust(rows: list[dict[str, Any]]) -> Any:
     return robustness.report(load_study("yin-robustness"), rows)
 

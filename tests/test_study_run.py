@@ -373,13 +373,15 @@ def test_options_that_do_not_exist_or_go_together(finished, tmp_path):
     study, _ = finished
     for options, match in (
         ({"backend": "threads"}, "backend must be one of 'loky', 'dask'"),
-        ({"backend": "dask"}, "a scheduler goes with backend='dask'"),
-        ({"scheduler": "tcp://127.0.0.1:1"}, "a scheduler goes with"),
+        ({"backend": "dask"}, "--scheduler is missing"),
+        ({"scheduler": "tcp://127.0.0.1:1"}, "a scheduler is for backend 'dask', got it with 'loky'"),
         ({"part": "3/2"}, "i goes from 1 to n"),
-        ({"n_jobs": 0}, "n_jobs must not be 0"),
+        ({"n_jobs": 0}, "n_jobs must be .* got 0"),
+        ({"n_jobs": -5}, "n_jobs must be .* got -5"),
     ):
         with pytest.raises(InvalidInputError, match=match):
             run_study(study, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
@@ -450,9 +452,34 @@ def test_the_time_left_is_that_of_similar_tasks():
     rows = [(task, {"status": "done", "seconds": seconds}) for task, seconds in done]
     assert seconds_left([_task("a", "x")], rows, 1) == 2.0
     assert seconds_left([_task("b", "y"), _task("a", "x")], rows, 2) == 6.0
-    assert seconds_left([_task("b", "x")], rows, 1) == pytest.approx((1.0 + 3.0 + 10.0) / 3)
+    assert seconds_left([_task("b", "x")], rows, 1) == 2.0  # the method says more than the data
+    assert seconds_left([_task("a", "z")], rows, 1) == 2.0
+    assert seconds_left([_task("c", "z")], rows, 1) == pytest.approx((1.0 + 3.0 + 10.0) / 3)
     assert seconds_left([_task("a", "x")], [], 1) is None
     assert seconds_left([], rows, 1) == 0.0
+
+
+def test_the_time_left_where_starts_are_cheap_and_refinements_dear(tmp_path):
+    """A start takes 1 s, "C-l2" 10 s, "joint" 100 s; over all rows the mean would be far off."""
+    study = tiny_study(tmp_path, TINY.replace("trials = 2", "trials = 5"))
+    tasks = kind_of(study).tasks(study)
+    cost = {"": 1.0, "C-l2": 10.0, "joint": 100.0}
+
+    def finished(wanted):
+        return [(t, {"status": "done", "seconds": cost[t.settings["method"]]}) for t in tasks if wanted(t)]
+
+    def left(done):
+        return [task for task in tasks if task not in [one for one, _ in done]]
+
+    starts = finished(lambda task: task.settings["method"] == "")
+    assert seconds_left(left(starts), starts, 1) is None  # nothing is known of refinements
+    first = starts + finished(lambda task: task.settings["trial"] == 0 and task.settings["method"])
+    assert seconds_left(left(first), first, 1) == 4 * (10.0 + 100.0)
+    assert seconds_left(left(first), first, 2) == 2 * (10.0 + 100.0)
+    failed = [(task, row | {"status": "failed"}) for task, row in first]
+    assert seconds_left(left(first), failed, 1) == 4 * (10.0 + 100.0)  # what fails takes its time too
+    not_run = [(task, {"status": "failed", "seconds": 0.0}) for task in left(first)[:2]]
+    assert seconds_left(left(first), first + not_run, 1) == 4 * (10.0 + 100.0)
 
 
 def test_progress_in_words():

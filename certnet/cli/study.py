@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ study_app = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME_OR_FILE", help="A built-in study, or a study file (TOML).")]
-Quick = Annotated[bool, typer.Option("--quick", help="The reduced version that the file declares in [quick].")]
+Quick = Annotated[bool, typer.Option("--quick", help="The reduced version that the file declares in \\[quick].")]
 Out = Annotated[Path | None, typer.Option(help="Folder of the results; by default out/NAME, with -quick added.")]
 Jobs = Annotated[int, typer.Option("--n-jobs", help="Worker processes on this machine; -1 is one per core.")]
 Backend = Annotated[str, typer.Option(help="loky (processes of this machine) or dask.")]
@@ -75,7 +76,7 @@ def run_command(
 ) -> None:
     """Compute the rows of a study that its folder does not have yet."""
     study, folder = _study(name, quick, out)
-    _compute(study, folder, n_jobs, backend, scheduler, shard, retry_failed, timeout)
+    _compute(study, folder, _typed(name, quick, out), n_jobs, backend, scheduler, shard, retry_failed, timeout)
 
 
 @study_app.command("resume")
@@ -94,8 +95,8 @@ def resume_command(
     from certnet.study import Store
 
     study, folder = _study(name, quick, out)
-    Store.open(folder, study, writing=True)
-    _compute(study, folder, n_jobs, backend, scheduler, shard, retry_failed, timeout)
+    Store.open(folder, study, writing=True, advice=_run_first(name, quick, out))
+    _compute(study, folder, _typed(name, quick, out), n_jobs, backend, scheduler, shard, retry_failed, timeout)
 
 
 @study_app.command("status")
@@ -127,10 +128,10 @@ def collect_command(
     from certnet.study import collect, csv_text
     from certnet.study.parquet_ import can_write, parquet_bytes
 
-    study, store, tasks = _opened(name, quick, out)
+    _, store, tasks = _opened(name, quick, out)
     rows = collect(store, tasks)
     if not rows:
-        raise InvalidInputError(f"{store.folder} has no rows yet: run `certnet study run {study.name}` first")
+        raise InvalidInputError(f"{store.folder} has no rows yet: {_run_first(name, quick, out)}")
     written = [write_atomic(store.folder / "table.csv", csv_text(rows), force=True)]
     if parquet or (parquet is None and can_write()):
         written.append(write_atomic(store.folder / "table.parquet", parquet_bytes(rows), force=True))
@@ -147,7 +148,7 @@ def plot_command(name: Name, quick: Quick = False, out: Out = None) -> None:
     study, store, tasks = _opened(name, quick, out)
     rows = collect(store, tasks)
     if not any(row["status"] == "done" for row in rows):
-        raise InvalidInputError(f"{store.folder} has no finished rows yet: run `certnet study run {study.name}` first")
+        raise InvalidInputError(f"{store.folder} has no finished rows yet: {_run_first(name, quick, out)}")
     written = write_page(study, rows, len(tasks), store.folder)
     say(f"{written[0]} and {len(written) - 1} pictures")
 
@@ -164,7 +165,19 @@ def _opened(name: str, quick: bool, out: Path | None) -> tuple[Study, Store, lis
     from certnet.study.load import kind_of
 
     study, folder = _study(name, quick, out)
-    return study, Store.open(folder, study), kind_of(study).tasks(study)
+    store = Store.open(folder, study, advice=_run_first(name, quick, out))
+    return study, store, kind_of(study).tasks(study)
+
+
+def _typed(name: str, quick: bool, out: Path | None) -> str:
+    """What names the study and its folder on the command line, again."""
+    words = [name, *(["--quick"] if quick else []), *([] if out is None else ["--out", str(out)])]
+    return shlex.join(words)
+
+
+def _run_first(name: str, quick: bool, out: Path | None) -> str:
+    named = "" if out is not None else ", or name its --out"
+    return f"run `certnet study run {_typed(name, quick, out)}` first{named}"
 
 
 def _failed(store: Store, tasks: list[Task]) -> list[dict[str, Any]]:
@@ -183,6 +196,7 @@ def _print_failed(rows: list[dict[str, Any]]) -> None:
 def _compute(
     study: Study,
     folder: Path,
+    typed: str,
     n_jobs: int,
     backend: str,
     scheduler: str | None,
@@ -209,20 +223,23 @@ def _compute(
             )
         except KeyboardInterrupt as error:
             raise Interrupted(
-                f"interrupted: finished rows are kept in {folder}; go on with `certnet study resume`"
+                f"interrupted: finished rows are kept in {folder}; go on with `certnet study resume {typed}`"
             ) from error
     kind, tasks = kind_of(study), kind_of(study).tasks(study)
     rows = collect(store, tasks)
     report = kind.report(study, rows)
     for table in report.tables:
-        say(f"{table.title}\n{grid(table)}\n")
+        say(f"{table.title}\n{grid(table)}\n" + (f"{table.note}\n" if table.note else ""))
     for check in report.checks:
+        if not (check.cases or check.violations):
+            continue
         say(f"{check.claim}: {check.verdict}")
         for violation in check.violations[:_SHOWN]:
             say(f"  {violation}")
     failed = _failed(store, tasks)
     _print_failed(failed)
-    say(f"{len(rows)} of {len(tasks)} rows in {folder}; `certnet study plot` writes the page, `collect` the table")
+    then = f"`certnet study plot {typed}` writes the page, `collect` the table"
+    say(f"{len(rows)} of {len(tasks)} rows in {folder}; {then}")
     if failed or any(check.required and check.violations for check in report.checks):
         raise typer.Exit(1)
 

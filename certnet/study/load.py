@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import tomllib
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,13 @@ from pydantic import ValidationError
 
 from certnet.errors import FileFormatError, InvalidInputError
 from certnet.study.kinds import KINDS, Kind
-from certnet.study.spec import Study, StudySpec
+from certnet.study.spec import Misplaced, Study, StudySpec
 from certnet.study.toml_lines import Path as KeyPath
 from certnet.study.toml_lines import key_lines, line_of
 
 __all__ = ["builtin_studies", "kind_of", "load_study"]
+
+Problem = tuple[KeyPath, str]  # where, and what is wrong there
 
 _BUILTIN = resources.files("certnet.study") / "builtin"
 
@@ -50,15 +54,16 @@ def load_study(name: str | Path, *, quick: bool = False) -> Study:
         raise FileFormatError(f"{source} is not a TOML file: {error}") from error
     small = raw.pop("quick", None)
     kind = _kind(raw, source, text)
-    spec, problems = _validated(kind, raw, text, small if isinstance(small, dict) else {}, quick=False)
+    spec, problems = _validated(kind, raw)
     chosen = spec
     if isinstance(small, dict):
-        chosen, others = _validated(kind, _merged(raw, small), text, small, quick=True)
-        problems += [problem for problem in others if problem not in problems]
+        chosen, others = _validated(kind, _merged(raw, small))
+        problems += _of_quick(small, others, problems)
     elif small is not None:
-        problems.append(_placed(text, ("quick",), "must be a table"))
+        problems.append((("quick",), "must be a table"))
     if problems or spec is None or chosen is None:
-        raise FileFormatError("\n  ".join([f"{source} is no valid study of the kind {kind.name!r}:", *problems]))
+        said = (_placed(text, path, message) for path, message in problems)
+        raise FileFormatError("\n  ".join([f"{source} is no valid study of the kind {kind.name!r}:", *said]))
     if quick and small is None:
         raise InvalidInputError(f"{source} has no table [quick]: add one with the keys that a quick run changes")
     return Study(label, chosen if quick else spec, folder, text, quick)
@@ -98,17 +103,66 @@ def _kind(raw: dict[str, Any], source: str, text: str) -> Kind:
     raise FileFormatError(f"{source} is no study:\n  {where}")
 
 
-def _validated(
-    kind: Kind, raw: dict[str, Any], text: str, small: dict[str, Any], *, quick: bool
-) -> tuple[StudySpec | None, list[str]]:
-    try:
-        return kind.model.model_validate(raw), []
-    except ValidationError as error:
-        problems = []
-        for one in error.errors():
-            path: KeyPath = one["loc"]
-            problems.append(_placed(text, ("quick", *path) if quick and _has(small, path) else path, _said(one)))
-        return None, problems
+def _validated(kind: Kind, raw: dict[str, Any]) -> tuple[StudySpec | None, list[Problem]]:
+    """The model, or all that is wrong.
+
+    Keys are compared with each other only where each is right by itself, so the wrong ones are taken away and the rest
+    is looked at again: for names that do not exist, not for what the cut itself may have broken.
+    """
+    problems: list[Problem] = []
+    while True:
+        try:
+            spec = kind.model.model_validate(raw)
+            return (None if problems else spec), problems
+        except ValidationError as error:
+            new = [_problem(one) for one in error.errors() if not problems or _misplaced(one)]
+        problems += new
+        rest = _without(raw, [path for path, _ in new])
+        if not new or rest is None:
+            return None, problems
+        raw = rest
+
+
+def _of_quick(small: dict[str, Any], found: Sequence[Problem], known: Sequence[Problem]) -> list[Problem]:
+    """Problems of the reduced study that are not those of the full one, at their place in ``[quick]``."""
+    new = [one for one in found if one not in known or (one[0] and _has(small, one[0]))]
+    return [(("quick", *path) if _has(small, path) else path, message) for path, message in new]
+
+
+def _misplaced(error: Any) -> bool:
+    return isinstance(error.get("ctx", {}).get("error"), Misplaced)
+
+
+def _problem(error: Any) -> Problem:
+    return (error["ctx"]["error"].path if _misplaced(error) else error["loc"]), _said(error)
+
+
+def _without(raw: dict[str, Any], paths: Sequence[KeyPath]) -> dict[str, Any] | None:
+    """A copy without these values, lists as a whole; None where one is a table or not there."""
+    rest = copy.deepcopy(raw)
+    gone: set[KeyPath] = set()
+    for path in paths:
+        if not any(path[: len(cut)] == cut for cut in gone):
+            cut = _value_at(rest, path)
+            if cut is None:
+                return None
+            gone.add(cut)
+            table: Any = rest
+            for key in cut[:-1]:
+                table = table[key]
+            del table[cut[-1]]
+    return rest
+
+
+def _value_at(table: Any, path: KeyPath) -> KeyPath | None:
+    """The path of the first value that is no table on the way; None where there is none."""
+    for depth, key in enumerate(path, 1):
+        if not isinstance(table, dict) or key not in table:
+            return None
+        table = table[key]
+        if not isinstance(table, dict):
+            return path[:depth]
+    return None
 
 
 def _placed(text: str, path: KeyPath, message: str) -> str:
@@ -129,7 +183,7 @@ def _said(error: Any) -> str:
 
 
 def _has(table: Any, path: KeyPath) -> bool:
-    """Does the path lead to something in the table, or or to an entry of a list in it?"""
+    """Does the path lead to something in the table, or to an entry of a list in it?"""
     for part in path:
         if not isinstance(table, dict):
             return True  # an entry of a list that the table gives

@@ -52,7 +52,7 @@ def markdown(study: Study, rows: Sequence[Row], n_tasks: int, report: Report, pi
     parts += ["## What was run", "\n".join(_what(study, rows, n_tasks))]
     if spec.choices:
         parts += ["## Choices", "What the source leaves open, and what was chosen here:", _bullets(spec.choices)]
-    parts += [text for table in report.tables for text in (f"## {table.title}", grid(table))]
+    parts += [text for table in report.tables for text in (f"## {table.title}", grid(table), table.note) if text]
     if report.checks:
         parts += ["## Checks", "\n".join(_checks(report))]
     if report.notes:

@@ -16,7 +16,7 @@ from certnet.study.kinds import Row
 from certnet.study.tasks import Task
 from certnet.study.work import perform
 
-__all__ = ["InlinePool", "LokyPool", "Pool", "Result"]
+__all__ = ["InlinePool", "LokyPool", "Pool", "Result", "worker_count"]
 
 Result = tuple[Row, bytes | None]
 
@@ -79,11 +79,7 @@ class LokyPool(Pool):
     """Processes of joblib's loky backend, one BLAS thread each."""
 
     def __init__(self, n_jobs: int) -> None:
-        from joblib import cpu_count
-
-        if n_jobs == 0:
-            raise InvalidInputError("n_jobs must not be 0: give a number of processes, or -1 for one per core")
-        self._n_jobs = n_jobs if n_jobs > 0 else max(1, cpu_count() + 1 + n_jobs)
+        self._n_jobs = worker_count(n_jobs)
         self._executor = self._made()
 
     @property
@@ -110,6 +106,21 @@ class LokyPool(Pool):
         return ProcessPoolExecutor(
             max_workers=self._n_jobs, env=_THREADS, initializer=_end_with, initargs=(os.getpid(),)
         )
+
+
+def worker_count(n_jobs: int) -> int:
+    """Worker processes that ``n_jobs`` asks for: itself, or one per core for −1.
+
+    Raises
+    ------
+    InvalidInputError
+        It is neither −1 nor at least 1.
+    """
+    from joblib import cpu_count
+
+    if n_jobs != -1 and n_jobs < 1:
+        raise InvalidInputError(f"n_jobs must be a number of processes from 1, or -1 for one per core, got {n_jobs}")
+    return n_jobs if n_jobs > 0 else int(cpu_count())
 
 
 def _end_with(parent: int) -> None:

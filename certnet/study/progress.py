@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from statistics import fmean
+from typing import Any, Final
 
 from certnet.study.tasks import Task
 
 __all__ = ["Progress", "clock", "seconds_left"]
+
+_TELLING: Final = ("part", "objective", "method", "start", "data")
 
 
 @dataclass(frozen=True)
@@ -37,27 +41,29 @@ class Progress:
 def seconds_left(left: Iterable[Task], finished: Sequence[tuple[Task, Mapping[str, Any]]], width: int) -> float | None:
     """Expected seconds of the tasks left on ``width`` workers.
 
-    A task takes the mean of the finished ones like it: of the same group, else of those that share most of its words
-    (data set, method), else of all.
+    A task takes the mean of the finished ones most like it: of the same part of the study, then of the same method,
+    then start, then data set. None as long as nothing of some task's part has finished: starts may be cheap and
+    refinements dear, or the other way round.
     """
-    times = [(task.group, float(row["seconds"])) for task, row in finished if row["status"] == "done"]
-    if not times:
+    times: dict[tuple[str, ...], list[float]] = {}
+    for task, row in finished:
+        if row["status"] == "done" or row["seconds"] > 0.0:  # else it was not run, for want of what it needs
+            times.setdefault(_words(task), []).append(float(row["seconds"]))
+    counts = Counter(map(_words, left))
+    if not times or not {words[0] for words in counts} <= {words[0] for words in times}:
         return None
-    known: dict[tuple[tuple[str, str], ...], float] = {}
-    total = 0.0
-    for task in left:
-        key = tuple(sorted(task.group.items()))
-        if key not in known:
-            known[key] = _expected(task.group, times)
-        total += known[key]
-    return total / max(1, width)
+    return sum(count * _expected(words, times) for words, count in counts.items()) / max(1, width)
 
 
-def _expected(group: Mapping[str, str], times: Sequence[tuple[Mapping[str, str], float]]) -> float:
-    alike = [sum(other.get(key) == value for key, value in group.items()) for other, _ in times]
-    best = max(alike)
-    nearest = [seconds for count, (_, seconds) in zip(alike, times) if count == best]
-    return sum(nearest) / len(nearest)
+def _words(task: Task) -> tuple[str, ...]:
+    """What the task's duration depends on, the most telling first."""
+    return tuple(task.group.get(word, "") for word in _TELLING)
+
+
+def _expected(words: tuple[str, ...], times: Mapping[tuple[str, ...], Sequence[float]]) -> float:
+    likeness = {other: tuple(a == b for a, b in zip(words, other)) for other in times}
+    best = max(likeness.values())
+    return fmean(seconds for other, found in times.items() if likeness[other] == best for seconds in found)
 
 
 def clock(seconds: float) -> str:

@@ -12,7 +12,7 @@ from certnet.errors import InvalidInputError, OutputError
 from certnet.study.claims import Claims
 from certnet.study.kinds.splits import check_data
 from certnet.study.load import kind_of
-from certnet.study.pools import InlinePool, LokyPool, Pool, Result
+from certnet.study.pools import InlinePool, LokyPool, Pool, Result, worker_count
 from certnet.study.progress import Progress, seconds_left
 from certnet.study.spec import Study
 from certnet.study.store import Row, Store
@@ -72,10 +72,7 @@ def run_study(
     OutputError
         The folder is of another study or version, cannot be written, or the disk is full. Finished rows are kept.
     """
-    if backend not in BACKENDS:
-        raise InvalidInputError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, got {backend!r}")
-    if (backend == "dask") != (scheduler is not None):
-        raise InvalidInputError("a scheduler goes with backend='dask' (--backend dask --scheduler tcp://host:8786)")
+    _check_workers(n_jobs, backend, scheduler)
     chosen = parse_shard(part)
     check_data(study)
     tasks = kind_of(study).tasks(study)
@@ -103,6 +100,19 @@ def _counted(tasks: Sequence[Task], rows: dict[str, Row], running: int, width: i
     left = [task for task in tasks if task.digest not in rows]
     finished = [(task, rows[task.digest]) for task in tasks if task.digest in rows]
     return Progress(len(rows) - failed, failed, running, len(left), seconds_left(left, finished, width))
+
+
+def _check_workers(n_jobs: int, backend: str, scheduler: str | None) -> None:
+    worker_count(n_jobs)
+    if backend not in BACKENDS:
+        raise InvalidInputError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, got {backend!r}")
+    if backend == "dask" and scheduler is None:
+        raise InvalidInputError(
+            "backend 'dask' needs a scheduler, and --scheduler is missing: give its address "
+            "(--backend dask --scheduler tcp://host:8786)"
+        )
+    if backend != "dask" and scheduler is not None:
+        raise InvalidInputError(f"a scheduler is for backend 'dask', got it with {backend!r}: add --backend dask")
 
 
 def _pool(n_jobs: int, scheduler: str | None, timeout: float) -> Pool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ __all__ = [
     "Attack",
     "Count",
     "Fraction",
+    "Misplaced",
     "NonNegative",
     "Part",
     "Positive",
@@ -32,6 +34,27 @@ Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]*$", max_length=60)]
+
+
+class Misplaced(ValueError):
+    """What is wrong under one key although each key is right by itself; raised by the validators of models.
+
+    Attributes
+    ----------
+    path : tuple of str
+        The keys that lead to it from the top of the file.
+    """
+
+    def __init__(self, path: tuple[str, ...], message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+    @classmethod
+    def check(cls, path: tuple[str, ...], names: Iterable[str], known: Collection[str], what: str) -> None:
+        """Raise if one of the names under ``path`` is none of ``known``."""
+        missing = [repr(name) for name in dict.fromkeys(names) if name not in known]
+        if missing:
+            raise cls(path, f"speaks of {', '.join(missing)}, which is not among the {what} ({', '.join(known)})")
 
 
 class Part(BaseModel):

@@ -54,8 +54,17 @@ class Store:
         return store
 
     @classmethod
-    def open(cls, folder: str | Path, study: Study, *, writing: bool = False) -> Store:
+    def open(
+        cls,
+        folder: str | Path,
+        study: Study,
+        *,
+        writing: bool = False,
+        advice: str = "run it first, or name the folder of its results",
+    ) -> Store:
         """The folder of a run that exists; with ``writing`` it must be of this version of certnet.
+
+        ``advice`` ends the message where there is no run.
 
         Raises
         ------
@@ -64,7 +73,7 @@ class Store:
         """
         store = cls(Path(folder), study)
         if not (store.folder / _MANIFEST).is_file():
-            raise OutputError(f"{folder} holds no study: run `certnet study run {study.name}` first, or name its --out")
+            raise OutputError(f"{folder} holds no study: {advice}")
         store._check(writing=writing)
         return store
 

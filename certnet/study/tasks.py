@@ -34,7 +34,8 @@ class Task:
     needs : tuple of str
         Digests of tasks whose artifacts this one is given, in order.
     group : mapping of str to str
-        What tasks of similar duration share (data set, method), for the estimate of the time left.
+        What tasks of similar duration share (part, method, start, data set), for the estimate of the time left; tasks
+        with different ``part`` are never compared.
     folder : str
         What relative paths in the settings lead from. No part of the digest: machines see one study at several places.
     """

@@ -35,10 +35,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table of a page, its cells as text; the first row is the head."""
+    """A table of a page, its cells as text; the first row is the head. The note below explains its columns."""
 
     title: str
     rows: tuple[tuple[str, ...], ...]
+    note: str = ""
 
 
 @dataclass(frozen=True)

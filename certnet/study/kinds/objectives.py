@@ -17,11 +17,19 @@ from pydantic import Field, model_validator
 from certnet.study.kinds.base import Check, Kind, Report, ReportTable, Row
 from certnet.study.kinds.refinements import RefinementSpec, refinement_execute, refinement_tasks
 from certnet.study.kinds.statistics import by_start, group_rows, improvement, signed
-from certnet.study.spec import Part, Published, Study
+from certnet.study.spec import Misplaced, Part, Published, Study
 
 __all__ = ["KIND", "Expected", "ObjectivesSpec", "Summary", "summaries"]
 
 _SAME = 1e-6  # relative: what two solvers may differ by
+_IMPROVEMENTS = (
+    "`least`, `largest` and `mean` are of the improvements trial by trial; `of min`, `of max` and `of avg` are the "
+    "improvements of the least, the largest and the mean objective over the trials."
+)
+_LEVELS = (
+    "`J l2` is `MSE + λ (‖W‖² + ‖b‖² + ‖V‖²)` and `J Lipschitz` is `MSE + λ L²`, both on the training part and with L "
+    "as certified (`L at most`); `seconds` are of the training or the refinement alone."
+)
 
 
 class Expected(Part):
@@ -57,13 +65,15 @@ class ObjectivesSpec(RefinementSpec):
 
     kind: Literal["objectives"]
     expected: Expected = Expected()
+    published: dict[str, dict[str, Published]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _methods_exist(self) -> ObjectivesSpec:
-        pairs = [*self.expected.at_most, *self.expected.faster, *self.expected.worse]
-        for name in [*self.expected.never_worse, *(one for pair in pairs for one in pair), *self.published]:
-            if name not in self.methods:
-                raise ValueError(f"expected or published speak of {name!r}, which is not among the methods")
+        Misplaced.check(("expected", "never_worse"), self.expected.never_worse, self.methods, "methods")
+        for key in ("at_most", "faster", "worse"):
+            names = [name for pair in getattr(self.expected, key) for name in pair]
+            Misplaced.check(("expected", key), names, self.methods, "methods")
+        Misplaced.check(("published",), self.published, self.methods, "methods")
         return self
 
 
@@ -151,7 +161,7 @@ def _improvements(found: Sequence[Summary], spec: ObjectivesSpec) -> ReportTable
         numbers = (least, largest, mean, one.of_least, one.of_largest, one.of_mean)
         row = (_name(one, spec), one.method, one.start, str(len(one.improvements)), *map(signed, numbers))
         body.append((*row, *_printed(one, spec)) if spec.published else row)
-    return ReportTable("Improvement of the objective over the start", tuple(body))
+    return ReportTable("Improvement of the objective over the start", tuple(body), _IMPROVEMENTS)
 
 
 def _printed(one: Summary, spec: ObjectivesSpec) -> tuple[str, ...]:
@@ -168,7 +178,7 @@ def _levels(found: Sequence[Summary], rows: Sequence[Row]) -> ReportTable:
     for (data, start, method), same in group_rows(done, lambda row: (row["data"], row["start"], row["method"])).items():
         mean = [fmean(row[name] for row in same) for name in names]
         body.append((data, start, method or "(start)", *(f"{value:.4g}" for value in mean)))
-    return ReportTable("Means over trials", tuple(body))
+    return ReportTable("Means over trials", tuple(body), _LEVELS)
 
 
 def _name(one: Summary, spec: ObjectivesSpec) -> str:

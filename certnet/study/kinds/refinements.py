@@ -21,7 +21,7 @@ from certnet.study.kinds.base import Outcome, Row
 from certnet.study.kinds.evaluation import Evaluation, evaluate, finite, network_bytes, network_from
 from certnet.study.kinds.splits import data_of, load_split
 from certnet.study.kinds.starts import ADMM_STARTS, AdmmStart, Starts, train_start
-from certnet.study.spec import Attack, Count, Part, Positive, Published, Study, StudySpec
+from certnet.study.spec import Attack, Count, Misplaced, Part, Positive, Study, StudySpec
 from certnet.study.tasks import Task, seed_for
 
 __all__ = ["Method", "RefinementSpec", "refinement_execute", "refinement_tasks"]
@@ -62,16 +62,13 @@ class RefinementSpec(StudySpec):
     weights: Annotated[list[Positive], Field(min_length=1)] = Field(default=[0.01])
     starts: Starts
     methods: dict[str, Method] = Field(default_factory=dict)
-    published: dict[str, dict[str, Published]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _starts_exist(self) -> RefinementSpec:
         for name, method in self.methods.items():
-            missing = [start for start in method.starts or () if start not in self.starts.named]
-            if missing:
-                raise ValueError(f"methods.{name} applies to {missing[0]!r}, which is not among the starts")
+            Misplaced.check(("methods", name, "starts"), method.starts or (), self.starts.named, "starts")
             if name in self.starts.named:
-                raise ValueError(f"methods.{name} has the name of a start")
+                raise Misplaced(("methods", name), "has the name of a start")
         return self
 
     def applied_to(self, method: str) -> list[str]:
@@ -119,7 +116,12 @@ def _tasks_of(study: Study, spec: RefinementSpec, name: str, trial: int, weight:
             settings=settings,
             seed=seed_for(spec.seed, name, trial, weight, start, method),
             needs=tuple(need.digest for need in needs),
-            group={"data": name, "method": method or start},
+            group={
+                "part": "refinement" if method else "start",
+                "data": name,
+                "start": start,
+                "method": method,
+            },
             folder=str(study.folder.resolve()),
         )
 

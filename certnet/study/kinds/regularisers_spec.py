@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from certnet.study.kinds.splits import data_of
-from certnet.study.spec import Count, Fraction, NonNegative, Part, Positive, Study, StudySpec
+from certnet.study.spec import Count, Fraction, Misplaced, NonNegative, Part, Positive, Study, StudySpec
 from certnet.study.tasks import Task, seed_for
 
 __all__ = ["Expected", "Formulation", "RegularisersSpec", "regulariser_tasks", "spec_of"]
@@ -117,12 +117,18 @@ class RegularisersSpec(StudySpec):
         if len(set(self.criteria)) < len(self.criteria):
             raise ValueError("criteria names one twice")
         if "attack" in self.model_fields_set:
-            raise ValueError("attack does not belong here: this kind of study perturbs by noise (key noise)")
-        pairs = [*self.expected.noise, *self.expected.training]
-        spoken = [one for pair in pairs for one in pair] + [name for of in self.published.values() for name in of]
-        for name in spoken:
-            if name not in self.formulations:
-                raise ValueError(f"expected or published speak of {name!r}, which is not among the formulations")
+            raise Misplaced(("attack",), "does not belong here: this kind of study perturbs by noise (key noise)")
+        if "time_limit" in self.model_fields_set:
+            raise Misplaced(("time_limit",), "does not belong here: trainings end after their epochs")
+        return self
+
+    @model_validator(mode="after")
+    def _formulations_exist(self) -> RegularisersSpec:
+        for key in ("noise", "training"):
+            names = [name for pair in getattr(self.expected, key) for name in pair]
+            Misplaced.check(("expected", key), names, self.formulations, "formulations")
+        for data, printed in self.published.items():
+            Misplaced.check(("published", data), printed, self.formulations, "formulations")
         return self
 
 
@@ -158,7 +164,7 @@ def _tasks_of(study: Study, spec: RegularisersSpec, name: str, trial: int, metho
             # of the data set and the trial alone: all formulations begin with the same weights and the same order
             seed=seed_for(spec.seed, name, trial, "training"),
             needs=tuple(needs),
-            group={"data": name, "method": "/".join(filter(None, (method, stage)))},
+            group={"part": stage or "network", "data": name, "method": method},
         )
 
     if len(formulation.values) <= 1:

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from certnet.study.kinds.base import Check, Kind, Report, ReportTable, Row
 from certnet.study.kinds.refinements import RefinementSpec, refinement_execute, refinement_tasks
 from certnet.study.kinds.statistics import curve_mean, group_rows, median_error
-from certnet.study.spec import Study
+from certnet.study.spec import Misplaced, Study
 
 __all__ = ["KIND", "RobustnessSpec", "curves_below"]
 
@@ -23,6 +23,18 @@ class RobustnessSpec(RefinementSpec):
     leader: str = ""
     """The method whose lead the page looks for, with the cases in which the paper found it."""
     published_leads: list[list[str]] = Field(default_factory=list)
+    """Pairs of a data set and a start; the paper's data sets need not all be among the study's."""
+
+    @model_validator(mode="after")
+    def _leader_exists(self) -> RobustnessSpec:
+        if self.leader:
+            Misplaced.check(("leader",), [self.leader], self.methods, "methods")
+        if any(len(case) != 2 for case in self.published_leads):
+            raise Misplaced(("published_leads",), "takes pairs of a data set and a start")
+        if self.published_leads and not self.leader:
+            raise Misplaced(("published_leads",), "leader is missing: say which method's lead the cases are of")
+        Misplaced.check(("published_leads",), (start for _, start in self.published_leads), self.starts.named, "starts")
+        return self
 
 
 def report(study: Study, rows: Sequence[Row]) -> Report:
