@@ -13,7 +13,9 @@ __all__ = ["check_writable", "write_atomic"]
 
 
 def check_writable(path: str | os.PathLike[str], *, force: bool = False) -> Path:
-    """Refuse a path that exists (unless ``force``) or whose folder cannot be written, before any work is done.
+    """Refuse a path that exists (unless ``force``) or whose folder takes no file, before any work is done.
+
+    A temporary file is made in the folder and removed: permissions alone do not tell what root may write.
 
     Returns
     -------
@@ -25,6 +27,16 @@ def check_writable(path: str | os.PathLike[str], *, force: bool = False) -> Path
     OutputError
         The path exists and ``force`` is false, is a folder, or its folder is missing or not writable.
     """
+    target = _allowed(path, force=force)
+    handle, name = _temporary(target)
+    os.close(handle)
+    with contextlib.suppress(OSError):
+        os.unlink(name)
+    return target
+
+
+def _allowed(path: str | os.PathLike[str], *, force: bool) -> Path:
+    """``path``, if by its name and the folder's permissions it may be written."""
     target = Path(path)
     try:
         os.lstat(target)
@@ -44,6 +56,14 @@ def check_writable(path: str | os.PathLike[str], *, force: bool = False) -> Path
     return target
 
 
+def _temporary(target: Path) -> tuple[int, str]:
+    """A new file beside ``target``: its handle and name."""
+    try:
+        return tempfile.mkstemp(prefix=f".{target.name[:40]}.", suffix=".tmp", dir=target.parent)
+    except OSError as error:
+        raise OutputError(f"cannot write in {target.parent}: {error.strerror}") from error
+
+
 def write_atomic(path: str | os.PathLike[str], content: bytes | str, *, force: bool = False) -> Path:
     """Write ``content`` to a temporary file in the same folder, flush it, and move it to ``path``.
 
@@ -54,12 +74,9 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | str, *, force: b
     OutputError
         See :func:`check_writable`; also when the disk is full or the write fails.
     """
-    target = check_writable(path, force=force)
+    target = _allowed(path, force=force)
     data = content.encode() if isinstance(content, str) else content
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name[:40]}.", suffix=".tmp", dir=target.parent)
-    except OSError as error:
-        raise OutputError(f"cannot write in {target.parent}: {error.strerror}") from error
+    handle, name = _temporary(target)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

@@ -168,6 +168,18 @@ def test_unsupervised_from_images_without_labels(run, digits, rows, tmp_path):  
     assert "accuracy" not in told
 
 
+def test_an_npz_of_images_without_labels(run, digits, rows, trained, tmp_path):  # noqa: F811
+    np.savez(tmp_path / "bare.npz", x_train=digits[0][:200])
+    out, options = tmp_path / "own.npz", ("--layers", "5", "--epochs", 2, "--json")
+    code, told, _ = lifted(run, "train", tmp_path / "bare.npz", "--out", out, "--objective", "unsupervised", *options)
+    assert (code, told["samples"]) == (0, 200)
+    assert told["train_energy"] == pytest.approx(-LiftedDensity.load(out).score(rows[0]), rel=1e-12)
+    told = lifted(run, "infer", trained, tmp_path / "bare.npz", "--part", "train", "--json")[1]
+    assert (told["samples"], "accuracy" in told) == (200, False)
+    code, _, err = lifted(run, "train", tmp_path / "bare.npz", "--out", tmp_path / "b.npz")
+    assert (code, "y_train (NPZ)" in " ".join(err.split())) == (2, True)
+
+
 def test_idx_images_with_labels(run, digits, trained, tmp_path):  # noqa: F811
     (tmp_path / "x").write_bytes(idx_bytes(digits[0]))
     (tmp_path / "y").write_bytes(idx_bytes(digits[1]))
@@ -278,11 +290,14 @@ def test_certify_then_check(run, trained, tmp_path):  # noqa: F811
         claim = LiftedCertificate.load(proof)
         assert code == 0
         assert claim.check(LiftedNetwork.load(trained))
-        assert "the prediction moves by at most" in told
+        assert "the network's output moves by at most" in told
+        assert "units of the data" not in told
         uppers.append(claim.upper)
         code, text, _ = run("check", proof, trained)
         assert code == 0
         assert text.startswith("holds")
+        assert "the network's output" in text
+        assert "the network's own units" in text
         assert ("for comparison, layerwise" in told) is (method == "sdp")
     assert uppers[0] <= uppers[1]
 
@@ -329,6 +344,31 @@ def test_certified_radii_as_text(run, images, rows, tmp_path):  # noqa: F811
     assert code == 0
     assert "median certified radius of 20 samples" in text
     assert "divides its inputs by" in text
+    assert "right or wrong, in the units of the data" in text
+
+
+def test_a_scaled_regressor_is_bounded_in_the_units_of_the_data(run, tmp_path):  # noqa: F811
+    rng = np.random.default_rng(2)
+    X = 0.05 * rng.normal(size=(80, 3))
+    Y = np.column_stack([4000.0 * X[:, 0] + 100.0, X[:, 1]])
+    one = LiftedRegressor((6,), max_epochs=20, random_state=0).fit(X, Y[:, 0])
+    net, proof = one.save(tmp_path / "one.npz"), tmp_path / "c.json"
+    code, told, _ = lifted(run, "certify", net, "--out", proof, "--json")
+    within, s_x, s_y = told["data_units"], np.sqrt(np.mean((X - X.mean(axis=0)) ** 2)), Y[:, 0].std()
+    assert code == 0
+    assert within["upper"] == pytest.approx(told["certificate"]["upper"] * s_y / s_x, rel=1e-12)
+    assert within["lower"] == pytest.approx(told["certificate"]["lower"] * s_y / s_x, rel=1e-12) != 0.0
+    assert (within["input_scale"], within["target_scale"]) == (pytest.approx(s_x), [pytest.approx(s_y)])
+    text = lifted(run, "certify", net)[1]
+    assert f"divides its inputs by {s_x:.6g} and multiplies its outputs by {s_y:.6g}" in text
+    assert "in the units of the data: " in text
+    assert "the network's output moves" in run("check", proof, net)[1]
+    two = LiftedRegressor((6,), max_epochs=5, random_state=0).fit(X, Y).save(tmp_path / "two.npz")
+    of_one = lifted(run, "certify", two, "--output", 0, "--json")[1]
+    assert of_one["data_units"]["upper"] == pytest.approx(of_one["certificate"]["upper"] * s_y / s_x, rel=1e-12)
+    difference = ("--output", 0, "--output", 1)
+    assert lifted(run, "certify", two, *difference, "--json")[1]["data_units"]["upper"] is None
+    assert "not a difference in the units of the data" in lifted(run, "certify", two, *difference)[1]
 
 
 def test_radii_by_pairs_are_larger(run, rows, tmp_path):  # noqa: F811
@@ -364,10 +404,14 @@ def test_filters_of_colour_images_and_of_no_image(run, tmp_path):  # noqa: F811
     rng = np.random.default_rng(0)
     colour = LiftedNetwork([rng.normal(size=(2, 48))], units=["relu"]).save(tmp_path / "colour.npz")
     line = LiftedNetwork([rng.normal(size=(2, 7))], units=["relu"]).save(tmp_path / "line.npz")
+    three = LiftedNetwork([rng.normal(size=(2, 3))], units=["relu"]).save(tmp_path / "three.npz")
     assert "2 filters of 4x4x3" in lifted(run, "filters", colour, "--out", tmp_path / "a.png")[1]
-    code, _, err = lifted(run, "filters", line, "--out", tmp_path / "b.png")
-    assert code == 2
-    assert "no square image" in err
+    for net, d in ((line, 7), (three, 3)):
+        code, _, err = lifted(run, "filters", net, "--out", tmp_path / "b.png")
+        assert code == 2
+        assert "no square image" in err
+        assert f"1x{d} for columns of a table" in " ".join(err.split())
+    assert "2 filters of 1x3" in lifted(run, "filters", three, "--out", tmp_path / "b.png", "--shape", "1x3")[1]
 
 
 # ----------------------------------------------------------------------------------------------------------- bad input
@@ -397,9 +441,18 @@ def test_filters_of_colour_images_and_of_no_image(run, tmp_path):  # noqa: F811
         (("train", "TABLE", "--out", "OUT.npz", "--target", "value"), "use --regress"),
         (("train", "TABLE", "--out", "OUT.npz", "--grey", "--target", "kind"), "--grey is not for"),
         (("train", "NET", "--out", "OUT.npz"), "none of the arrays"),
+        (("train", "IMAGES", "--out", "OUT.npz", "--gamma", "1e-9"), "gamma is 1e-09 and gamma^2"),
+        (("train", "IMAGES", "--out", "OUT.npz", "--gamma", "1e-9", "--pretrain", "1"), "of at least 0.0001"),
         (("infer", "IMAGES", "IMAGES"), "format"),
         (("infer", "nowhere.npz", "IMAGES"), "does not exist"),
         (("infer", "NET", "TABLE"), "the network has 64 inputs"),
+        (("infer", "NET", "TABLE"), "the column to predict by --target, others to leave out by --drop"),
+        (("certify", "NET", "--data", "TABLE"), "the column to predict by --target"),
+        (("certify", "NET", "--radius", "0.1"), "--radius needs --data"),
+        (("certify", "NET", "--pairs"), "--pairs needs --data"),
+        (("certify", "NET", "--limit", "5"), "--limit needs --data"),
+        (("certify", "NET", "--target", "kind"), "--target needs --data"),
+        (("certify", "NET", "--grey"), "--grey needs --data"),
         (("infer", "NET", "IMAGES", "--solver", "magic"), "there is no solver 'magic'"),
         (("infer", "NET", "IMAGES", "--solver", "admm", "--passes", "3"), "does not work in passes"),
         (("infer", "NET", "IMAGES", "--tol", "-1"), "tol"),
@@ -531,6 +584,17 @@ def test_ctrl_c_before_the_first_epoch_writes_nothing(run, images, tmp_path, mon
     assert "nothing was written" in err
     assert not (tmp_path / "own.npz").exists()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_place_that_takes_no_file_is_found_before_the_training(run, images, tmp_path, monkeypatch):  # noqa: F811
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("certnet.files.tempfile.mkstemp", refuse)
+    code, out, err = lifted(run, "train", images, "--out", tmp_path / "own.npz", *SMALL)
+    assert (code, out) == (2, "")
+    assert "Read-only file system" in " ".join(err.split())
+    assert "epoch" not in err
 
 
 def test_divergence_is_exit_code_three(run, images, tmp_path):  # noqa: F811

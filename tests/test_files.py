@@ -130,8 +130,20 @@ def test_a_folder_that_takes_no_new_file(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
-    with pytest.raises(OutputError, match=r"cannot write in .*Read-only file system"):
-        write_atomic(tmp_path / "out", b"new")
+    for call in (lambda path: write_atomic(path, b"new"), check_writable):
+        with pytest.raises(OutputError, match=r"cannot write in .*Read-only file system"):
+            call(tmp_path / "out")
+
+
+def test_a_check_leaves_nothing(tmp_path: Path) -> None:
+    assert check_writable(tmp_path / "out") == tmp_path / "out"
+    assert names(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no /proc here")
+def test_a_folder_that_only_looks_writable() -> None:
+    with pytest.raises(OutputError, match=r"cannot write in /proc|not writable"):
+        check_writable("/proc/out.npz")
 
 
 def test_the_umask_is_respected(tmp_path: Path) -> None:

@@ -200,6 +200,15 @@ def test_networks_that_do_not_move():
     for cert in bounds(held):
         assert cert.upper == 0.0
         assert cert.check(held)
+    below = LiftedNetwork([[[1.0], [2.0]], [[1.0, 1.0]]], units=[(0.5, 0.5), "linear"])
+    for cert in [*bounds(below), *bounds(below, output=0)]:
+        assert cert.upper == 0.0
+        assert cert.check(below)
+    np.testing.assert_allclose(np.diff(below.predict([[-9.0], [0.0], [7.0]])), 0.0, atol=1e-12)
+    blind = LiftedNetwork([[[1.0], [0.0]], [[1.0, 1.0]]], units=[([0.5, -np.inf], [0.5, np.inf]), "linear"])
+    cert = lipschitz_bound(blind)  # what sees the input cannot move
+    assert cert.upper < 1e-40
+    assert cert.check(blind)
     half = LiftedNetwork([np.eye(2)], beta=1.0, units=[([0.0, 0.5], [np.inf, 0.5])])
     assert lipschitz_bound(half).check(half)
     assert lipschitz_bound(half, output=1).upper == 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,7 @@ def test_another_network_is_refused(net, cert):
 
 def test_cards_and_words(net, cert):
     card = cert._repr_html_()
-    assert "the prediction moves" in card.lower()
+    assert "the network's output moves" in html.unescape(card).lower()
     assert "sdp multipliers" in card
     assert "layerwise" in card
     assert repr(cert).startswith("LiftedCertificate(")

@@ -102,6 +102,22 @@ def test_radii_are_in_the_units_of_the_inputs(iris: Any, fitted: LiftedClassifie
     np.testing.assert_allclose(larger.certified_radius(1024.0 * X), 1024.0 * fitted.certified_radius(X), rtol=1e-6)
 
 
+def test_radii_are_those_of_the_network_times_the_scale(iris: Any, fitted: LiftedClassifier) -> None:
+    X = iris[0]
+    scale = np.sqrt(np.mean((X - X.mean(axis=0)) ** 2))
+    net, inputs = fitted.network_, (X - X.mean(axis=0)) / scale
+    common = scale * net.certified_radius(inputs, fitted.certificate()).radius
+    paired = scale * net.certified_radius(inputs, pairs=True).radius
+    np.testing.assert_allclose(fitted.certified_radius(X), common, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(fitted.certified_radius(X, pairs=True), paired, rtol=1e-5, atol=1e-12)
+    assert (fitted.certified_radius(X, pairs=True) >= fitted.certified_radius(X) * (1.0 - 1e-5)).all()
+    assert sorted(fitted.certificates()) == [(0, 1), (0, 2), (1, 2)]
+    assert all(claim.check(net) for claim in fitted.certificates().values())
+    assert fitted.certificates() is fitted.certificates()
+    theorem = fitted.certified_radius(X, "theorem", pairs=True)
+    assert (theorem <= fitted.certified_radius(X, pairs=True) * (1.0 + 1e-9)).all()
+
+
 def test_class_conditional_energies(iris: Any) -> None:
     X, y = digits(400)
     model = LiftedClassifier(
@@ -239,6 +255,41 @@ def test_regressor_with_one_and_several_outputs() -> None:
     assert robust.set_params(random_state=0).fit(X, y).score(X, y) > 0.3
 
 
+def test_the_bracket_of_a_regressor_is_in_the_units_of_the_data() -> None:
+    X, y = load_diabetes(return_X_y=True)
+    model = LiftedRegressor((16,), max_epochs=20, random_state=0).fit(X, y)
+    claim, (lower, upper) = model.certificate(), model.lipschitz_bracket()
+    factor = y.std() / np.sqrt(np.mean((X - X.mean(axis=0)) ** 2))
+    assert claim.check(model.network_)
+    assert factor > 100.0
+    np.testing.assert_allclose([lower, upper], [factor * claim.lower, factor * claim.upper], rtol=1e-12)
+    assert (model.lipschitz_lower_, model.lipschitz_upper_) == (lower, upper)
+    assert model.lipschitz_bracket("theorem")[1] >= upper
+    # slopes between predictions of the model itself, near the witness and among the samples
+    at = claim.witness * model._scaling.scale + model._scaling.shift
+    near = at + 1e-6 * np.random.default_rng(0).standard_normal((300, X.shape[1]))
+    points = np.vstack([at[None], near, X])
+    values = model.set_params(tol=1e-10).predict(points)
+    moved = np.linalg.norm(points[1:] - points[0], axis=1)
+    slopes = np.abs(values[1:] - values[0]) / moved
+    assert claim.upper < slopes.max() <= upper
+    gradient = np.linalg.lstsq(near - at, values[1:301] - values[0], rcond=None)[0]
+    assert np.linalg.norm(gradient) == pytest.approx(lower, rel=1e-3)
+    plain = LiftedRegressor((4,), max_epochs=2, standardise=False, random_state=0).fit(X, y / 100.0)
+    np.testing.assert_allclose(plain.lipschitz_upper_, plain.certificate().upper, rtol=1e-12)
+    with pytest.raises(NotFittedError):
+        LiftedRegressor().lipschitz_bracket()
+
+
+def test_the_bracket_of_several_outputs_holds_for_all_scales() -> None:
+    X, y = load_diabetes(return_X_y=True)
+    both = LiftedRegressor((8,), max_epochs=5, random_state=0).fit(X, np.column_stack([y, 1000.0 * y]))
+    s_x = np.sqrt(np.mean((X - X.mean(axis=0)) ** 2))
+    claim, (lower, upper) = both.certificate(), both.lipschitz_bracket()
+    np.testing.assert_allclose(upper, 1000.0 * y.std() * claim.upper / s_x, rtol=1e-12)
+    np.testing.assert_allclose(lower, y.std() * claim.lower / s_x, rtol=1e-12)
+
+
 def test_output_box_is_in_the_units_of_y() -> None:
     X, y = load_diabetes(return_X_y=True)
     model = LiftedRegressor((8,), output_box=(25.0, 346.0), max_epochs=5, random_state=0).fit(X, y)
@@ -324,6 +375,7 @@ def test_files_of_other_kinds(fitted: LiftedClassifier, tmp_path: Path) -> None:
         ({"weight_decay": -1.0}, "weight_decay must be a finite non-negative number"),
         ({"learning_rate": 0.0}, "learning_rate must be a finite positive number"),
         ({"gamma": 0.0}, "gamma must be a finite positive number"),
+        ({"gamma": 1e-7}, r"gamma is 1e-07 and gamma\^2, the scale of the contrastive loss, is 1.0e-14"),
         ({"beta": [1.0]}, r"beta has 1 entries: one number, or one per layer \(3\)"),
         ({"units": "tanh"}, "is 'tanh': one of linear, relu, hard_sigmoid"),
         ({"hidden_layer_sizes": (4, 0)}, r"hidden_layer_sizes\[1\] must be at least 1"),

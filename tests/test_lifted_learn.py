@@ -387,6 +387,21 @@ def test_divergence_stops_with_advice_and_keeps_the_best_network() -> None:
     assert done.network == net
 
 
+def test_a_gamma_without_a_usable_scale_is_refused_or_ends_with_a_status() -> None:
+    _, X, y = small()
+    net = initial_network((X.shape[1], 8, 8, y.shape[1]), gamma=1e-9, beta=[1.0, 1.0, 0.0], random_state=0)
+    with pytest.raises(InvalidInputError, match=r"gamma is 1e-09 and .* Take gamma of at least 0\.00011, or set tol"):
+        train(net, X, y, Training())
+    assert train(net, X, y, Training(Objective("lifted"), max_epochs=0), random_state=0).network == net
+    with pytest.warns(
+        NotConvergedWarning, match=r"diverged in epoch 1 \(the energy has lost its curvature to rounding"
+    ):
+        done = train(net, X, y, Training(rate_scale="backpropagation", tol=1e-12), random_state=0)
+    assert (done.status, done.network) == (Status.SOLVER_FAILED, net)
+    with pytest.raises(SolverError, match="cannot be negative"):
+        train(net, X, y, Training(rate_scale="backpropagation", passes=20), random_state=0)
+
+
 def test_an_unsolved_free_phase_stops_with_advice() -> None:
     net, X, y = small()
     steep = net.with_parameters([4.0 * W for W in net.weights], net.biases, net.reconstruction_biases)

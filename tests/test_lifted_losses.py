@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from certnet.errors import InvalidInputError
 from certnet.lifted import LiftedNetwork, infer
 from certnet.lifted.inference import Inference
-from certnet.lifted.losses import CrossEntropy, HuberLoss, SquaredHinge, SquaredLoss, infer_with_loss
+from certnet.lifted.losses import CrossEntropy, HuberLoss, Loss, SquaredHinge, SquaredLoss, infer_with_loss
 from certnet.lifted.qp import posed
 from certnet.lifted.solvers import SOLVERS
 from certnet.outcome import Status
@@ -260,6 +260,35 @@ def test_bad_targets() -> None:
             infer_with_loss(net, X, loss, targets)  # type: ignore[arg-type]
     with pytest.raises(InvalidInputError, match="at least two outputs"):
         infer_with_loss(single, [[1.0]], CrossEntropy(), [0])
+
+
+@pytest.mark.parametrize(
+    ("name", "loss"),
+    [
+        ("squared", SquaredLoss()),
+        ("huber", HuberLoss()),
+        ("cross_entropy", CrossEntropy()),
+        ("squared_hinge", SquaredHinge()),
+    ],
+)
+def test_losses_by_name(name: str, loss: Loss) -> None:
+    net, X, _ = instance(7, n=3)
+    y = targets_for(loss, net, 3)
+    np.testing.assert_array_equal(
+        net.infer_with_loss(X, name, y).stacked, infer_with_loss(net, X, loss, y).stacked, strict=True
+    )
+
+
+@pytest.mark.parametrize("loss", ["hinge", "SquaredLoss", CrossEntropy, None, 1.0])
+def test_what_is_no_loss(loss: object) -> None:
+    net, X, clamp = instance(7, n=3)
+    with pytest.raises(InvalidInputError, match=r"'squared', 'huber', 'cross_entropy', 'squared_hinge', or .* Squared"):
+        infer_with_loss(net, X, loss, clamp)  # type: ignore[arg-type]
+
+
+def test_numbers_without_a_usable_scale_are_named() -> None:
+    with pytest.raises(InvalidInputError, match=r"weights \(up to 1\), beta \(1e\+300\) or gamma \(1\)"):
+        LiftedNetwork([np.eye(2), np.eye(2)], beta=[1e-300, 1e300]).infer(np.ones((1, 2)))
 
 
 def test_other_bad_input() -> None:

@@ -110,7 +110,7 @@ def test_the_table_stands_beside_the_published_numbers_and_says_how_they_differ(
     head, *body = report.tables[0].rows
     row = dict(zip(head, next(line for line in body if line[1] == "C-lip")))
     assert (row["data"], row["trials"], row["of avg"], row["avg"]) == ("servo", "2", "+36.67 %", "+5.92 %")
-    note = next(note for note in report.notes if note.startswith("**C-lip on servo**"))
+    note = next(note for note in report.notes if note.startswith("**C-lip over admm on servo**"))
     assert "+36.67 % here, +5.92 % published (30.7 points more)" in note
     assert "from 1.5 to 0.95; beyond reaches 0.8" in note
     assert "Why they differ" in report.notes[-1]

@@ -19,7 +19,7 @@ _PROVED, _CHEAPER, _TEXT = "#0072B2", "#999999", "currentColor"
 def meaning(certificate: Certificate) -> str:
     """The upper bound in one sentence."""
     norm = "l2" if certificate.norm == "l2" else "l-infinity"
-    what = "the prediction"
+    what = certificate.output_name
     if certificate.output is not None:
         what = "output " + " minus output ".join(map(str, certificate.output))
     where = "" if certificate.radius is None else f", within {certificate.radius:g} of the given point"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -90,6 +90,8 @@ class Certificate:
     digest : str
         SHA-256 of the network.
     """
+
+    output_name: ClassVar[str] = "the prediction"
 
     upper: float
     lower: float

@@ -14,7 +14,7 @@ from certnet.cli.lifted_infer import infer_command
 from certnet.cli.lifted_model import Model, Net, read_model
 from certnet.cli.lifted_train import train_command
 from certnet.cli.samples import Drop, Grey, Labels, Limit, Part, Samples, Source, Target, one_part
-from certnet.cli.terminal import Force, Json, interruptible, print_json, print_table, say, working
+from certnet.cli.terminal import Force, Json, finite_or_none, interruptible, print_json, print_table, say, working
 from certnet.digits import above, below
 from certnet.errors import CertificateError, InvalidInputError, OutputError
 from certnet.files import check_writable
@@ -71,13 +71,17 @@ def certify_command(
         raise InvalidInputError("--data needs the bound of all outputs: leave out --output")
     if out is not None:
         check_writable(out, force=force)
+    if data is None:
+        given = {"radius": radius, "pairs": pairs, "limit": limit, "target": target, "drop": drop, "labels": labels}
+        _require_no(given | {"grey": grey})
     radii = _radii(radius)
     model = read_model(net)
     samples, X = None, None
     if data is not None:
         model.require_outputs()
-        samples = one_part(Source(data, target, tuple(drop or ()), labels, grey), part).drawn(limit, seed)
-        X = model.inputs(samples.X)
+        source = Source(data, target, tuple(drop or ()), labels, grey)
+        samples = one_part(source, part).drawn(limit, seed)
+        X = model.inputs(samples.X, source)
     chosen: Any = None if not output else output[0] if len(output) == 1 else tuple(output)
     with working(f"certifying {model.network!r}"):
         certificate = interruptible(lambda: lipschitz_bound(model.network, method, output=chosen, X=X, tol=tol))
@@ -91,11 +95,19 @@ def certify_command(
     if out is not None:
         certificate.save(out, force=force)
     if as_json:
-        print_json({"certificate": json.loads(certificate.to_json()), "robustness": robust})
+        in_data = _in_data_units(model, certificate)
+        print_json({"certificate": json.loads(certificate.to_json()), "data_units": in_data, "robustness": robust})
         return
     _say_certificate(model, certificate, robust)
     if out is not None:
         say(f"certificate written to {out}")
+
+
+def _require_no(given: dict[str, Any]) -> None:
+    """Refuse options that say something of samples where there are none."""
+    for name, value in given.items():
+        if value:
+            raise InvalidInputError(f"--{name} needs --data: name the samples, or leave it out")
 
 
 def _radii(given: list[float] | None) -> tuple[float, ...]:
@@ -131,15 +143,37 @@ def _say_certificate(model: Model, certificate: LiftedCertificate, robust: dict[
         say(f"  for comparison, {name}: {above(value)}")
     gap = "" if certificate.gap == float("inf") else f", gap {certificate.gap:.1e}"
     say(f"by {certificate.method} ({certificate.kind}){gap}, {certificate.seconds:.3f} s")
-    if model.scaling is not None and not model.scaling.trivial:
-        scale = f"{model.scaling.scale:.6g}"
-        say(f"of the network alone: the model divides its inputs by {scale} first; radii are in the units of the data")
+    _say_data_units(_in_data_units(model, certificate))
     if robust is None:
         return
-    say(f"median certified radius of {robust['samples']} samples, right or wrong: {below(robust['median_radius'])}")
+    reach = below(robust["median_radius"])
+    say(f"median certified radius of {robust['samples']} samples, right or wrong, in the units of the data: {reach}")
     if "accuracy" in robust:
         rows = [("radius (l2)", "certified accuracy"), ("0", f"{robust['accuracy']:.4f}")]
         print_table([*rows, *((r, f"{share:.4f}") for r, share in robust["certified_accuracy"].items())])
+
+
+def _in_data_units(model: Model, certificate: LiftedCertificate) -> dict[str, Any] | None:
+    """The bracket of the model in the file, and its scales; None of a network alone, or one without scaling."""
+    scaling = model.scaling
+    if scaling is None or not scaling.changes_slopes:
+        return None
+    lower, upper = scaling.raw_bracket(certificate.lower, certificate.upper, certificate.output)
+    scales = {"input_scale": scaling.scale, "target_scale": scaling.target_scale.tolist()}
+    return {"lower": lower, "upper": finite_or_none(upper), **scales}
+
+
+def _say_data_units(told: dict[str, Any] | None) -> None:
+    if told is None:
+        return
+    targets = sorted(set(told["target_scale"]) - {1.0})
+    scales = f"the model divides its inputs by {told['input_scale']:.6g}"
+    if targets:
+        scales += f" and multiplies its outputs by {', '.join(f'{scale:.6g}' for scale in targets)}"
+    if told["upper"] is not None:
+        say(f"in the units of the data: {below(told['lower'])} <= L <= {above(told['upper'])}, for {scales}")
+    else:
+        say(f"not a difference in the units of the data: {scales}")
 
 
 @lifted_app.command("filters")
@@ -173,10 +207,16 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 
 def _square(d: int) -> tuple[int, ...]:
-    """Height and width of a square image with d pixels, or with d / 3 pixels of three channels."""
-    for channels in ((), (3,)):
+    """Height and width of a square image with d pixels, or with d / 3 pixels of three channels, 4 or more a side.
+
+    Fewer are columns of a table, not a colour image.
+    """
+    for channels, least in (((), 1), ((3,), 4)):
         pixels, rest = divmod(d, math.prod(channels))
         side = math.isqrt(pixels)
-        if rest == 0 and side * side == pixels:
+        if rest == 0 and side * side == pixels and side >= least:
             return side, side, *channels
-    raise InvalidInputError(f"the network has {d} inputs, which are no square image: give --shape HEIGHTxWIDTH")
+    raise InvalidInputError(
+        f"the network has {d} inputs, which are no square image: give --shape HEIGHTxWIDTH, 1x{d} for columns of a "
+        "table"
+    )

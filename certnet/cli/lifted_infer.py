@@ -52,8 +52,9 @@ def infer_command(
         if out.suffix.lower() not in (".npz", ".csv"):
             raise OutputError(f"{out} has the suffix {out.suffix!r}: name an .npz or a .csv file")
     model = read_model(net)
-    samples = one_part(Source(data, target, tuple(drop or ()), labels, grey), part).drawn(limit, seed)
-    X = model.inputs(samples.X)
+    source = Source(data, target, tuple(drop or ()), labels, grey)
+    samples = one_part(source, part).drawn(limit, seed)
+    X = model.inputs(samples.X, source)
     begin = time.perf_counter()
     with working(f"inferring {len(X)} samples by {solver}"):
         found = interruptible(lambda: model.network.infer(X, solver=solver, tol=tol, passes=passes, threads=threads))

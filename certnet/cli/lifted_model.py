@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from numpy.typing import NDArray
 
+from certnet.cli.samples import Source
 from certnet.errors import InvalidInputError
 from certnet.validation import Float, as_inputs
 
@@ -30,9 +31,16 @@ class Model:
     classes: NDArray[Any] | None = None
     by_energy: bool = False
 
-    def inputs(self, X: Any) -> Float:
-        """Samples as the network takes them."""
-        rows = as_inputs(X, self.network.n_inputs)
+    def inputs(self, X: Any, source: Source | None = None) -> Float:
+        """Samples as the network takes them; ``source`` is where they are from, for advice."""
+        try:
+            rows = as_inputs(X, self.network.n_inputs)
+        except InvalidInputError as error:
+            if source is None or not source.is_table:
+                raise
+            raise InvalidInputError(
+                f"{error}; of {source.data}, name the column to predict by --target, others to leave out by --drop"
+            ) from error
         return rows if self.scaling is None else self.scaling.inputs(rows)
 
     def outputs(self, z: Float) -> Float:

@@ -147,8 +147,8 @@ def _ready(samples: Samples | None, data: str, objective: str, regress: bool) ->
         return Samples(samples.X)
     if samples.y is None:
         raise InvalidInputError(
-            f"{data} comes without labels: name them by --target (CSV) or --labels (IDX), or train with "
-            "--objective unsupervised"
+            f"{data} comes without labels: name them by --target (CSV), --labels (IDX) or y_train (NPZ), or "
+            "train with --objective unsupervised"
         )
     return samples if regress else Samples(samples.X, _classes(samples.y))
 

@@ -13,9 +13,10 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from certnet.data import IMAGE_SETS, load_images, load_table, read_idx, read_npz_images
+from certnet.data import IMAGE_SETS, load_images, load_table, read_idx
 from certnet.data import grey as to_grey
 from certnet.data.idx import read_idx_pair
+from certnet.data.npz import read_npz_samples
 from certnet.errors import FileFormatError, InvalidInputError
 
 __all__ = [
@@ -52,6 +53,10 @@ class Source:
     drop: tuple[str, ...] = ()
     labels: Path | None = None
     grey: bool = False
+
+    @property
+    def is_table(self) -> bool:
+        return _is_table(self.data)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +119,11 @@ def _kind(data: str) -> str:
     name = data.lower()
     if name.endswith(".npz"):
         return "an NPZ file"
-    return "a table" if name.endswith((".csv", ".csv.gz")) else "an IDX file"
+    return "a table" if _is_table(data) else "an IDX file"
+
+
+def _is_table(data: str) -> bool:
+    return data.lower().endswith((".csv", ".csv.gz"))
 
 
 def _named(source: Source, wanted: tuple[str, ...]) -> dict[str, Samples]:
@@ -124,8 +133,8 @@ def _named(source: Source, wanted: tuple[str, ...]) -> dict[str, Samples]:
 
 
 def _npz(source: Source, wanted: tuple[str, ...]) -> dict[str, Samples]:
-    parts = read_npz_images(source.data)
-    return {key: Samples(_rows(part.images, source), part.labels) for key, part in parts.items()}
+    parts = read_npz_samples(source.data)
+    return {key: Samples(_rows(images, source), labels) for key, (images, labels) in parts.items()}
 
 
 def _idx(source: Source, wanted: tuple[str, ...]) -> dict[str, Samples]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from certnet.data.image_arrays import MAX_BYTES, LabelledImages, labelled
 from certnet.errors import FileFormatError
 
-__all__ = ["read_npz_images", "read_npz_part"]
+__all__ = ["read_npz_images", "read_npz_part", "read_npz_samples"]
 
 _KEYS: Final = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test"), "all": ("x", "y")}
 _HEADERS: Final = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -59,6 +59,30 @@ def read_npz_part(path: str | os.PathLike[str], part: str, n_classes: int | None
         raise FileFormatError(f"{source} has no array {' and no '.join(missing)}: it holds {held}")
     images, labels = (_array(source, key) for key in _KEYS[part])
     return labelled(images, labels, f"{source} ({', '.join(_KEYS[part])})", n_classes)
+
+
+def read_npz_samples(path: str | os.PathLike[str]) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.int64] | None]]:
+    """The parts of an NPZ file as :func:`read_npz_images`, but labels may be missing: None then.
+
+    Raises
+    ------
+    FileFormatError
+        As :func:`read_npz_images`, but for missing labels.
+    """
+    source = Path(path)
+    names = _names(source)
+    if not names & {key for keys in _KEYS.values() for key in keys}:
+        read_npz_images(source)  # says which arrays are wanted
+    return {part: _with_or_without(source, part, names) for part, keys in _KEYS.items() if set(keys) & names}
+
+
+def _with_or_without(source: Path, part: str, names: set[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
+    x, y = _KEYS[part]
+    if y in names or x not in names:
+        return tuple(read_npz_part(source, part))  # type: ignore[return-value]
+    images = _array(source, x)
+    # judged as images with labels are
+    return labelled(images, np.zeros(len(images) if images.ndim else 0, np.int64), f"{source} ({x})").images, None
 
 
 def _names(source: Path) -> set[str]:

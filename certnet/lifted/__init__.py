@@ -1,5 +1,6 @@
 """Lifted networks: activations that minimise a convex energy, in batches, with certified Lipschitz bounds."""
 
+from certnet.lifted.bounds import LiftedCertificate
 from certnet.lifted.estimators import LiftedClassifier, LiftedDensity, LiftedRegressor
 from certnet.lifted.inference import Inference, infer
 from certnet.lifted.learn import Objective, Trained, Training, initial_network, linear_fraction, train
@@ -7,6 +8,7 @@ from certnet.lifted.network import LiftedNetwork
 
 __all__ = [
     "Inference",
+    "LiftedCertificate",
     "LiftedClassifier",
     "LiftedDensity",
     "LiftedNetwork",

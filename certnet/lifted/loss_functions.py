@@ -5,8 +5,10 @@ Each is once continuously differentiable, evaluated for N samples at once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, Protocol
 
 import numpy as np
 import scipy.special
@@ -15,7 +17,7 @@ from numpy.typing import ArrayLike
 from certnet.errors import InvalidInputError
 from certnet.validation import Float, finite_array, positive_number
 
-__all__ = ["CrossEntropy", "HuberLoss", "Loss", "SquaredHinge", "SquaredLoss"]
+__all__ = ["LOSSES", "CrossEntropy", "HuberLoss", "Loss", "SquaredHinge", "SquaredLoss", "loss_named"]
 
 
 class Loss(Protocol):
@@ -146,6 +148,33 @@ class SquaredHinge:
 
     def hessian(self, z: Float, y: Float) -> Float:
         return _diagonal((y * z < 1.0).astype(np.float64))
+
+
+LOSSES: Final[Mapping[str, type[Any]]] = MappingProxyType(
+    {"squared": SquaredLoss, "huber": HuberLoss, "cross_entropy": CrossEntropy, "squared_hinge": SquaredHinge}
+)
+"""The losses by name."""
+
+
+def loss_named(loss: str | Loss) -> Loss:
+    """The loss of a name of :data:`LOSSES`; a loss as it is.
+
+    Raises
+    ------
+    InvalidInputError
+        Another name, or an object without the methods of :class:`Loss`.
+    """
+    if isinstance(loss, str) and loss in LOSSES:
+        made: Loss = LOSSES[loss]()
+        return made
+    missing = [name for name in ("curvature", "targets", "value", "gradient", "hessian") if not hasattr(loss, name)]
+    if isinstance(loss, type) or missing:
+        given = loss if isinstance(loss, str) else loss.__name__ if isinstance(loss, type) else type(loss).__name__
+        raise InvalidInputError(
+            f"loss is {given!r}: one of {', '.join(map(repr, LOSSES))}, or an object like those of "
+            f"certnet.lifted.loss_functions ({', '.join(kind.__name__ + '()' for kind in LOSSES.values())})"
+        )
+    return loss  # type: ignore[return-value]
 
 
 def _diagonal(values: Float) -> Float:

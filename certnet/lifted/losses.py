@@ -16,7 +16,7 @@ from certnet.energy import LiftedEnergy
 from certnet.errors import InvalidInputError
 from certnet.lifted.dual import box_gap
 from certnet.lifted.inference import ILL_CONDITIONED, Inference, finished, statuses
-from certnet.lifted.loss_functions import CrossEntropy, HuberLoss, Loss, SquaredHinge, SquaredLoss
+from certnet.lifted.loss_functions import CrossEntropy, HuberLoss, Loss, SquaredHinge, SquaredLoss, loss_named
 from certnet.lifted.qp import BoxQP, posed
 from certnet.lifted.solvers import SOLVERS, Limits, solver_named
 from certnet.lifted.solvers.loss import Augmented, newton
@@ -32,7 +32,7 @@ NEWTON: Final = "newton"
 def infer_with_loss(
     net: LiftedEnergy,
     X: ArrayLike,
-    loss: Loss,
+    loss: str | Loss,
     targets: ArrayLike,
     *,
     weight: float = 1.0,
@@ -46,10 +46,13 @@ def infer_with_loss(
     Parameters
     ----------
     X : array_like, shape (N, d)
-    loss : Loss
-        One of this module, or your own with the methods of :class:`~certnet.lifted.loss_functions.Loss`.
+    loss : str or Loss
+        "squared", "huber" (its delta is 1), "cross_entropy" or "squared_hinge"; or a ``SquaredLoss()``,
+        ``HuberLoss(delta)``, ``CrossEntropy()`` or ``SquaredHinge()`` of this module, or your own with the methods of
+        :class:`~certnet.lifted.loss_functions.Loss`.
     targets : array_like
-        What the loss takes: numbers (N, n_L), class labels (N,), signs.
+        What the loss takes: numbers (N, n_L) the first two; class labels 0 … n_L − 1, shape (N,), the others, or
+        probabilities (N, n_L) the cross-entropy and signs ±1 (N, n_L) the squared hinge.
     weight : float
         Positive; of the loss against the energy.
     tol : float
@@ -71,12 +74,13 @@ def infer_with_loss(
     Raises
     ------
     InvalidInputError
-        Wrong shapes, NaN, targets that are not of this loss, a weight that is not positive, a solver that is unknown or
-        cannot serve the loss, a loss of your own that returns wrong shapes.
+        An unknown loss, wrong shapes, NaN, targets that are not of this loss, a weight that is not positive, a solver
+        that is unknown or cannot serve the loss, a loss of your own that returns wrong shapes.
     MissingDependencyError
         The solver's package is not installed.
     """
     inputs = as_inputs(X, net.n_inputs)
+    loss = loss_named(loss)
     y = loss.targets(targets, len(inputs), net.n_outputs)
     limits = Limits(positive_number(tol, "tol"), None, whole_number(max_steps, "max_steps", least=1))
     problem, q = posed(net, inputs)

@@ -43,8 +43,12 @@ class LiftedNetwork(LiftedEnergy):
         """Inference of one sample as an explicit sparse program, for any QP solver."""
         return sample_qp(self, x, clamp)
 
-    def infer_with_loss(self, X: ArrayLike, loss: Loss, targets: ArrayLike, **options: Any) -> Inference:
-        """``argmin_z E(z; x) + weight · ℓ(z_L, y)``; options: :func:`certnet.lifted.losses.infer_with_loss`."""
+    def infer_with_loss(self, X: ArrayLike, loss: str | Loss, targets: ArrayLike, **options: Any) -> Inference:
+        """``argmin_z E(z; x) + weight · ℓ(z_L, y)``.
+
+        ``loss`` is "squared", "huber", "cross_entropy", "squared_hinge" or one of
+        :mod:`certnet.lifted.loss_functions`; options are those of :func:`certnet.lifted.losses.infer_with_loss`.
+        """
         return infer_with_loss(self, X, loss, targets, **options)
 
     def dual(self, X: ArrayLike, inference: Inference) -> Duals:

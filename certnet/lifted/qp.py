@@ -124,13 +124,17 @@ def hessian(net: LiftedEnergy) -> Float:
     Raises
     ------
     InvalidInputError
-        Weights so large that an entry is beyond 1e100.
+        Weights, β or γ so large that an entry is beyond 1e100.
     """
     H = np.zeros((net.n_units, net.n_units))
     with np.errstate(over="ignore", invalid="ignore"):
         _fill(net, H)
     if not np.abs(H).max() <= _LARGEST:
-        raise InvalidInputError("the weights are so large that energies have no usable scale: rescale them")
+        raise InvalidInputError(
+            f"the largest entry of the energy's matrix is {np.abs(H).max():.0e}: weights (up to "
+            f"{max(np.abs(W).max() for W in net.weights):.1g}), beta ({max(net.beta):.1g}) or gamma ({net.gamma:.1g}) "
+            "leave energies without a usable scale; take them nearer to one"
+        )
     return H
 
 

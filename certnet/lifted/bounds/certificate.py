@@ -72,6 +72,7 @@ class LiftedCertificate:
     """
 
     norm: ClassVar[str] = "l2"
+    output_name: ClassVar[str] = "the network's output"
     units: ClassVar[str] = "the network's own"
     radius: ClassVar[None] = None
 

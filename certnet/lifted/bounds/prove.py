@@ -32,6 +32,7 @@ from certnet.validation import Float, as_inputs, positive_number, whole_number
 __all__ = ["METHODS", "lipschitz_bound", "lipschitz_bounds"]
 
 METHODS: Final = KINDS
+_ALMOST_ZERO = 2.0**-150  # what is asked of the checker where the search ends at 0, which it cannot prove
 _START_SLACK = 0.2  # how far inside of the inequality the search starts
 
 
@@ -191,7 +192,7 @@ def _by_matrix(net: LiftedEnergy, output: Output, tol: float, max_iterations: in
             columns = program.multipliers(found.t, found.rho)
     except (np.linalg.LinAlgError, ValueError):
         return None
-    upper = MatrixChecker(net, columns, output).smallest(float(np.sqrt(found.rho)))
+    upper = MatrixChecker(net, columns, output).smallest(max(float(np.sqrt(found.rho)), _ALMOST_ZERO))
     if upper is None:
         return None
     if found.status is not Status.OPTIMAL:

@@ -10,6 +10,8 @@ values of Wᵀ,
 so ``L ≤ Π_k max { f_βk(r) : σ_min ≤ r ≤ σ_max }`` ("layerwise"), and "theorem" is the product of the right-hand sides,
 or ``‖W_k‖₂`` where β_k = 0 (Theorem 1). Where W has more rows than columns σ_min of Wᵀ is 0.
 
+Where no unit of some layer can move, the layers above see one and the same input, and L is 0.
+
 For one output, or a difference of two, the last factor is multiplied by ‖a‖, a = e_i or e_i − e_j. Where β_{L−1} = 0
 the outputs are ``Π(W z + b)``, each on its own, and the factor is the largest ``‖aᵀ D W‖`` over diagonal D with entries
 in [0, 1]: attained at entries 0 or 1, and at 1 where the outputs have no limits.
@@ -72,7 +74,7 @@ class LayerChecker:
                 self.refusal = f"layer {k}: {factor}"
                 return
             product = 0.0 if 0.0 in (product, factor) else math.nextafter(product * factor, math.inf)
-        self.product = product if _outputs_move(net, output) else 0.0
+        self.product = product if _can_depend(net, output) else 0.0
 
     def holds(self, upper: Any) -> Verdict:
         """Is ``L ≤ upper`` proved?"""
@@ -183,7 +185,9 @@ def _norm_above(w: Float) -> float:
     return math.nextafter(float(np.ldexp(size, unit)), math.inf)
 
 
-def _outputs_move(net: LiftedEnergy, output: Output) -> bool:
-    """Can any of the chosen outputs change at all?"""
-    last = moving(net)[net.layers[-1]]
-    return bool(last.any() if output is None else last[list(output)].any())
+def _can_depend(net: LiftedEnergy, output: Output) -> bool:
+    """Can any of the chosen outputs change, and does every layer below have a unit that can tell of the input?"""
+    moves = moving(net)
+    last = moves[net.layers[-1]]
+    chosen = last.any() if output is None else last[list(output)].any()
+    return bool(chosen) and all(moves[layer].any() for layer in net.layers)

@@ -110,6 +110,7 @@ class LiftedEstimator(BaseEstimator):
         self.validation_scores_ = list(done.score_curve)
         self._state = done.state
         self._certificates: dict[str, LiftedCertificate] = {}
+        self._pair_certificates: dict[str, dict[tuple[int, ...], LiftedCertificate]] = {}
         return self
 
     def _continue(self, X: Float, y: Float | None, start: Callable[[], LiftedNetwork]) -> Self:
@@ -157,6 +158,16 @@ class LiftedEstimator(BaseEstimator):
             )
         return found
 
+    def certificate(self, method: str = "sdp") -> LiftedCertificate:
+        """The proved Lipschitz bracket of ``network_``, in the network's own units, kept after the first call.
+
+        ``method`` is "sdp", "layerwise" or "theorem": :func:`certnet.lifted.bounds.lipschitz_bound`.
+        """
+        check_is_fitted(self)
+        if method not in self._certificates:
+            self._certificates[method] = self.network_.lipschitz_bound(method)
+        return self._certificates[method]
+
     def energies(self, X: ArrayLike) -> Float:
         """``min_z E(z; x)`` of every row of X, in scaled units, shape (N,): larger is less like the training data."""
         inputs = self._inputs(X)
@@ -195,6 +206,6 @@ class LiftedEstimator(BaseEstimator):
         for name, value in stored.extra.items():
             setattr(model, name, value.tolist() if name in ("loss_curve_", "validation_scores_") else value)
         model.network_, model._scaling, model._state = stored.network, stored.scaling, None
-        model._certificates = {}
+        model._certificates, model._pair_certificates = {}, {}
         model.n_features_in_, model.n_iter_ = stored.network.n_inputs, len(model.loss_curve_)
         return model

@@ -11,7 +11,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from certnet.errors import InvalidInputError, UnsupportedModelError
-from certnet.lifted.bounds import LiftedCertificate
+from certnet.lifted.bounds import LiftedCertificate, lipschitz_bounds
+from certnet.lifted.bounds.radius import Certificates
 from certnet.lifted.estimators.base import DTYPES, LiftedEstimator
 from certnet.lifted.learn.fitting import betas, hidden_sizes, seed_of
 from certnet.lifted.learn.objective import Objective
@@ -292,17 +293,29 @@ class LiftedClassifier(ClassifierMixin, LiftedEstimator):
         rows = np.eye(self.network_.n_outputs)
         return np.column_stack([self._clamped_energy(self.network_, inputs, row) for row in rows])
 
-    def certificate(self, method: str = "sdp") -> LiftedCertificate:
-        """The proved Lipschitz bound of ``network_``, kept after the first call."""
-        check_is_fitted(self)
-        if method not in self._certificates:
-            self._certificates[method] = self.network_.lipschitz_bound(method)
-        return self._certificates[method]
+    def certificates(self, method: str = "sdp") -> dict[tuple[int, ...], LiftedCertificate]:
+        """The proved brackets of all differences ``z_i − z_j``, i < j, of ``network_``, in the network's own units.
 
-    def certified_radius(self, X: ArrayLike, method: str = "sdp") -> Float:
+        Kept after the first call.
+        """
+        check_is_fitted(self)
+        if method not in self._pair_certificates:
+            found = lipschitz_bounds(self.network_, method, differences=True, lower=False)
+            self._pair_certificates[method] = found
+        return self._pair_certificates[method]
+
+    def certified_radius(self, X: ArrayLike, method: str = "sdp", *, pairs: bool = False) -> Float:
         """l2 distance, in the units of X, below which no perturbation changes the prediction; shape (N,).
 
-        ``margin / (√2 L)`` (H, 4.2) with a proved L, see :func:`certnet.lifted.bounds.certified_radius`.
+        ``scale · min_j margin_j / (√2 L)`` (H, 4.2), or ``scale · min_j margin_j / L_ij`` where ``pairs``, with proved
+        bounds: :func:`certnet.lifted.bounds.certified_radius`. ``scale`` is what ``standardise`` divides inputs by.
+
+        Parameters
+        ----------
+        X : array_like, shape (N, d)
+        method : {"sdp", "layerwise", "theorem"}
+        pairs : bool
+            A bound for each pair of classes, C (C − 1) / 2 of them: slower at the first call, and larger radii.
 
         Raises
         ------
@@ -314,7 +327,8 @@ class LiftedClassifier(ClassifierMixin, LiftedEstimator):
             raise UnsupportedModelError(
                 "the certified bound is of the outputs, and this model predicts by class energies: use contrastive"
             )
-        found = self.network_.certified_radius(inputs, self.certificate(method), threads=self.n_threads)
+        claim: Certificates = self.certificates(method) if pairs else self.certificate(method)
+        found = self.network_.certified_radius(inputs, claim, pairs=pairs, threads=self.n_threads)
         return self._scaling.raw_radius(inputs, found.radius)
 
     def _extra(self) -> dict[str, Any]:

@@ -37,6 +37,8 @@ class LiftedRegressor(RegressorMixin, LiftedEstimator):
     Notes
     -----
     The other parameters, and the attributes, are those of :class:`LiftedClassifier`; early stopping goes by R².
+    ``certificate()`` speaks of ``network_``, between scaled inputs and scaled targets; :meth:`lipschitz_bracket`,
+    ``lipschitz_lower_`` and ``lipschitz_upper_`` speak of :meth:`predict`.
 
     Examples
     --------
@@ -199,6 +201,26 @@ class LiftedRegressor(RegressorMixin, LiftedEstimator):
         inputs = self._inputs(X)
         outputs = self._scaling.outputs(self._infer(self.network_, inputs).output)
         return outputs[:, 0] if self.network_.n_outputs == 1 else outputs
+
+    def lipschitz_bracket(self, method: str = "sdp") -> tuple[float, float]:
+        """``(lower, upper)`` of the Lipschitz constant of :meth:`predict`, in units of y per unit of X (l2 norms).
+
+        The bracket of ``certificate(method)`` times ``s_y / s_x``, what ``standardise`` divides targets and inputs by,
+        rounded outward. Where several outputs have different s_y, the largest is taken for the upper side and the least
+        for the lower.
+        """
+        claim = self.certificate(method)
+        return self._scaling.raw_bracket(claim.lower, claim.upper)
+
+    @property
+    def lipschitz_lower_(self) -> float:
+        """The lower side of :meth:`lipschitz_bracket`."""
+        return self.lipschitz_bracket()[0]
+
+    @property
+    def lipschitz_upper_(self) -> float:
+        """The upper side of :meth:`lipschitz_bracket`."""
+        return self.lipschitz_bracket()[1]
 
     def _extra(self) -> dict[str, Any]:
         return {}

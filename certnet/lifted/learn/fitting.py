@@ -85,9 +85,10 @@ class Plan:
         Raises
         ------
         InvalidInputError
-            The earlier network has other layers.
+            The earlier network has other layers, or γ is too small for the objective.
         """
         fresh = initial_network(widths, random_state=np.random.default_rng((self.seed, 1)), **shape)
+        self.how.require_scale(fresh)  # before a pre-training, which could be solved
         if previous is None:
             return fresh
         if previous.widths != fresh.widths:

@@ -194,6 +194,8 @@ class Phases:
         z[:, h:] = q_O @ M_inverse
 
     def _settle(self, H: Float, q: Float, lower: Float, upper: Float, z: Float) -> None:
+        if not H.diagonal().min() > 0.0:
+            raise np.linalg.LinAlgError("the energy has lost its curvature to rounding")
         if self._passes is not None:
             passes_of_descent(H, q, lower, upper, z, self._passes)
             self.work.passes += self._passes * len(z)

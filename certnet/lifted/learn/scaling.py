@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -61,9 +62,38 @@ class Scaling:
         raw: Float = z * self.target_scale + self.target_shift
         return raw
 
+    @property
+    def changes_slopes(self) -> bool:
+        """Is a Lipschitz constant in the units of the data another one than the network's own?"""
+        return self.scale != 1.0 or bool((self.target_scale != 1.0).any())
+
+    def raw_bracket(self, lower: float, upper: float, output: tuple[int, ...] | None = None) -> tuple[float, float]:
+        """The bracket ``lower ≤ L ≤ upper`` of a network, or of an output of it, in the units of the data.
+
+        ``x ↦ target_scale · z((x − shift) / scale) + target_shift`` has the constant ``L target_scale / scale``; where
+        targets have several scales, the least of them serves the lower side and the largest the upper. Rounded outward.
+        Of ``z_i − z_j`` with two scales, which is no difference of targets, nothing is known: (0, inf).
+        """
+        scales = self.target_scale if self.target_scale.size else np.ones(1)
+        if output is not None and self.target_scale.size:
+            scales = scales[list(output)]
+            if scales.min() < scales.max():
+                return 0.0, math.inf
+        # two roundings each, and one step for either
+        low = _down(_down(lower * float(scales.min())) / self.scale)
+        return low, _up(_up(upper * float(scales.max())) / self.scale)
+
     def raw_radius(self, scaled: Float, radius: Float) -> Float:
         """Radii about scaled inputs (N, d) in the units of the data, less the rounding of the scaling itself."""
         if self.trivial:
             return radius
         doubt = np.linalg.norm(4e-16 * (np.abs(scaled) + np.abs(self.shift) / self.scale), axis=1)
         return np.maximum(radius - doubt, 0.0) * (self.scale * (1.0 - 1e-15))
+
+
+def _up(value: float) -> float:
+    return math.nextafter(value, math.inf)
+
+
+def _down(value: float) -> float:
+    return max(0.0, math.nextafter(value, -math.inf))

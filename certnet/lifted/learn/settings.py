@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
+from certnet.digits import above
 from certnet.errors import InvalidInputError
 from certnet.lifted.learn.objective import Objective
 from certnet.lifted.learn.optimisers import OPTIMISERS, SCHEDULES
@@ -15,6 +16,9 @@ from certnet.validation import positive_number, whole_number
 __all__ = ["SCALES", "Training"]
 
 SCALES = ("energy", "backpropagation")
+
+_LEAST_SCALE: Final = 1e-8
+"""Of ``γ^{L−1}``: the default tolerance is 1e-4 times it, and 1e-12 is what double precision solves to."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,26 @@ class Training:
         if self.passes is not None:
             whole_number(self.passes, "passes", least=1)
 
+    def require_scale(self, net: LiftedNetwork) -> None:
+        """Refuse a γ whose contrastive loss cannot be told from rounding.
+
+        Raises
+        ------
+        InvalidInputError
+            ``γ^{L−1} < 1e-8``, and neither ``tol`` nor ``passes`` is given.
+        """
+        scale = net.gamma ** (net.depth - 1)
+        if self.objective.kind == "contrastive" and self.tol is None and self.passes is None and scale < _LEAST_SCALE:
+            least = _LEAST_SCALE ** (1.0 / (net.depth - 1))
+            raise InvalidInputError(
+                f"gamma is {net.gamma:g} and gamma^{net.depth - 1}, the scale of the contrastive loss, is {scale:.1e}: "
+                f"its phases cannot be solved to a ten-thousandth of that. Take gamma of at least {above(least, 2)}, "
+                "or set tol or passes"
+            )
+
     def tolerance(self, net: LiftedNetwork) -> float:
         """``tol``, or its default for this network."""
+        self.require_scale(net)
         return max(1e-4 * net.gamma ** (net.depth - 1), 1e-12) if self.tol is None else self.tol
 
     def rate(self, net: LiftedNetwork) -> float:
