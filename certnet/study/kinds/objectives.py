@@ -240,9 +240,9 @@ def _differences(found: Sequence[Summary], spec: ObjectivesSpec) -> Iterator[str
     compared = [(one, paper) for one in found if (paper := _published(one, spec)) is not None]
     for one, paper in compared:
         yield (
-            f"**{one.method} over {one.start} on {one.data}**: {signed(one.of_mean)} here, {signed(paper.avg)} published "
-            f"({_points(one.of_mean - paper.avg)}). The mean objective goes from {one.objective_start:.4g} to "
-            f"{one.objective:.4g}{_best(one, found)}."
+            f"**{one.method} over {one.start} on {one.data}**: {signed(one.of_mean)} here, {signed(paper.avg)} "
+            f"published ({_points(one.of_mean - paper.avg)}). The mean objective goes from "
+            f"{one.objective_start:.4g} to {one.objective:.4g}{_best(one, found)}."
         )
     if compared:
         yield (
