@@ -71,7 +71,8 @@ def _what(study: Study, rows: Sequence[Row], n_tasks: int) -> Iterator[str]:
     names = [*spec.datasets, *(table.name for table in spec.tables)]
     small = ", reduced by `[quick]`" if study.quick else ""
     yield f"- study `{study.name}`{small}: {len(rows)} of {n_tasks} tasks, {len(failures(rows))} of them failed"
-    yield f"- data: {', '.join(names)}; trials: {spec.trials}; seed: {spec.seed}"
+    data = f"data: {', '.join(names)}; trials: {spec.trials}; " if names else ""
+    yield f"- {data}seed: {spec.seed}"
     if kind_of(study).attacked:
         attack = spec.attack
         radii = ", ".join(f"{epsilon:g}" for epsilon in attack.epsilons)

@@ -40,6 +40,8 @@ class TrainedNetwork(Part):
         See :class:`certnet.lifted.learn.Training`.
     start : str, optional
         The network whose weights training starts from; by default normal weights, the same for equal shapes.
+    weight_scale : float
+        Factor of the first weights of :func:`certnet.lifted.learn.initial_network`, where there is no start.
     measures : list of str
         What is computed of the trained network beside accuracies and linear fractions.
     """
@@ -62,6 +64,7 @@ class TrainedNetwork(Part):
     weight_decay: NonNegative = 0.0
     passes: Count | None = None
     start: str | None = None
+    weight_scale: Positive = 1.0
     measures: list[Measure] = Field(default_factory=list)
 
     @model_validator(mode="after")
@@ -75,6 +78,8 @@ class TrainedNetwork(Part):
             raise ValueError("a network without outputs is trained by the unsupervised objective")
         if not self.classifies and {"certificate", "gradient"} & set(self.measures):
             raise ValueError("certificates and gradients need outputs for the classes")
+        if self.start is not None and self.weight_scale != 1.0:
+            raise ValueError("weight_scale is for weights that are drawn, and start gives them")
         if self.objective == "linear-regression" and self.measures:
             raise ValueError("linear regression has no first layer to show")
         return self

@@ -16,7 +16,8 @@ from certnet.study.tasks import Task, seed_for
 
 __all__ = ["lifted_execute", "lifted_tasks", "spec_of"]
 
-_NO_RESULT = {"table", "measures", "images", "start"}  # keys of a network that its training does not depend on
+_ELSEWHERE = {"table", "measures", "images", "start", "weight_scale"}
+"""Keys of a network that its training does not depend on, or that its task has in another place."""
 
 
 def lifted_execute(task: Task, artifacts: Sequence[bytes]) -> Outcome:
@@ -57,7 +58,7 @@ def _images(spec: LiftedSpec, data: str, trial: int) -> dict[str, Any]:
 def _training(
     spec: LiftedSpec, name: str, network: TrainedNetwork, data: str, trial: int, needs: Sequence[Task]
 ) -> Task:
-    plain = network.model_dump(mode="json", exclude=_NO_RESULT)
+    plain = network.model_dump(mode="json", exclude=_ELSEWHERE)
     plain["epochs"] = min(network.epochs, spec.max_epochs or network.epochs)
     settings = {
         "part": "training",
@@ -68,6 +69,8 @@ def _training(
         # networks of equal shape start from equal weights, as in Z
         "start_seed": seed_for(spec.seed, data, trial, "start"),
     }
+    if network.weight_scale != 1.0:
+        settings["weight_scale"] = network.weight_scale
     return Task(
         kind=spec.kind,
         name="/".join((*_prefix(spec, data, trial), name)),

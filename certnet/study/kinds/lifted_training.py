@@ -36,7 +36,7 @@ def train_network(task: Task, artifacts: Sequence[bytes]) -> Outcome:
     if network["objective"] == "linear-regression":
         row = _linear_regression(data)
         return Outcome({**names, **row, "method_seconds": time.perf_counter() - begin})
-    start = lifted_from(artifacts[0]) if artifacts else _initial(network, data, said["start_seed"])
+    start = lifted_from(artifacts[0]) if artifacts else _initial(said, data)
     run = _back_propagated if network["objective"] == "back-propagation" else _lifted
     trained, row, failure = run(network, start, data, task.seed)
     row["method_seconds"] = time.perf_counter() - begin
@@ -65,14 +65,16 @@ def _parts(X: Float) -> list[Float]:
     return [X[first : first + _ROWS] for first in range(0, len(X), _ROWS)]
 
 
-def _initial(network: Mapping[str, Any], data: ImageDataset, seed: int) -> LiftedNetwork:
+def _initial(said: Mapping[str, Any], data: ImageDataset) -> LiftedNetwork:
+    network, scale = said["network"], said.get("weight_scale", 1.0)
     outputs = (data.n_classes,) if network["classifies"] else ()
     widths = (data.X_train.shape[1], *network["hidden"], *outputs)
     hidden = len(network["hidden"])
     beta, units = network["beta"], [network["units"]] * hidden + ["linear"] * len(outputs)
     if not isinstance(beta, list):
         beta = [beta] * hidden + [0.0] * len(outputs)
-    return initial_network(widths, beta=beta, gamma=network["gamma"], units=units, random_state=seed)
+    drawn = initial_network(widths, beta=beta, gamma=network["gamma"], units=units, random_state=said["start_seed"])
+    return drawn.with_parameters([scale * W for W in drawn.weights], drawn.biases, drawn.reconstruction_biases)
 
 
 # ------------------------------------------------------------------------------------------------------ lifted networks
@@ -101,8 +103,8 @@ def _lifted(
     if done.status is Status.INTERRUPTED:  # the best so far is no result of a study
         raise KeyboardInterrupt
     row |= _evaluated(done.network, data, supervised)
-    failed = done.status is not Status.OPTIMAL
-    return done.network, row, f"training ended with {done.status.name}: {done.status.advice}" if failed else ""
+    failure = f"training diverged in epoch {len(done.loss_curve) + 1}: lower learning_rate, or raise warmup_epochs"
+    return done.network, row, "" if done.status is Status.OPTIMAL else failure
 
 
 def _settings(network: Mapping[str, Any]) -> Training:
