@@ -35,6 +35,9 @@ __all__ = [
 MAX_FILE_BYTES: Final = 256 << 20
 
 
+_READERS = {"certnet-certificate-1": "Certificate.load", "certnet-lifted-certificate-1": "LiftedCertificate.load"}
+
+
 def seal(data: Mapping[str, Any]) -> str:
     """SHA-256 of the JSON with sorted keys and no spaces, without the seal itself: shows that a file was changed."""
     rest = {name: value for name, value in data.items() if name != "seal"}
@@ -83,9 +86,9 @@ def refuse_other_schema(data: object, source: Path, schema: str) -> dict[str, An
         return data
     found = data.get("schema") if isinstance(data, dict) else None
     shown = repr(found[:40]) if isinstance(found, str) else f"of type {type(found).__name__}"
-    reader = "LiftedCertificate.load" if isinstance(found, str) and "lifted" in found else "Certificate.load"
-    other = f" ({reader} reads it)" if isinstance(found, str) and found.startswith("certnet-") else ""
-    raise FileFormatError(f"{source} has schema {shown}{other}: {schema!r} is read here")
+    reader = _READERS.get(found) if isinstance(found, str) else None
+    other = "" if reader is None else f" ({reader} reads it)"
+    raise FileFormatError(f"{source} has schema {shown}{other}: this version of certnet reads {schema!r} here")
 
 
 def verify_written(source: Path, data: Mapping[str, Any], right: Mapping[str, object]) -> None:
