@@ -1,5 +1,8 @@
 """``refine`` as a function: what it returns, what it refuses, and that a failing solver costs nothing."""
 
+import os
+import signal
+import threading
 import time
 import warnings
 from importlib import import_module
@@ -8,6 +11,7 @@ from itertools import pairwise
 import cvxpy
 import numpy as np
 import pytest
+import scs
 from instances import instance
 
 from certnet import ShallowNetwork, certify, refine
@@ -199,7 +203,7 @@ def test_n_patterns_is_validated(n_patterns):
 
 @pytest.mark.parametrize("solver", ["OSQP", "gurobi", "", None, "CLARABELL"])
 def test_an_unknown_solver_is_refused_naming_those_that_are_known(solver, monkeypatch):
-    monkeypatch.setattr(cvxpy.Problem, "solve", None)  # no work is started
+    monkeypatch.setattr(cvxpy.Problem, "get_problem_data", None)  # no work is started
     with pytest.raises(SolverUnavailableError, match="CLARABEL, SCS, MOSEK"):
         refine(*instance(), 0.05, solver=solver)
 
@@ -252,7 +256,7 @@ def _raises(error):
 )
 def test_a_solver_that_raises_costs_nothing(kind, solve, monkeypatch):
     net, X, y = instance()
-    monkeypatch.setattr(cvxpy.Problem, "solve", solve)
+    monkeypatch.setattr(cvxpy.Problem, "get_problem_data", solve)
     with pytest.warns(NotConvergedWarning, match="no usable point.*input network is returned"):
         result = refine(net, X, y, 0.05, solver="CLARABEL", **kind)
     assert result.network is net
@@ -265,11 +269,31 @@ def test_a_solver_that_raises_costs_nothing(kind, solve, monkeypatch):
 
 def test_an_interrupt_ends_the_work_and_keeps_the_best(monkeypatch):
     net, X, y = instance()
-    monkeypatch.setattr(cvxpy.Problem, "solve", _raises(KeyboardInterrupt()))
+    monkeypatch.setattr(cvxpy.Problem, "get_problem_data", _raises(KeyboardInterrupt()))
     with pytest.warns(NotConvergedWarning, match="interrupted"):
         result = refine(net, X, y, 0.05, solver="CLARABEL")
     assert result.network == net
     assert result.status is Status.INTERRUPTED
+
+
+def test_ctrl_c_that_scs_takes_for_itself_is_an_interrupt(monkeypatch):
+    honest = scs.solve
+
+    def solve(*args, **options):
+        alarm = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+        alarm.start()
+        try:
+            return honest(*args, **options | {"eps_abs": 0.0, "eps_rel": 0.0, "max_iters": 10**9})
+        finally:
+            alarm.cancel()
+
+    monkeypatch.setattr(scs, "solve", solve)
+    net, X, y = instance()
+    with pytest.warns(NotConvergedWarning, match="interrupted"):
+        result = refine(net, X, y, 0.05, solver="SCS", time_limit=60)
+    assert result.network == net
+    assert result.status is Status.INTERRUPTED
+    assert result.trace[-1].seconds < 50
 
 
 def _ends(status, change):

@@ -20,6 +20,8 @@ __all__ = ["SOLVERS", "SolveReport", "require", "solve", "why_unusable"]
 SOLVERS: Final = ("CLARABEL", "SCS", "MOSEK")
 """Solvers that take second-order and semidefinite cones; the first is certnet's default."""
 
+_SCS_INTERRUPTED: Final = -5  # scs.SIGINT
+
 
 @dataclass(frozen=True)
 class SolveReport:
@@ -67,13 +69,15 @@ def solve(
     ------
     SolverUnavailableError
         See :func:`require`.
+    KeyboardInterrupt
+        Also where the solver took Ctrl-C for itself (SCS does while it runs).
     """
     name = require(solver)
     start = time.perf_counter()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an inaccurate solution is told by the status, not by a warning
-            problem.solve(solver=name, verbose=verbose, **_options(name, tol, time_limit))
+            _solve(problem, name, _options(name, tol, time_limit), verbose)
         word = str(problem.status)
     except (KeyboardInterrupt, SystemExit):
         raise
@@ -81,6 +85,15 @@ def solve(
         word = f"solver error: {type(error).__name__}: {error}"
     seconds = time.perf_counter() - start
     return SolveReport(_status(word, time_limit is not None and seconds >= time_limit), name, word, seconds)
+
+
+def _solve(problem: cvxpy.Problem, name: str, options: dict[str, Any], verbose: bool) -> None:
+    """``problem.solve`` in its three steps: CVXPY calls a solver that Ctrl-C stopped a failed one."""
+    data, chain, inverse = problem.get_problem_data(name, verbose=verbose, solver_opts=options)
+    solution = chain.solve_via_data(problem, data, warm_start=False, verbose=verbose, solver_opts=options)
+    if name == "SCS" and solution["info"]["status_val"] == _SCS_INTERRUPTED:
+        raise KeyboardInterrupt
+    problem.unpack_results(solution, chain, inverse)
 
 
 def _options(name: str, tol: float, time_limit: float | None) -> dict[str, Any]:

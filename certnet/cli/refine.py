@@ -29,6 +29,7 @@ from certnet.errors import InvalidInputError, OutputError
 from certnet.files import check_writable
 from certnet.io import SUFFIXES, WITHOUT_UNITS, load_model, save_model
 from certnet.network import ShallowNetwork
+from certnet.outcome import Status
 from certnet.validation import Float
 
 if TYPE_CHECKING:
@@ -113,6 +114,9 @@ def refine_command(
             lambda: _refined(network, X, y, weight, standardise, options),
             stop if not standardise and solver.upper() in ("AUTO", "CERTNET") else None,
         )
+    interrupted = stop.is_set() or done.status is Status.INTERRUPTED
+    if interrupted and not done.improved:
+        raise Interrupted("interrupted before a better network was found: nothing was written")
     if mean_squared_error(network, X, y) > 4.0 * spread > 0.0:
         warn("the model's error on this table is far above the variance of the target: check columns and units")
     save_model(result, out, force=force)
@@ -161,7 +165,7 @@ def refine_command(
         say("not improved: the network that is written is the input")
     say(meaning(claim))
     say(f"network written to {out}, certificate to {proof}")
-    if stop.is_set():
+    if interrupted:
         raise Interrupted("interrupted: what was written is the best network so far")
 
 

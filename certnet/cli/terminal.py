@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -34,6 +35,8 @@ __all__ = [
 ]
 
 _PATIENCE = 20.0  # seconds that interrupted work has to hand over what it has
+_BLINK = 0.01  # seconds in which a Ctrl-C may be lost to a solver that begins; the next one is heard
+_STOPPED = "interrupted: files are complete or absent"
 
 _out = Console()
 error_console = Console(stderr=True)
@@ -79,18 +82,22 @@ def interruptible(work: Callable[[], T], stop: threading.Event | None = None) ->
 
     # an event, because an interrupted Thread.join takes a running thread for a finished one
     done = threading.Event()
+    handler = signal.getsignal(signal.SIGINT)
     threading.Thread(target=run, daemon=True).start()
     try:
-        while not done.wait(0.1):
-            pass
+        while not done.wait(_BLINK):
+            # SCS takes Ctrl-C for itself when it begins, and heeds it only between iterations, which may take minutes
+            signal.signal(signal.SIGINT, handler)
     except KeyboardInterrupt as error:
         if stop is not None:
             stop.set()
             with suppress(KeyboardInterrupt):
                 done.wait(_PATIENCE)
         if not outcome:
-            raise Interrupted("interrupted: files are complete or absent") from error
+            raise Interrupted(_STOPPED) from error
     if failure:
+        if isinstance(failure[0], KeyboardInterrupt):  # heard by the solver
+            raise Interrupted(_STOPPED) from failure[0]
         raise failure[0]
     return outcome[0]
 
