@@ -29,7 +29,7 @@ from certnet.files import write_atomic
 from certnet.network import read_arrays
 from certnet.validation import Float, as_inputs, finite_array, positive_number
 
-__all__ = ["BOXES", "Gradients", "LiftedEnergy", "Unit"]
+__all__ = ["BOXES", "Gradients", "LiftedEnergy", "Unit", "is_interval"]
 
 _FORMAT: Final = "certnet-lifted-1"
 
@@ -322,6 +322,12 @@ class LiftedEnergy:
             raise FileFormatError(f"{source} has the format {written[:60]!r}: a lifted network has {_FORMAT!r}")
         L = sum(1 for name in file if name.startswith("W"))
         W, b, c, low, high = ([file[f"{name}{k}"] for k in range(L)] for name in ("W", "b", "c", "low", "high"))
+        for name, array, shape in (("beta", file["beta"], (L,)), ("gamma", file["gamma"], ())):
+            if array.shape != shape:
+                raise FileFormatError(f"{source}: {name} has shape {array.shape}: {shape} is needed")
+        for k, sides in enumerate(zip(low, high)):
+            if any(side.shape != W[k].shape[:1] for side in sides):
+                raise FileFormatError(f"{source}: low{k} and high{k} need one limit per row of W{k}")
         return cls(W, b, c, beta=file["beta"].tolist(), gamma=float(file["gamma"]), units=list(zip(low, high)))
 
 
@@ -362,14 +368,16 @@ def _per_layer(beta: float | Sequence[float], L: int) -> tuple[float, ...]:
 
 
 def _boxes(units: Unit | Sequence[Unit], sizes: Sequence[int]) -> list[tuple[Float, Float]]:
-    if isinstance(units, str) or _is_interval(units):
+    if isinstance(units, str) or is_interval(units):
         units = [units] * (len(sizes) - 1) + ["linear"]  # type: ignore[assignment, list-item]
+    if not isinstance(units, Sequence):
+        raise InvalidInputError(f"units is {units!r}: a name, a pair of numbers, or one of them per layer is needed")
     if len(units) != len(sizes):
         raise InvalidInputError(f"there are units for {len(units)} layers, the network has {len(sizes)}")
     return [_box(unit, n, k) for k, (unit, n) in enumerate(zip(units, sizes))]  # type: ignore[arg-type]
 
 
-def _is_interval(units: object) -> bool:
+def is_interval(units: object) -> bool:
     """A pair of numbers: one box for all units of all hidden layers."""
     return isinstance(units, tuple) and len(units) == 2 and all(isinstance(side, Real) for side in units)
 

@@ -296,7 +296,7 @@ def test_output_box_is_in_the_units_of_y() -> None:
     far = model.predict(100.0 * X)
     assert far.min() >= 25.0 - 1e-9
     assert far.max() <= 346.0 + 1e-9
-    with pytest.raises(InvalidInputError, match="outside of the box"):
+    with pytest.raises(InvalidInputError, match="outside of the output_box"):
         LiftedRegressor((8,), output_box=(100.0, 346.0)).fit(X, y)
     with pytest.raises(InvalidInputError, match="output_box is no pair"):
         LiftedRegressor((8,), output_box="none").fit(X, y)

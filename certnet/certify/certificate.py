@@ -145,6 +145,8 @@ class Certificate:
 
     def check(self, network: ShallowNetwork | FeedForward) -> Verdict:
         """Check both sides against ``network``, from the data alone; a verdict that is true or false."""
+        if not all(type(side) in (float, np.float64) for side in (self.upper, self.lower)):
+            return Verdict(False, "a side of the bracket is not a float")
         if self.digest not in digests(network):
             return Verdict(False, "the certificate is of another network (its digest differs)")
         deep = FeedForward.of(network)
@@ -244,7 +246,7 @@ def _parse(content: object, source: Path) -> Certificate:
             (number if name == "rho" else text)(data, name)
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise FileFormatError(f"{source} is not a complete certificate: {error}") from error
-    verify_written(source, data, right)
+    verify_written(source, data, right, certificate)
     return certificate
 
 

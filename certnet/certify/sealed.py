@@ -7,15 +7,19 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from certnet.digits import above
 from certnet.errors import FileFormatError
 from certnet.validation import Float
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 __all__ = [
     "MAX_FILE_BYTES",
@@ -71,7 +75,8 @@ def read_json(path: str | os.PathLike[str], limit: int = MAX_FILE_BYTES) -> tupl
             content = handle.read(limit + 1)  # a device has no size
         if len(content) > limit:
             raise FileFormatError(f"{source} is larger than {limit >> 20} MiB: not a certificate")
-        return json.loads(content.decode("utf-8"), parse_constant=_refuse_constant), source
+        text = content.decode("utf-8")
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_each_once), source
     except OSError as error:
         raise FileFormatError(f"{source} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError, MemoryError) as error:
@@ -91,8 +96,13 @@ def refuse_other_schema(data: object, source: Path, schema: str) -> dict[str, An
     raise FileFormatError(f"{source} has schema {shown}{other}: this version of certnet reads {schema!r} here")
 
 
-def verify_written(source: Path, data: Mapping[str, Any], right: Mapping[str, object]) -> None:
-    """Refuse a file in which a field that follows from others, or the seal, does not fit them."""
+def verify_written(
+    source: Path, data: Mapping[str, Any], right: Mapping[str, object], certificate: DataclassInstance
+) -> None:
+    """Refuse a file in which a field that follows from others, or the seal, does not fit them, and unknown fields."""
+    unknown = data.keys() - right.keys() - {field.name for field in fields(certificate)} - {"schema"}
+    if unknown:
+        raise FileFormatError(f"{source}: {min(unknown)[:40]!r} is no field of a certificate: the file was altered")
     for name, value in right.items():
         if data[name] != value:
             raise FileFormatError(f"{source}: {name} does not fit the rest: the file was altered")
@@ -138,6 +148,16 @@ def widths(data: Mapping[str, Any], *, least: int) -> tuple[int, ...]:
     if not all(type(n) is int and 0 < n < 2**40 for n in shape):
         raise TypeError(f"shape is not {counted} or more positive integers")
     return tuple(shape)
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; names that occur twice mean one thing to one reader and another to the next."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice[:40]!r} occurs twice")
+    return found
 
 
 def _refuse_constant(name: str) -> float:

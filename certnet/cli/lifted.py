@@ -78,7 +78,7 @@ def certify_command(
     model = read_model(net)
     samples, X = None, None
     if data is not None:
-        model.require_outputs()
+        model.require_classes()
         source = Source(data, target, tuple(drop or ()), labels, grey)
         samples = one_part(source, part).drawn(limit, seed)
         X = model.inputs(samples.X, source)

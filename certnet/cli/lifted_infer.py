@@ -83,7 +83,7 @@ def _summary(found: Inference) -> dict[str, Any]:
 
 def _predicted(model: Model, found: Inference) -> NDArray[Any] | None:
     """Labels, where there are several outputs to choose from and the outputs are what decides."""
-    if model.network.n_outputs < 2 or model.by_energy:
+    if not model.classifies:
         return None
     best = found.output.argmax(axis=1)
     return best if model.classes is None else np.asarray(model.classes)[best]
@@ -91,9 +91,9 @@ def _predicted(model: Model, found: Inference) -> NDArray[Any] | None:
 
 def _judged(model: Model, found: Inference, y: NDArray[Any] | None) -> dict[str, Any]:
     """Accuracy or squared error, where there is something to compare with."""
-    if y is None or model.by_energy:
-        return {}
     predicted = _predicted(model, found)
+    if y is None or (predicted is None and (model.kind not in (None, "LiftedRegressor") or found.output.shape[1] > 1)):
+        return {}
     if predicted is None:
         return {"mse": float(np.mean((model.outputs(found.output)[:, 0] - y) ** 2))}
     return {"accuracy": float(np.mean(predicted == y))}

@@ -24,12 +24,21 @@ Net = Annotated[Path, typer.Argument(help="Lifted network: an .npz of `lifted tr
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A network from a file; of an estimator's file also its scaling and what it predicts."""
+    """A network from a file; of an estimator's file also its scaling and what it predicts.
+
+    ``kind`` is the class of the estimator, None of a network alone: that classifies if it has several outputs.
+    """
 
     network: LiftedNetwork
     scaling: Scaling | None = None
     classes: NDArray[Any] | None = None
     by_energy: bool = False
+    kind: str | None = None
+
+    @property
+    def classifies(self) -> bool:
+        """Is the largest output what it predicts?"""
+        return self.kind in (None, "LiftedClassifier") and self.network.n_outputs > 1 and not self.by_energy
 
     def inputs(self, X: Any, source: Source | None = None) -> Float:
         """Samples as the network takes them; ``source`` is where they are from, for advice."""
@@ -48,11 +57,17 @@ class Model:
         scaled = self.scaling is not None and self.scaling.target_scale.size
         return self.scaling.outputs(z) if scaled else z  # type: ignore[union-attr]
 
-    def require_outputs(self) -> None:
+    def require_classes(self) -> None:
+        """Refuse what has no radius: its predictions are not the largest outputs."""
         if self.by_energy:
             raise InvalidInputError(
                 "this classifier predicts by class energies, which this command does not compute: use "
                 "LiftedClassifier.load(...) from Python"
+            )
+        if not self.classifies:
+            what = self.kind or "network with one output"
+            raise InvalidInputError(
+                f"radii are of a classifier's predictions, and this is a {what}: leave out --data to bound its slope"
             )
 
 
@@ -66,4 +81,4 @@ def read_model(path: Path) -> Model:
         return Model(LiftedNetwork.load(path))
     stored = load_estimator(path)
     by_energy = stored.params.get("objective") == "class_conditional"
-    return Model(stored.network, stored.scaling, stored.extra.get("classes_"), by_energy)
+    return Model(stored.network, stored.scaling, stored.extra.get("classes_"), by_energy, stored.kind)

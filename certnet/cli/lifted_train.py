@@ -14,7 +14,7 @@ import typer
 from numpy.typing import NDArray
 
 from certnet.cli.samples import Data, Drop, Grey, Labels, Limit, Samples, Source, Target, read_parts
-from certnet.cli.terminal import Force, Interrupted, Json, finite_or_none, print_json, say
+from certnet.cli.terminal import Force, Interrupted, Json, finite_or_none, print_json, say, warn
 from certnet.errors import InvalidInputError, OutputError
 from certnet.files import check_writable
 
@@ -157,6 +157,9 @@ def _classes(y: NDArray[Any]) -> NDArray[np.int64]:
     broken = np.flatnonzero(y != np.round(y))
     if broken.size:
         raise InvalidInputError(f"the target holds {y[broken[0]]:g}, which names no class: use --regress for numbers")
+    classes = len(np.unique(y))
+    if classes > max(20, len(y) // 10):
+        warn(f"the target has {classes} different values in {len(y)} rows, and each is taken for a class: --regress?")
     return y.astype(np.int64)
 
 

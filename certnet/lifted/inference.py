@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from certnet.energy import LiftedEnergy
 from certnet.errors import InvalidInputError
 from certnet.lifted.energies import energies
-from certnet.lifted.qp import BoxQP, as_clamp, natural_residual, posed
+from certnet.lifted.qp import EPS, BoxQP, as_clamp, natural_residual, posed, rounding
 from certnet.lifted.solvers import PASSING, SOLVERS, Limits, solver_named
 from certnet.lifted.solvers.active_set import finish
 from certnet.outcome import Status
@@ -36,7 +36,8 @@ class Inference:
     residual : ndarray, shape (N,)
         ``max |z − Π(z − (H z − q))|``, recomputed from the data.
     error_bound : ndarray, shape (N,)
-        A bound on ``‖z − z*‖₂``: ``(1 + ‖H‖₂) / λ_min(H)`` times the 2-norm of the natural residual. In floating point.
+        A bound on ``‖z − z*‖₂``: ``((1 + ‖H‖₂) ‖r‖₂ + e) / λ_min(H)`` with the natural residual r and what rounding
+        can have done to the gradient, e. Infinite where H is singular to working precision.
     status : ndarray of Status, shape (N,)
         OPTIMAL where the residual is at most ``tol``.
     tol : float
@@ -104,7 +105,8 @@ def infer(
     solver : str
         A name of :data:`~certnet.lifted.solvers.SOLVERS`.
     tol : float
-        Natural residual to reach, in the units of the gradient of E.
+        Natural residual to reach, in the units of the gradient of E. That of layer k carries γ^{k−1}: for small γ take
+        tol in proportion to γ^{L−1}, or read ``error_bound``, which is in the units of the activations.
     passes : int, optional
         Exactly so many passes of coordinate descent, as in the papers; nothing is finished then.
     max_passes : int
@@ -181,13 +183,15 @@ def measured(
         finite[missed] = np.isfinite(z[missed]).all(axis=1)
         slope, step, residual = _slopes(problem, q, _inside(problem, z, finite))
     z = _inside(problem, z, finite)
-    least, most = problem.spectrum
+    most = problem.spectrum[1]
+    least = problem.spectrum[0] - 4.0 * EPS * problem.n * most
+    doubt = rounding(net, X, z, targets)
     short = Status.INACCURATE if limits.passes is None else Status.MAX_ITERATIONS
     return Inference(
         net.split(z if targets is None else np.concatenate([z, targets], axis=1)),
         energies(net, X, q, z, slope, targets),
         residual,
-        np.linalg.norm(step, axis=1) * ((1.0 + most) / least if least > 0.0 else np.inf),
+        ((1.0 + most) * np.linalg.norm(step, axis=1) + doubt) / least if least > 0.0 else np.full(len(X), np.inf),
         statuses(residual, finite, limits.tol, short, ill=most > ILL_CONDITIONED * least),
         limits.tol,
         solver,
@@ -207,7 +211,7 @@ def _slopes(problem: BoxQP, q: Float, z: Float) -> tuple[Float, Float, Float]:
     step = z - slope
     np.clip(step, problem.lower, problem.upper, out=step)
     np.subtract(z, step, out=step)
-    return slope, step, np.maximum(step.max(axis=1, initial=0.0), -step.min(axis=1, initial=0.0))
+    return slope, step, np.maximum(step.max(axis=1, initial=0.0), -step.min(axis=1, initial=0.0)) + 0.0
 
 
 def statuses(

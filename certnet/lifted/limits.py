@@ -104,7 +104,8 @@ def contrastive_gradient(net: LiftedEnergy, X: ArrayLike, y: ArrayLike) -> tuple
     clamped = activations_at(net, held, q, free[:, :n])
     delta = np.concatenate([clamped, targets], axis=1) - free
     between, between_clamped = ((held.lower < z) & (z < held.upper) for z in (free[:, :n], clamped))
-    shared = (between == between_clamped).all(axis=1)
+    # held at the same limit in both, or between the limits in both
+    shared = ((between & between_clamped) | (free[:, :n] == clamped)).all(axis=1)
     for i in np.flatnonzero(shared):
         delta[i, :n] = solve_on(held.H, between[i], -problem.H[:n, n:] @ delta[i, n:])
     return _difference(net, inputs, free, delta), float(shared.mean())

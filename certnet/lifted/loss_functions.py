@@ -21,7 +21,7 @@ __all__ = ["LOSSES", "CrossEntropy", "HuberLoss", "Loss", "SquaredHinge", "Squar
 
 
 class Loss(Protocol):
-    """What a loss of your own has to have; convex and once continuously differentiable in z for every y.
+    """What a loss of your own has to have; non-negative, convex and once continuously differentiable in z for every y.
 
     Attributes
     ----------

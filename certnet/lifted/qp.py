@@ -22,6 +22,7 @@ from certnet.errors import InvalidInputError
 from certnet.validation import Float, as_inputs, finite_array
 
 __all__ = [
+    "EPS",
     "BoxQP",
     "SampleQP",
     "as_clamp",
@@ -30,8 +31,11 @@ __all__ = [
     "linear_term",
     "natural_residual",
     "posed",
+    "rounding",
     "sample_qp",
 ]
+
+EPS: Final = 2.0**-52
 
 _LARGEST: Final = 1e100
 """What entries of H and q may be, so that energies, their squares, are numbers."""
@@ -168,6 +172,38 @@ def linear_term(net: LiftedEnergy, X: Float) -> Float:
     if not np.abs(q).max(initial=0.0) <= _LARGEST:
         raise InvalidInputError("X, biases or weights are so large that energies have no usable scale: rescale them")
     return q
+
+
+def rounding(net: LiftedEnergy, X: Float, z: Float, clamp: Float | None = None) -> Float:
+    """A bound on the 2-norm of what rounding does to ``H z − q`` in double precision, shape (N,).
+
+    A sum of t products is wrong by at most ``t eps`` times the sum of their sizes; the sizes are bounded by row sums of
+    the absolute terms times the largest entries of z, x and the clamp.
+    """
+    of_z, of_x, constant, terms = _sizes(net)
+    largest = np.abs(z).max(axis=1, initial=0.0)
+    if clamp is not None:
+        largest = np.maximum(largest, np.abs(clamp).max(axis=1))
+    size = of_z * largest + of_x * np.abs(X).max(axis=1) + constant
+    return np.sqrt(net.n_units) * terms * EPS * size
+
+
+@lru_cache(maxsize=8)
+def _sizes(net: LiftedEnergy) -> tuple[float, float, float, int]:
+    """Largest row sums of the absolute terms of H and Q, largest absolute terms of q at x = 0, and terms in a sum."""
+    rows, constant = np.zeros(net.n_units), np.zeros(net.n_units)
+    for k, (W, here) in enumerate(zip(map(np.abs, net.weights), net.layers)):
+        weight, beta = net.gamma**k, net.beta[k]
+        b, c = np.abs(net.biases[k]), np.abs(net.reconstruction_biases[k])
+        rows[here] += weight * (1.0 + beta * (W @ W.sum(axis=0)))
+        constant[here] += weight * (b + beta * (W @ c))
+        if k:
+            before = net.layers[k - 1]
+            rows[before] += weight * (W.T @ W.sum(axis=1) + beta + (1.0 + beta) * W.sum(axis=0))
+            rows[here] += weight * (1.0 + beta) * W.sum(axis=1)
+            constant[before] += weight * (W.T @ b + beta * c)
+    inputs = (1.0 + net.beta[0]) * float(np.abs(net.weights[0]).sum(axis=1).max())
+    return float(rows.max()), inputs, float(constant.max()), net.n_units + 2 * max(net.widths) + 16
 
 
 def as_clamp(net: LiftedEnergy, clamp: ArrayLike, n_samples: int) -> Float:

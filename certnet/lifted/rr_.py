@@ -51,6 +51,7 @@ def rr_linear(
         Seed of the first weights: Gaussian of variance 1/in_features, singular values around one, where the layer
         contracts least; b = 0.
     dtype : {"float64", "float32"}
+        Of the parameters, and so of the inputs.
 
     Returns
     -------
@@ -125,6 +126,11 @@ def _classes() -> dict[str, Any]:
 
         def forward(self, X: torch.Tensor) -> torch.Tensor:
             W = self.weight
+            if X.dtype != W.dtype or X.shape[-1:] != W.shape[1:]:
+                raise InvalidInputError(
+                    f"X has shape {tuple(X.shape)} and dtype {X.dtype}: (…, {self.in_features}) and {W.dtype} are "
+                    "needed; convert X or the layer by .to(dtype)"
+                )
             z = self._solved(X @ W.T) if self.out_features <= self.in_features else self._solved(X) @ W.T
             return (1.0 + self.beta) * z + self.bias
 

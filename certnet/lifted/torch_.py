@@ -15,7 +15,8 @@ from certnet.errors import InvalidInputError, MissingDependencyError, NotConverg
 from certnet.lifted.inference import Inference, infer
 from certnet.lifted.network import LiftedNetwork
 from certnet.lifted.sensitivity import pull_back
-from certnet.validation import Float
+from certnet.lifted.solvers import solver_named
+from certnet.validation import Float, positive_number
 
 if TYPE_CHECKING:
     import torch
@@ -89,9 +90,10 @@ def lifted_layer(
 
         ``energy(X, clamp=None)``: ``min_z E(z; x)``, shape (…), with ``z_L = clamp`` where given; its derivative is
         that of E at the minimiser (Danskin), and ``(energy(X, clamp=y) − energy(X)).mean()`` is the contrastive loss.
-        First derivatives only.
 
         ``network()``: the :class:`~certnet.lifted.network.LiftedNetwork` with the present parameters.
+
+        First derivatives only, of both: asking for a second one is a RuntimeError.
 
         The state dict carries β, γ and the boxes too, and loading it takes them over.
 
@@ -103,13 +105,17 @@ def lifted_layer(
     Raises
     ------
     InvalidInputError
-        An unknown output; in forward, wrong shapes and NaN.
+        No lifted network, an unknown output or solver, a tol that is not positive; in forward, wrong shapes, NaN, and
+        tensors of another kind than floating point.
     MissingDependencyError
         PyTorch is not installed.
     """
     if output not in _OUTPUTS:
         raise InvalidInputError(f"output must be one of {', '.join(map(repr, _OUTPUTS))}, got {output!r}")
-    return _layer_class()(net, output=output, solver=solver, tol=tol)
+    if not isinstance(net, LiftedEnergy):
+        raise InvalidInputError(f"net is of type {type(net).__name__}: a lifted network is needed")
+    solver_named(solver)
+    return _layer_class()(net, output=output, solver=solver, tol=positive_number(tol, "tol"))
 
 
 def __getattr__(name: str) -> Any:
@@ -123,7 +129,7 @@ def __getattr__(name: str) -> Any:
 def _layer_class() -> Any:
     pt = import_torch()
     Module: Any = pt.nn.Module
-    implicit = _implicit_function(pt)
+    implicit, danskin = _implicit_function(pt), _energy_function(pt)
 
     class LiftedLayer(Module):
         """See :func:`lifted_layer`."""
@@ -145,22 +151,8 @@ def _layer_class() -> Any:
         def energy(self, X: torch.Tensor, clamp: torch.Tensor | None = None) -> torch.Tensor:
             inputs = _rows(X, "X")
             y = None if clamp is None else _rows(clamp, "clamp")
-            found = _inferred(self.network(), _array(inputs), self, None if y is None else _array(y))
-            z = [pt.as_tensor(a).to(X) for a in found.activations]
-            if y is not None:
-                z[-1] = y.to(X)  # the energy may be differentiated by the target
-            return self._energy(inputs, z).reshape(X.shape[:-1])
-
-        def _energy(self, X: torch.Tensor, z: Sequence[torch.Tensor]) -> torch.Tensor:
-            total = X.new_zeros(len(X))
-            parameters = zip(self._fixed["beta"], self.weights, self.biases, self.reconstruction_biases)
-            for k, ((beta, W, b, c), below, above) in enumerate(zip(parameters, [X, *z], z)):
-                W, b, c = W.to(X), b.to(X), c.to(X)
-                here = (above - below @ W.T - b).square().sum(dim=1)
-                if beta:
-                    here = here + beta * (above @ W - below - c).square().sum(dim=1)
-                total = total + 0.5 * self._fixed["gamma"] ** k * here
-            return total
+            energies = danskin.apply(self, inputs, y, *self.weights, *self.biases, *self.reconstruction_biases)
+            return energies.reshape(X.shape[:-1])
 
         def network(self) -> LiftedNetwork:
             groups = (self.weights, self.biases, self.reconstruction_biases)
@@ -193,18 +185,86 @@ def _implicit_function(pt: Any) -> Any:
             net, inputs = layer.network(), _array(X)
             found = _inferred(net, inputs, layer)
             ctx.problem = net, inputs, found
-            ctx.like = [{"device": t.device, "dtype": t.dtype} for t in (X, *parameters)]
+            ctx.save_for_backward(X, *parameters)
             return pt.as_tensor(found.stacked if layer.output == "all" else found.output).to(X)
 
         @staticmethod
-        @pt.autograd.function.once_differentiable
         def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
             net, inputs, found = ctx.problem
             pulled = pull_back(net, inputs, found, _array(slope))
             flat = [pulled.inputs, *(a for group in pulled.parameters.groups for a in group)]
-            return None, *(pt.as_tensor(a).to(**like) for a, like in zip(flat, ctx.like))
+            derivatives = [pt.as_tensor(a).to(t) for a, t in zip(flat, ctx.saved_tensors)]
+            return None, *_once(pt, derivatives, [slope, *ctx.saved_tensors])
 
     return Implicit
+
+
+def _once(pt: Any, found: Sequence[torch.Tensor], sources: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """First derivatives, which depend on the sources in a way that autograd does not know: a second one raises."""
+    if not pt.is_grad_enabled():
+        return list(found)
+    return [_once_function(pt).apply(derivative, *sources) for derivative in found]
+
+
+@cache
+def _once_function(pt: Any) -> Any:
+    class Once(pt.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, derivative: torch.Tensor, *sources: torch.Tensor) -> torch.Tensor:
+            return derivative.clone()
+
+        @staticmethod
+        def backward(ctx: Any, slope: torch.Tensor) -> None:
+            raise RuntimeError("a lifted layer has first derivatives only: no second one can be taken")
+
+    return Once
+
+
+def _energy_function(pt: Any) -> Any:
+    class Energy(pt.autograd.Function):
+        """``min_z E(z; x)``, a function of its own so that a second derivative, which Danskin does not give, raises."""
+
+        @staticmethod
+        def forward(
+            ctx: Any, layer: Any, X: torch.Tensor, clamp: torch.Tensor | None, *parameters: torch.Tensor
+        ) -> torch.Tensor:
+            found = _inferred(layer.network(), _array(X), layer, None if clamp is None else _array(clamp))
+            z = [pt.as_tensor(a).to(X) for a in found.activations]
+            if clamp is not None:
+                z[-1] = clamp.to(X)  # the energy may be differentiated by the target
+            ctx.fixed, ctx.clamped = (layer._fixed["beta"], layer._fixed["gamma"]), clamp is not None
+            ctx.save_for_backward(X, *z, *parameters)
+            return _energies(pt, ctx.fixed, X, z, parameters)
+
+        @staticmethod
+        def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+            L = len(ctx.fixed[0])
+            with pt.enable_grad():
+                X, *rest = (t.detach().requires_grad_() for t in ctx.saved_tensors)
+                z, parameters = rest[:L], rest[L:]
+                value = _energies(pt, ctx.fixed, X, z, parameters)
+            wanted = [X, z[-1], *parameters]
+            found = pt.autograd.grad(value, wanted, slope.detach(), materialize_grads=True)
+            of_X, of_clamp, *of_rest = _once(pt, found, [slope, *ctx.saved_tensors])
+            return None, of_X, of_clamp if ctx.clamped else None, *of_rest
+
+    return Energy
+
+
+def _energies(
+    pt: Any, fixed: tuple[Any, float], X: torch.Tensor, z: Sequence[torch.Tensor], parameters: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """``E(z; x)`` of every row, in the type and on the device of X."""
+    betas, gamma = fixed
+    L, total = len(betas), pt.zeros(len(X), dtype=X.dtype, device=X.device)
+    groups = (parameters[:L], parameters[L : 2 * L], parameters[2 * L :])
+    for k, (beta, W, b, c, below, above) in enumerate(zip(betas, *groups, [X, *z], z)):
+        W, b, c = W.to(X), b.to(X), c.to(X)
+        here = (above - below @ W.T - b).square().sum(dim=1)
+        if beta:
+            here = here + beta * (above @ W - below - c).square().sum(dim=1)
+        total = total + 0.5 * gamma**k * here
+    return total
 
 
 def _inferred(net: LiftedNetwork, X: Float, layer: Any, clamp: Float | None = None) -> Inference:
@@ -222,6 +282,10 @@ def _inferred(net: LiftedNetwork, X: Float, layer: Any, clamp: Float | None = No
 
 def _rows(tensor: torch.Tensor, name: str) -> torch.Tensor:
     """Samples as rows, whatever the leading dimensions."""
+    if not isinstance(tensor, import_torch().Tensor):
+        raise InvalidInputError(f"{name} is of type {type(tensor).__name__}: a tensor is needed")
+    if not tensor.is_floating_point():
+        raise InvalidInputError(f"{name} has dtype {tensor.dtype}: floating-point numbers are needed; .double()?")
     if tensor.ndim == 0:
         raise InvalidInputError(f"{name} is a single number: a tensor of shape (…, n) is needed")
     return tensor.reshape(tensor.shape[:-1].numel(), tensor.shape[-1])

@@ -56,6 +56,8 @@ class FilterDisplay(Display):
         cls, filters: ArrayLike, shape: Sequence[int], *, columns: int | None = None, title: str = "", ax: Any = None
     ) -> FilterDisplay:
         """Draw the rows of a matrix as images."""
+        if not isinstance(shape, Sequence):
+            raise InvalidInputError(f"shape is {shape!r}: (height, width) or (height, width, 3) is needed")
         return cls(filters, tuple(shape), columns, title).plot(ax)  # type: ignore[arg-type]  # converted there
 
     def grid(self) -> Float:
@@ -198,13 +200,18 @@ class RadiusDisplay(Display):
     def from_radii(
         cls, radii: Mapping[str, ArrayLike], correct: Mapping[str, ArrayLike], *, ax: Any = None
     ) -> RadiusDisplay:
-        """Draw certified radii of one or more models; ``correct`` says of each sample whether its class is right."""
+        """Draw certified radii of one or more models; ``correct`` says of each sample whether its class is right.
+
+        Infinite radii, of networks that do not depend on the input, are drawn at the right end.
+        """
         signed = {}
         for name, values in radii.items():
             if name not in correct or np.shape(correct[name]) != np.shape(values):
                 raise InvalidInputError(f"correct[{name!r}] must hold one truth value per radius of {name!r}")
             signed[name] = np.where(np.asarray(correct[name], dtype=bool), np.asarray(values, dtype=float), -1.0)
-        return cls(signed).plot(ax)
+        finite = [values[np.isfinite(values)].max(initial=0.0) for values in signed.values()]
+        end = max([0.0, *map(float, finite)]) or 1.0
+        return cls({name: np.where(np.isposinf(v), end, v) for name, v in signed.items()}).plot(ax)
 
     def plot(self, ax: Any = None) -> RadiusDisplay:
         """Draw on ``ax``, or on a new figure."""

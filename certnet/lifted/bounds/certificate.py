@@ -66,7 +66,8 @@ class LiftedCertificate:
     output : tuple of int, or None
         The output i, or the difference ``z_i − z_j``, that the claim is about; None for all outputs.
     cheaper : mapping of str to float
-        The bounds of the other methods, each proved when it was made.
+        The bounds of the other methods, each proved when it was made; no claim of this certificate, and not checked
+        again.
     shape, digest
         Widths and SHA-256 of the network.
     """
@@ -106,6 +107,8 @@ class LiftedCertificate:
 
     def check(self, net: LiftedEnergy) -> Verdict:
         """Check both sides against ``net``, from the data alone; a verdict that is true or false."""
+        if not all(type(side) in (float, np.float64) for side in (self.upper, self.lower)):
+            return Verdict(False, "a side of the bracket is not a float")
         if self.digest != net.digest:
             return Verdict(False, "the certificate is of another network (its digest differs)")
         if self.shape != net.widths:
@@ -194,7 +197,7 @@ def _parse(content: object, source: Path) -> LiftedCertificate:
             text(data, name)
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise FileFormatError(f"{source} is not a complete certificate: {error}") from error
-    verify_written(source, data, right)
+    verify_written(source, data, right, certificate)
     return certificate
 
 

@@ -33,6 +33,7 @@ __all__ = ["METHODS", "lipschitz_bound", "lipschitz_bounds"]
 
 METHODS: Final = KINDS
 _ALMOST_ZERO = 2.0**-150  # what is asked of the checker where the search ends at 0, which it cannot prove
+_SLACKS = (1e-9, 1e-8, 1e-7, 1e-6)  # of ρ, spent on making the block of the eliminated units definite
 _START_SLACK = 0.2  # how far inside of the inequality the search starts
 
 
@@ -189,10 +190,9 @@ def _by_matrix(net: LiftedEnergy, output: Output, tol: float, max_iterations: in
         with np.errstate(all="ignore"):  # what is not finite proves nothing
             program = reduce_program(net, output)
             found = _searched(net, program, output, tol, max_iterations)
-            columns = program.multipliers(found.t, found.rho)
+            columns, upper = _verified(net, program, found, output)
     except (np.linalg.LinAlgError, ValueError):
         return None
-    upper = MatrixChecker(net, columns, output).smallest(max(float(np.sqrt(found.rho)), _ALMOST_ZERO))
     if upper is None:
         return None
     if found.status is not Status.OPTIMAL:
@@ -202,6 +202,18 @@ def _by_matrix(net: LiftedEnergy, output: Output, tol: float, max_iterations: in
             stacklevel=4,
         )
     return _Proof(upper, "sdp", columns, f"path-following Newton, {found.steps} steps", found.gap)
+
+
+def _verified(
+    net: LiftedEnergy, program: Reduced, found: Found, output: Output
+) -> tuple[tuple[Float, ...], float | None]:
+    """The checker's multipliers with the least slack that its rounding lets pass, and the bound; None if none does."""
+    for slack in _SLACKS:
+        columns = program.multipliers(found.t, found.rho, slack)
+        upper = MatrixChecker(net, columns, output).smallest(max(float(np.sqrt(found.rho)), _ALMOST_ZERO))
+        if upper is not None or len(program.free) == 0:
+            break
+    return columns, upper
 
 
 def _searched(net: LiftedEnergy, program: Reduced, output: Output, tol: float, max_iterations: int) -> Found:

@@ -72,10 +72,12 @@ def certified_radius(
     Raises
     ------
     InvalidInputError
-        The network has one output, certificates of another kind than asked for, bad X or options.
+        The network has one output, certificates of another kind than asked for, bad X or options, a clamp.
     CertificateError
         A certificate does not hold for this network.
     """
+    if options.get("clamp") is not None:
+        raise InvalidInputError("clamp holds the output, and a prediction is the free one: leave it out")
     if net.n_outputs < 2:
         raise InvalidInputError("the network has one output: a predicted class needs two or more")
     bounds = _pair_bounds(net, certificate) if pairs else _common_bound(net, certificate)

@@ -26,8 +26,6 @@ from certnet.validation import Float
 
 __all__ = ["Reduced", "reduce_program"]
 
-_SLACK = 1e-9  # of ρ, spent on making the block of the eliminated units definite
-
 
 @dataclass(frozen=True, eq=False)
 class Reduced:
@@ -75,12 +73,12 @@ class Reduced:
             return float("inf")
         return rho if rho >= 0.0 else float("inf")
 
-    def multipliers(self, t: Float, rho: float) -> tuple[Float, ...]:
+    def multipliers(self, t: Float, rho: float, slack: float = 1e-9) -> tuple[Float, ...]:
         """The checker's: t of all units, and a column for each unit without limits.
 
         ``Y_F = S_F S_Fᵀ H_FF⁻¹ + ε I`` on the rows of F and ``Y_B = (S_B S_Fᵀ − T H_BF + ε H_BF) H_FF⁻¹`` on those of B
         separate the inequality into the reduced one and a definite block of F; ε costs ρ at most
-        ``½ ε ‖Q_Fᵀ H_FF⁻¹ Q_F‖``.
+        ``½ ε ‖Q_Fᵀ H_FF⁻¹ Q_F‖``, which is ``slack`` of it.
         """
         n = len(self.chosen)
         whole = np.zeros(n)
@@ -88,17 +86,17 @@ class Reduced:
         if len(self.free) == 0:
             return (whole,)
         S_B, S_F = self.chosen[self.bounded], self.chosen[self.free]
-        epsilon = self._epsilon(rho)
+        epsilon = self._epsilon(rho, slack)
         Y = np.zeros((n, len(self.free)))
         Y[self.free] = S_F @ S_F.T @ self.back + epsilon * np.eye(len(self.free))
         Y[self.bounded] = (S_B @ S_F.T - t[:, None] * self.across + epsilon * self.across) @ self.back
         return (whole, *Y.T)
 
-    def _epsilon(self, rho: float) -> float:
+    def _epsilon(self, rho: float, slack: float) -> float:
         least = 1.0 / float(np.linalg.norm(self.back, 2)) if len(self.back) else 1.0
         most = 1.0 / least
         spent = float(np.linalg.norm(self.Q_free.T @ self.back @ self.Q_free, 2)) if self.Q_free.any() else 0.0
-        return most if spent == 0.0 else min(most, 2.0 * _SLACK * rho / spent)
+        return most if spent == 0.0 else min(most, 2.0 * slack * rho / spent)
 
 
 def reduce_program(net: LiftedEnergy, output: Output = None) -> Reduced:

@@ -48,7 +48,7 @@ def output_refusal(net: LiftedEnergy, output: object) -> str | None:
     right = all(type(i) is int and 0 <= i < net.n_outputs for i in indices) and len(set(indices)) == len(indices)
     if len(indices) in (1, 2) and right:
         return None
-    return f"the output {output!r} is not one of the network's {net.n_outputs}, or two of them"
+    return f"the output {output!r} is not one of the network's {net.n_outputs}, counted from 0, or two of them"
 
 
 def selector(net: LiftedEnergy, output: Output) -> Float:

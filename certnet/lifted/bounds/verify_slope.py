@@ -32,6 +32,7 @@ from certnet.validation import Float
 __all__ = ["slope_below"]
 
 _UP = 1.0 + 1e-9
+_LEAST = 2.0**-400  # slopes below it are within what roundings near the end of the number range can do
 
 
 def slope_below(net: LiftedEnergy, x: ArrayLike, z: ArrayLike, output: Output = None) -> float:
@@ -49,7 +50,13 @@ def slope_below(net: LiftedEnergy, x: ArrayLike, z: ArrayLike, output: Output = 
         return 0.0
     with np.errstate(all="ignore"):  # what overflows proves nothing
         found = _slope(net, x, z, output)
-    return found if math.isfinite(found) else 0.0
+    return found if math.isfinite(found) and found > _LEAST else 0.0
+
+
+def _norm(values: Float) -> float:
+    """``‖values‖₂`` but for relative rounding: entries are scaled by a power of two, for tiny ones have no squares."""
+    unit = int(np.frexp(float(np.abs(values).max(initial=0.0)))[1])
+    return float(np.ldexp(np.linalg.norm(np.ldexp(values, -unit)), unit))
 
 
 def _slope(net: LiftedEnergy, x: Float, z: Float, output: Output) -> float:
@@ -73,9 +80,9 @@ def _slope(net: LiftedEnergy, x: Float, z: Float, output: Output) -> float:
     residual = np.abs(H @ y - target) + doubt @ np.abs(y) + gamma(len(y) + 4) * (np.abs(H) @ np.abs(y))
     residual += gamma(len(x) + 8) * (np.abs(W) @ np.abs(c)) + gamma(4) * np.abs(target) + FLOOR
     # ‖S‖₂ ≤ √2; the outputs of y are exact or carry one rounding
-    lost = 1.5 * _UP * float(np.linalg.norm(residual)) / convexity + gamma(4) * float(np.sum(np.abs(S.T) @ np.abs(y)))
+    lost = 1.5 * _UP * _norm(residual) / convexity + gamma(4) * float(np.sum(np.abs(S.T) @ np.abs(y)))
     k = gamma(len(x) + len(y) + 8)
-    return max(0.0, (float(np.linalg.norm(S.T @ y)) * (1.0 - k) - lost) / float(np.linalg.norm(c)) * (1.0 - 4.0 * k))
+    return max(0.0, (_norm(S.T @ y) * (1.0 - k) - lost) / _norm(c) * (1.0 - 4.0 * k))
 
 
 def _convexity(H: Float, doubt: Float) -> float:
@@ -87,7 +94,7 @@ def _convexity(H: Float, doubt: Float) -> float:
         return 0.0
     shifted, claimed = H.copy(), 0.99 * least
     shifted[np.diag_indices(len(H))] -= claimed
-    error = float(np.linalg.norm(doubt)) * _UP + 2.0**-51 * most
+    error = _norm(doubt) * _UP + 2.0**-51 * most
     return claimed if is_positive_semidefinite(shifted, error) else 0.0
 
 
@@ -105,7 +112,7 @@ def _active_set(net: LiftedEnergy, H: Float, doubt: Float, convexity: float, x: 
     wrong = np.where(free, np.abs(g) + unsure, 0.0)
     wrong = np.where(low, np.maximum(unsure - g, 0.0), wrong)
     wrong = np.where(high, np.maximum(unsure + g, 0.0), wrong)
-    distance = _UP * float(np.linalg.norm(wrong)) / convexity + FLOOR
+    distance = _UP * _norm(wrong) / convexity + FLOOR
     margin = distance + 2.0**-51 * np.abs(z)
     inside = (z - margin > lower) & (z + margin < upper)
     push = unsure + np.linalg.norm(np.abs(H) + doubt, axis=1) * _UP * distance

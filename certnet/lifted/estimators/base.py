@@ -142,7 +142,7 @@ class LiftedEstimator(BaseEstimator):
     def _score_of(self, net: LiftedNetwork, X: Float, y: Any) -> float: ...
 
     def _inputs(self, X: ArrayLike) -> Float:
-        check_is_fitted(self)
+        check_is_fitted(self, "network_")
         return self._scaling.inputs(validate_data(self, X, dtype=DTYPES, reset=False))
 
     def _infer(self, net: LiftedNetwork, X: Float, clamp: Float | None = None) -> Inference:
@@ -163,7 +163,7 @@ class LiftedEstimator(BaseEstimator):
 
         ``method`` is "sdp", "layerwise" or "theorem": :func:`certnet.lifted.bounds.lipschitz_bound`.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "network_")
         if method not in self._certificates:
             self._certificates[method] = self.network_.lipschitz_bound(method)
         return self._certificates[method]
@@ -183,7 +183,7 @@ class LiftedEstimator(BaseEstimator):
         OutputError
             The file exists and ``force`` is false, or cannot be written.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "network_")
         curves = {"loss_curve_": self.loss_curve_, "validation_scores_": self.validation_scores_}
         names = {"feature_names_in_": self.feature_names_in_} if hasattr(self, "feature_names_in_") else {}
         extra = self._extra() | curves | names
@@ -202,6 +202,9 @@ class LiftedEstimator(BaseEstimator):
         stored = load_estimator(path)
         if stored.kind != cls.__name__:
             raise FileFormatError(f"{path} holds a {stored.kind[:60]}, not a {cls.__name__}")
+        unknown = stored.params.keys() - cls().get_params(deep=False).keys()
+        if unknown:
+            raise FileFormatError(f"{path}: a {cls.__name__} has no parameter {min(unknown)[:40]!r}")
         model = cls(**stored.params)
         for name, value in stored.extra.items():
             setattr(model, name, value.tolist() if name in ("loss_curve_", "validation_scores_") else value)

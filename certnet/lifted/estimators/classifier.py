@@ -185,7 +185,7 @@ class LiftedClassifier(ClassifierMixin, LiftedEstimator):
         if self.early_stopping:
             inputs, rest, indices, held_indices = self._split(inputs, indices, seed, stratify=indices)
             held = (rest, held_indices)
-        scaling = Scaling.of(inputs) if self.standardise else Scaling.none(inputs.shape[1], 0)
+        scaling = self._scaled(inputs)
         if held is not None:
             held = (scaling.inputs(held[0]), held[1])
         widths = self._widths(inputs.shape[1], len(classes))
@@ -207,28 +207,30 @@ class LiftedClassifier(ClassifierMixin, LiftedEstimator):
         """
         first = not hasattr(self, "classes_")
         inputs, labels = self._data(X, y, reset=first)
-        if first:
-            if classes is None:
-                raise InvalidInputError("classes must be given at the first call of partial_fit")
-            known = np.unique(np.asarray(classes))
-            self._require_classes(known)
-            self._scaling = Scaling.of(inputs) if self.standardise else Scaling.none(inputs.shape[1], 0)
-            self.classes_ = known
-        elif classes is not None and not np.array_equal(np.unique(np.asarray(classes)), self.classes_):
+        if first and classes is None:
+            raise InvalidInputError("classes must be given at the first call of partial_fit")
+        known = self.classes_ if classes is None else np.unique(np.asarray(classes))
+        self._require_classes(known)
+        if not first and not np.array_equal(known, self.classes_):
             raise InvalidInputError("classes differ from those of the first call of partial_fit")
-        unknown = np.setdiff1d(labels, self.classes_)
+        unknown = np.setdiff1d(labels, known)
         if unknown.size:
             first_unknown = unknown.tolist()[0]
             raise InvalidInputError(f"y holds {first_unknown!r}, which is not among the classes of the first call")
-        indices = np.searchsorted(self.classes_, labels)
-        widths = self._widths(inputs.shape[1], len(self.classes_))
-        return self._continue(
-            self._scaling.inputs(inputs),
-            self._targets(indices, len(self.classes_)),
+        scaling = self._scaled(inputs) if first else self._scaling
+        widths = self._widths(inputs.shape[1], len(known))
+        self._continue(
+            scaling.inputs(inputs),
+            self._targets(np.searchsorted(known, labels), len(known)),
             lambda: self._plan(seed_of(self.random_state, None)).start(
                 widths, None, gamma=self.gamma, **self._shape(widths)
             ),
         )
+        self._scaling, self.classes_ = scaling, known
+        return self
+
+    def _scaled(self, X: Float) -> Scaling:
+        return Scaling.of(X) if self.standardise else Scaling.none(X.shape[1], 0)
 
     def _data(self, X: ArrayLike, y: ArrayLike, *, reset: bool) -> tuple[Float, NDArray[Any]]:
         inputs, labels = validate_data(self, X, y, dtype=DTYPES, reset=reset)
@@ -256,8 +258,15 @@ class LiftedClassifier(ClassifierMixin, LiftedEstimator):
         return {"beta": betas(self.beta, len(widths) - 1, output=True), "units": self.units}
 
     def _targets(self, indices: NDArray[np.intp], m: int) -> Float:
-        """One-hot rows; a loss of its own kind of targets takes the labels."""
-        return np.eye(m)[indices] if isinstance(self.loss, str) else indices.astype(np.float64)
+        """Labels for a loss that takes them, else one-hot rows."""
+        labels = indices.astype(np.float64)
+        if isinstance(self.loss, str):
+            return np.eye(m)[indices]
+        try:
+            self.loss.targets(labels, len(labels), m)
+        except InvalidInputError:
+            return np.eye(m)[indices]
+        return labels
 
     def _outputs(self, net: LiftedNetwork, X: Float) -> Float:
         """What the largest is sought of, (N, m): outputs, or minus the energies of the classes."""
@@ -298,7 +307,7 @@ class LiftedClassifier(ClassifierMixin, LiftedEstimator):
 
         Kept after the first call.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "network_")
         if method not in self._pair_certificates:
             found = lipschitz_bounds(self.network_, method, differences=True, lower=False)
             self._pair_certificates[method] = found

@@ -10,7 +10,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from certnet.lifted.estimators.base import DTYPES, LiftedEstimator
-from certnet.lifted.learn.fitting import betas, hidden_sizes, seed_of
+from certnet.lifted.learn.fitting import betas, hidden_sizes, layer_units, seed_of
 from certnet.lifted.learn.objective import Objective
 from certnet.lifted.learn.scaling import Scaling
 from certnet.lifted.network import LiftedNetwork
@@ -30,7 +30,7 @@ class LiftedDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, LiftedEst
     layer_sizes : tuple of int
         All layers of activations; H uses (32, 32).
     units : str, pair, or sequence of L of them
-        One name serves all layers.
+        One name, or one pair of numbers, serves all layers.
     beta : float or sequence of L floats
         One number serves all layers; where β is 0 in all of them there is nothing to learn.
     learning_rate : float
@@ -126,7 +126,7 @@ class LiftedDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, LiftedEst
         if self.early_stopping:
             inputs, rest, _, _ = self._split(inputs, np.zeros(len(inputs)), seed)
             held = (rest, None)
-        scaling = Scaling.of(inputs) if self.standardise else Scaling.none(inputs.shape[1], 0)
+        scaling = self._scaled(inputs)
         if held is not None:
             held = (scaling.inputs(held[0]), None)
         widths = self._widths(inputs)
@@ -138,16 +138,20 @@ class LiftedDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, LiftedEst
         """One epoch over X, from where the last call ended; the scaling is that of the first call."""
         first = not hasattr(self, "_scaling")
         inputs = validate_data(self, X, dtype=DTYPES, reset=first)
-        if first:
-            self._scaling = Scaling.of(inputs) if self.standardise else Scaling.none(inputs.shape[1], 0)
+        scaling = self._scaled(inputs) if first else self._scaling
         widths = self._widths(inputs)
-        return self._continue(
-            self._scaling.inputs(inputs),
+        self._continue(
+            scaling.inputs(inputs),
             None,
             lambda: self._plan(seed_of(self.random_state, None)).start(
                 widths, None, gamma=self.gamma, **self._shape(widths)
             ),
         )
+        self._scaling = scaling
+        return self
+
+    def _scaled(self, X: Float) -> Scaling:
+        return Scaling.of(X) if self.standardise else Scaling.none(X.shape[1], 0)
 
     def _objective(self) -> Objective:
         return Objective("unsupervised")
@@ -157,8 +161,7 @@ class LiftedDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, LiftedEst
 
     def _shape(self, widths: tuple[int, ...]) -> dict[str, Any]:
         L = len(widths) - 1
-        units = [self.units] * L if isinstance(self.units, str) else self.units
-        return {"beta": betas(self.beta, L, output=False), "units": units}
+        return {"beta": betas(self.beta, L, output=False), "units": layer_units(self.units, L)}
 
     def _score_of(self, net: LiftedNetwork, X: Float, y: Any) -> float:
         return -float(self._infer(net, X).energy.mean())
@@ -178,7 +181,7 @@ class LiftedDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, LiftedEst
 
     @property
     def _n_features_out(self) -> int:
-        check_is_fitted(self)
+        check_is_fitted(self, "network_")
         return self.network_.n_units
 
     def _extra(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from sklearn.utils.validation import column_or_1d, validate_data
 
 from certnet.errors import InvalidInputError
 from certnet.lifted.estimators.base import DTYPES, LiftedEstimator
-from certnet.lifted.learn.fitting import betas, hidden_sizes, seed_of
+from certnet.lifted.learn.fitting import betas, hidden_sizes, layer_units, seed_of
 from certnet.lifted.learn.objective import Objective
 from certnet.lifted.learn.scaling import Scaling
 from certnet.lifted.network import LiftedNetwork
@@ -28,6 +28,8 @@ class LiftedRegressor(RegressorMixin, LiftedEstimator):
 
     Parameters
     ----------
+    units : str, pair of numbers, or sequence of them
+        Of the hidden layers: one for all, or one for each. The output's limits are ``output_box``.
     output_box : pair, optional
         (lower, upper) of the outputs, in the units of y: numbers, or one per output.
     objective : {"contrastive", "lifted"}
@@ -152,23 +154,30 @@ class LiftedRegressor(RegressorMixin, LiftedEstimator):
         """One epoch over X and y, from where the last call ended; the scaling is that of the first call."""
         first = not hasattr(self, "_scaling")
         inputs, targets = self._data(X, y, reset=first)
-        if first:
-            self._scaling = self._scaling_of(inputs, targets)
+        if not first and targets.shape[1] != self.network_.n_outputs:
+            raise InvalidInputError(
+                f"y has {targets.shape[1]} columns, that of the first call had {self.network_.n_outputs}"
+            )
+        scaling = self._scaling_of(inputs, targets) if first else self._scaling
         widths = self._widths(inputs, targets)
-        return self._continue(
-            self._scaling.inputs(inputs),
-            self._scaling.targets(targets),
+        self._continue(
+            scaling.inputs(inputs),
+            scaling.targets(targets),
             lambda: self._plan(seed_of(self.random_state, None)).start(
-                widths, None, gamma=self.gamma, **self._shape(widths, self._scaling)
+                widths, None, gamma=self.gamma, **self._shape(widths, scaling)
             ),
         )
+        self._scaling = scaling
+        return self
 
     def _data(self, X: ArrayLike, y: ArrayLike, *, reset: bool) -> tuple[Float, Float]:
         inputs, y = validate_data(self, X, y, dtype=DTYPES, multi_output=True, y_numeric=True, reset=reset)
         targets = finite_array(y, "y", ndim=(1, 2))
         if targets.ndim == 2 and targets.shape[1] == 1:
             targets = column_or_1d(targets, warn=True)  # as scikit-learn's own MLPRegressor does
-        return inputs, targets[:, None] if targets.ndim == 1 else targets
+        targets = targets[:, None] if targets.ndim == 1 else targets
+        self._require_inside(targets)
+        return inputs, targets
 
     def _scaling_of(self, X: Float, y: Float) -> Scaling:
         return Scaling.of(X, y) if self.standardise else Scaling.none(X.shape[1], y.shape[1])
@@ -183,15 +192,38 @@ class LiftedRegressor(RegressorMixin, LiftedEstimator):
 
     def _shape(self, widths: tuple[int, ...], scaling: Scaling) -> dict[str, Any]:
         hidden = len(widths) - 2
-        units = [self.units] * hidden if isinstance(self.units, str) else list(self.units)[:hidden]
+        units = layer_units(self.units, hidden)
+        if len(units) == hidden + 1 and units[-1] == "linear":
+            units.pop()
+        if len(units) != hidden:
+            raise InvalidInputError(
+                f"units has {len(units)} entries: one for each of the {hidden} hidden layers, and perhaps 'linear' for "
+                "the output, is needed; limits of the output are output_box, in the units of y"
+            )
         box: Any = "linear"
         if self.output_box is not None:
-            try:
-                low, high = (np.asarray(side, dtype=np.float64) for side in self.output_box)
-            except (TypeError, ValueError) as error:
-                raise InvalidInputError("output_box is no pair (lower, upper) of numbers") from error
+            low, high = self._output_limits()
             box = (scaling.targets(low), scaling.targets(high))
         return {"beta": betas(self.beta, len(widths) - 1, output=True), "units": [*units, box]}
+
+    def _output_limits(self) -> tuple[Float, Float]:
+        try:
+            low, high = (np.asarray(side, dtype=np.float64) for side in self.output_box)
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError("output_box is no pair (lower, upper) of numbers") from error
+        return low, high
+
+    def _require_inside(self, y: Float) -> None:
+        """Refuse targets outside of the output box, in their own units."""
+        if self.output_box is None or self.loss != "clamp":
+            return
+        low, high = self._output_limits()
+        if any(side.shape not in ((), (1,), y.shape[1:]) for side in (low, high)):
+            return  # refused where the network is made
+        outside = (y < low) | (y > high)
+        if outside.any():
+            i, j = np.argwhere(outside)[0].tolist()
+            raise InvalidInputError(f"y[{i}, {j}] is {y[i, j]:g}, which lies outside of the output_box")
 
     def _score_of(self, net: LiftedNetwork, X: Float, y: Any) -> float:
         return float(r2_score(y, self._infer(net, X).output))

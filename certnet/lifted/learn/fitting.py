@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
+from certnet.energy import is_interval
 from certnet.errors import InvalidInputError
 from certnet.lifted.learn.checkpoint import stored_seed
 from certnet.lifted.learn.initial import initial_network
@@ -19,30 +20,49 @@ from certnet.lifted.learn.objective import Objective
 from certnet.lifted.learn.settings import Training
 from certnet.lifted.learn.trained import Trained
 from certnet.lifted.network import LiftedNetwork
-from certnet.validation import Float, whole_number
+from certnet.validation import Float, positive_number, whole_number
 
-__all__ = ["Plan", "betas", "hidden_sizes", "seed_of"]
+__all__ = ["Plan", "betas", "hidden_sizes", "layer_units", "seed_of"]
 
 
 def hidden_sizes(sizes: Any) -> tuple[int, ...]:
     """``hidden_layer_sizes`` as a tuple; one number is one layer, and none is a network of the output alone."""
-    given = (sizes,) if np.isscalar(sizes) else tuple(sizes)
+    try:
+        given = (sizes,) if np.isscalar(sizes) else tuple(sizes)
+    except TypeError as error:
+        raise InvalidInputError(f"hidden_layer_sizes is {sizes!r}: a number, or several, is needed") from error
     return tuple(whole_number(n, f"hidden_layer_sizes[{k}]", least=1) for k, n in enumerate(given))
 
 
 def betas(beta: float | Sequence[float], depth: int, *, output: bool) -> float | Sequence[float]:
     """One number serves the hidden layers, and the output's is 0 then where ``output`` asks for a regression."""
-    return [float(beta)] * (depth - 1) + [0.0] if np.isscalar(beta) and output else beta  # type: ignore[arg-type]
+    if not (np.isscalar(beta) and output):
+        return beta
+    return [positive_number(beta, "beta", zero=True)] * (depth - 1) + [0.0]  # type: ignore[arg-type]
+
+
+def layer_units(units: Any, n: int) -> list[Any]:
+    """One name or pair of numbers serves all n layers; a sequence is taken as it is."""
+    if isinstance(units, str) or is_interval(units):
+        return [units] * n
+    if not isinstance(units, Sequence):
+        raise InvalidInputError(f"units is {units!r}: a name, a pair of numbers, or one of them per layer is needed")
+    return list(units)
 
 
 def seed_of(random_state: Any, checkpoint: str | os.PathLike[str] | None) -> int:
     """The seed of a fit; without a random state that of the checkpoint that is there."""
-    if random_state is None and checkpoint is not None:
+    if random_state is None and isinstance(checkpoint, str | os.PathLike):
         for path in (Path(checkpoint), _before(checkpoint)):
             seed = stored_seed(path)
             if seed is not None:
                 return seed
-    return int(check_random_state(random_state).randint(2**31 - 1))
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**31 - 1))
+    try:
+        return int(check_random_state(random_state).randint(2**31 - 1))
+    except ValueError as error:
+        raise InvalidInputError(f"random_state is {random_state!r}: a whole number, a generator or None") from error
 
 
 def _before(checkpoint: str | os.PathLike[str]) -> Path:
@@ -78,6 +98,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         whole_number(self.pretrain_epochs, "pretrain_epochs")
+        if self.checkpoint is not None and not isinstance(self.checkpoint, str | os.PathLike):
+            raise InvalidInputError(f"checkpoint is {self.checkpoint!r}: a path, or None, is needed")
 
     def start(self, widths: Sequence[int], previous: LiftedNetwork | None, **shape: Any) -> LiftedNetwork:
         """The network of an earlier fit, or new weights.

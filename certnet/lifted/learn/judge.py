@@ -67,5 +67,5 @@ class Judge:
             raise SolverError(
                 f"the contrastive loss of a batch is {mean:.3g}, and it cannot be negative: the free phase is not "
                 "solved. Solve it further (a smaller tol, more max_passes, passes=None in place of a fixed number), or "
-                "lower the learning rate"
+                "lower the learning rate; a loss of your own must not be negative either"
             )

@@ -77,7 +77,8 @@ def train(
     Raises
     ------
     InvalidInputError
-        Data that do not fit the network, fewer samples than a batch, a checkpoint of another training.
+        Data that do not fit the network, fewer samples than a batch, a checkpoint of another training or of more
+        epochs.
     SolverError
         A clearly negative contrastive loss: the free phase is not solved.
 
@@ -87,8 +88,11 @@ def train(
         Training diverged (the best network is returned), was interrupted, or many phases missed their tolerance.
     """
     how = how or Training()
+    if not isinstance(net, LiftedNetwork) or not isinstance(how, Training):
+        kinds = f"{type(net).__name__} and {type(how).__name__}"
+        raise InvalidInputError(f"net and how are of types {kinds}: a LiftedNetwork and a Training are needed")
     inputs, targets = samples_of(net, X, y, how)
-    seed = np.random.SeedSequence().entropy if random_state is None else random_state
+    seed = np.random.SeedSequence().entropy if random_state is None else whole_number(random_state, "random_state")
     run = _Run(net, inputs, targets, how, int(seed), state)  # type: ignore[arg-type]
     run.score = score
     run.patience = None if patience is None else whole_number(patience, "n_iter_no_change", least=1)
@@ -140,6 +144,11 @@ class _Run:
         self._checkpoint = checkpoint
         if checkpoint.restore(self._state):
             self._first = self._state.epoch
+            if self._first > self._last:
+                raise InvalidInputError(
+                    f"{checkpoint.path} is the checkpoint after epoch {self._first}, and max_epochs is {self._last}: "
+                    "raise it, or name another file to train for less"
+                )
             _log.info("training goes on from epoch %d of %s", self._first, checkpoint.path)
 
     # ---------------------------------------------------------------------------------------------------------- epochs

@@ -8,9 +8,12 @@ from typing import Self
 
 import numpy as np
 
+from certnet.errors import InvalidInputError
 from certnet.validation import Float
 
 __all__ = ["Scaling"]
+
+_LARGEST = 1e100  # whose squares, and those of its inverse, are numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,12 +27,25 @@ class Scaling:
         Root mean square of the centred inputs over all entries; 1 where they are constant.
     target_shift, target_scale : ndarray, shape (m,)
         Mean and standard deviation of each target; scale 1 where it is constant.
+
+    Raises
+    ------
+    InvalidInputError
+        Scales that are not positive, entries that are not finite, shapes that do not fit.
     """
 
     shift: Float
     scale: float
     target_shift: Float
     target_scale: Float
+
+    def __post_init__(self) -> None:
+        vectors = [np.asarray(v) for v in (self.shift, self.target_shift, self.target_scale)]
+        fits = all(v.ndim == 1 for v in vectors) and np.ndim(self.scale) == 0 and vectors[1].shape == vectors[2].shape
+        if not fits or not all(v.dtype == np.float64 and np.isfinite(v).all() for v in vectors):
+            raise InvalidInputError("a scaling needs vectors of finite numbers, and as many target shifts as scales")
+        if not (0.0 < self.scale < np.inf) or not (vectors[2] > 0.0).all():
+            raise InvalidInputError("the scales of a scaling must be positive and finite")
 
     @classmethod
     def none(cls, d: int, m: int) -> Self:
@@ -38,7 +54,20 @@ class Scaling:
 
     @classmethod
     def of(cls, X: Float, y: Float | None = None) -> Self:
-        """From data X (N, d) and targets (N, m)."""
+        """From data X (N, d) and targets (N, m).
+
+        Raises
+        ------
+        InvalidInputError
+            Numbers so large or so small that they have no usable scale.
+        """
+        for name, values in (("X", X), ("y", y)):
+            largest = 0.0 if values is None else float(np.abs(values).max(initial=0.0))
+            if largest > _LARGEST or 0.0 < largest < 1.0 / _LARGEST:
+                raise InvalidInputError(
+                    f"the largest entry of {name} is {largest:.0e}: nothing can be standardised beyond 1e±100; take "
+                    "other units"
+                )
         shift = X.mean(axis=0, dtype=np.float64)
         spread = float(np.sqrt(np.mean(np.square(X - shift))))
         targets = np.zeros((1, 0)) if y is None else y

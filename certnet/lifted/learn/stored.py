@@ -22,6 +22,7 @@ from certnet.network import read_arrays
 __all__ = ["Stored", "load_estimator", "save_estimator"]
 
 _FORMAT: Final = "certnet-lifted-estimator-1"
+_EXTRA: Final = ("classes_", "loss_curve_", "validation_scores_", "feature_names_in_")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,11 +81,36 @@ def _parse(file: Mapping[str, Any], source: Path) -> Stored:
     head = json.loads(str(file["estimator"])) if "estimator" in file else {}
     if not isinstance(head, dict) or head.get("format") != _FORMAT:
         raise FileFormatError(f"{source} holds no estimator of lifted networks ({_FORMAT})")
+    if not isinstance(head.get("kind"), str) or not isinstance(head.get("params"), dict):
+        raise FileFormatError(f"{source}: the estimator has no kind or no parameters")
     params = {name: _rebuilt(value) for name, value in head["params"].items()}
-    scaling = {name: file[f"scaling_{name}"] for name in ("shift", "target_shift", "target_scale")}
-    extra = {name.removeprefix("extra_"): file[name] for name in file if name.startswith("extra_")}
     network = LiftedNetwork.from_arrays(file, source)
-    return Stored(head["kind"], params, network, Scaling(scale=float(file["scaling_scale"]), **scaling), extra)
+    extra = {name.removeprefix("extra_"): file[name] for name in file if name.startswith("extra_")}
+    _require_extra(extra, head["kind"], network, source)
+    return Stored(head["kind"], params, network, _scaling(file, network, source), extra)
+
+
+def _require_extra(extra: Mapping[str, Any], kind: str, network: LiftedNetwork, source: Path) -> None:
+    """Only what an estimator writes, in its shapes: it becomes attributes."""
+    sizes = {"feature_names_in_": network.n_inputs, "classes_": network.n_outputs}
+    needed = ["loss_curve_", "validation_scores_"] + (["classes_"] if kind == "LiftedClassifier" else [])
+    missing = [name for name in needed if name not in extra]
+    if missing:
+        raise FileFormatError(f"{source} lacks extra_{missing[0]}")
+    for name, array in extra.items():
+        if name not in _EXTRA:
+            raise FileFormatError(f"{source}: extra_{name[:40]} is nothing that an estimator writes")
+        if array.ndim != 1 or len(array) != sizes.get(name, len(array)):
+            raise FileFormatError(f"{source}: extra_{name} has shape {array.shape}, which does not fit the network")
+
+
+def _scaling(file: Mapping[str, Any], network: LiftedNetwork, source: Path) -> Scaling:
+    vectors = {name: file[f"scaling_{name}"] for name in ("shift", "target_shift", "target_scale")}
+    scale = file["scaling_scale"]
+    fits = scale.shape == () and vectors["shift"].shape == (network.n_inputs,)
+    if not fits or vectors["target_scale"].shape not in ((0,), (network.n_outputs,)):
+        raise FileFormatError(f"{source}: the scaling does not fit a network of layers {network.widths}")
+    return Scaling(scale=float(scale), **vectors)
 
 
 def _plain(value: Any, name: str) -> Any:
@@ -107,10 +133,13 @@ def _plain(value: Any, name: str) -> Any:
 def _rebuilt(value: Any) -> Any:
     if isinstance(value, dict):
         made = dict(value)
-        name = made.pop("loss")
-        if name not in loss_functions.__all__:
-            raise FileFormatError(f"the file names the loss {name!r}, which this version does not have")
-        return getattr(loss_functions, name)(**made)
+        name = made.pop("loss", None)
+        kind = getattr(loss_functions, name) if name in loss_functions.__all__ else None
+        if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+            raise FileFormatError(f"the file names the loss {str(name)[:40]!r}, which this version does not have")
+        if made.keys() - {field.name for field in dataclasses.fields(kind)}:
+            raise FileFormatError(f"the file gives the loss {name} parameters that it does not have")
+        return kind(**made)
     return tuple(map(_rebuilt, value)) if isinstance(value, list) else value
 
 
