@@ -17,6 +17,7 @@ from judge import SUBJECTS, assert_true, subject
 
 from certnet.certify import Certificate
 from certnet.certify import certificate as certificate_module
+from certnet.certify.sealed import seal
 from certnet.errors import CertnetError, FileFormatError
 from certnet.feedforward import FeedForward
 
@@ -217,3 +218,15 @@ def test_a_lower_bound_in_single_precision_is_not_a_proved_one(name: str) -> Non
     for ulps in range(3):
         lower = np.nextafter(np.float32(cert.lower), np.float32(ulps * 9.0), dtype=np.float32)
         assert float(lower) <= cert.lower or not dataclasses.replace(cert, lower=lower).check(net)
+
+
+def test_doubled_and_unknown_names_are_refused(tmp_path: Path) -> None:
+    _, cert = subject("one output")
+    path = tmp_path / "c.json"
+    path.write_text('{"upper": 0.001, ' + cert.to_json().lstrip()[1:])
+    with pytest.raises(FileFormatError, match="the name 'upper' occurs twice"):
+        Certificate.load(path)
+    data = json.loads(cert.to_json()) | {"metres": 1.0}
+    path.write_text(json.dumps(data | {"seal": seal(data)}))
+    with pytest.raises(FileFormatError, match="'metres' is no field of a certificate"):
+        Certificate.load(path)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import certnet
+import certnet.__main__ as entry
 from certnet import Certificate, ShallowNetwork, certify, cli
 from certnet.certify.certificate import square_above
 from certnet.cli import tools
@@ -435,3 +436,14 @@ def test_ctrl_c_is_heard_while_a_compiled_solver_runs(long_job, tmp_path, delay)
     assert code == 130, err
     assert "interrupted" in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["big.npz", "d.csv"]
+
+
+def test_ctrl_c_while_the_command_line_loads_is_an_interrupt(monkeypatch, capsys):
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "main", interrupt)
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"

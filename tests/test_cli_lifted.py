@@ -203,7 +203,8 @@ def test_a_table_with_numbers_to_predict(run, table, tmp_path):  # noqa: F811
     code, told, _ = lifted(run, "infer", out, table, *options, "--out", found, "--json")
     assert code == 0
     assert told["mse"] == pytest.approx(np.mean((model.predict(X) - y) ** 2), rel=1e-5)
-    np.testing.assert_allclose(np.load(found)["output"][:, 0], model.predict(X), atol=1e-5)
+    with np.load(found) as arrays:
+        np.testing.assert_allclose(arrays["output"][:, 0], model.predict(X), atol=1e-5)
 
 
 def test_a_table_with_classes_to_predict_and_one_without_a_target(run, table, tmp_path):  # noqa: F811
@@ -236,7 +237,9 @@ def test_infer_writes_what_can_be_recomputed(run, trained, images, rows, tmp_pat
     code, told, _ = lifted(run, "infer", trained, images, "--out", out, *options, "--json")
     assert code == 0
     assert lifted(run, "infer", trained, images, "--out", table, *options)[0] == 0
-    net, found = LiftedNetwork.load(trained), np.load(out)
+    net = LiftedNetwork.load(trained)
+    with np.load(out) as arrays:
+        found = dict(arrays)
     z = np.concatenate([found[f"z{k}"] for k in (1, 2, 3)], axis=1)
     H, q = np.array(net.qp(rows[2][0]).H.todense()), np.array([net.qp(x).q for x in rows[2]])
     low, high = np.concatenate(net.lower), np.concatenate(net.upper)
@@ -261,7 +264,8 @@ def test_samples_that_did_not_converge_are_exit_code_three(run, trained, images,
     assert code == 3
     assert "MAX_ITERATIONS" in text
     assert "raise the limit" in text
-    assert set(np.load(out)["status"]) >= {"MAX_ITERATIONS"}
+    with np.load(out) as arrays:
+        assert set(arrays["status"]) >= {"MAX_ITERATIONS"}
     assert lifted(run, "infer", trained, images, "--passes", 500)[0] == 0
 
 
@@ -625,3 +629,26 @@ def test_check_says_which_file_is_wrong(run, tmp_path):  # noqa: F811
     code, _, err = run("certify", model)
     assert code == 2
     assert "certnet lifted certify" in err
+
+
+def test_activations_of_a_density_are_no_classes(run, digits, images, rows, tmp_path):  # noqa: F811
+    net = LiftedDensity((6, 10), max_epochs=1, random_state=0).fit(rows[0]).save(tmp_path / "net.npz")
+    code, told, _ = lifted(run, "infer", net, images, "--json")
+    assert code == 0
+    assert not {"accuracy", "mse"} & told.keys()
+    code, _, err = lifted(run, "certify", net, "--data", images)
+    assert code == 2
+    assert "radii are of a classifier's predictions, and this is a LiftedDensity" in err
+
+
+def test_many_classes_are_asked_about(run, tmp_path):  # noqa: F811
+    X, y = np.random.default_rng(0).standard_normal((60, 2)), np.arange(60) // 2
+    path = tmp_path / "numbers.csv"
+    np.savetxt(path, np.column_stack([X, y]), delimiter=",", header="a,b,y", comments="")
+    options = ("--target", "y", "--out", tmp_path / "o.npz", "--layers", "3", "--epochs", 1)
+    code, _, err = lifted(run, "train", path, *options)
+    assert code == 0
+    assert "the target has 30 different values in 60 rows, and each is taken for a class: --regress?" in err
+    code, _, err = lifted(run, "train", path, *options, "--force", "--regress", "--units", "relu,hard_sigmoid")
+    assert code == 2
+    assert "limits of the output are output_box" in err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from certnet.cli import app
 from certnet.errors import CertificateError, CertnetError, FileFormatError, InvalidInputError, OutputError
 from certnet.lifted import LiftedNetwork
 from certnet.lifted.bounds import LiftedCertificate, certified_radius, lipschitz_bound, lipschitz_bounds
+from certnet.lifted.bounds.verify import MatrixChecker
 from certnet.lifted.scores import scores
 
 
@@ -260,6 +262,8 @@ def test_bad_requests_for_radii(net, cert):
         certified_radius(net, np.zeros((1, 2)), cert)
     with pytest.raises(InvalidInputError, match="there is no solver"):
         certified_radius(net, X, cert, solver="none")
+    with pytest.raises(InvalidInputError, match="clamp holds the output, and a prediction is the free one"):
+        certified_radius(net, X, cert, clamp=np.zeros((1, 3)))
 
 
 def test_scores_are_energies_and_convex(net):
@@ -280,3 +284,55 @@ def test_random_networks_have_true_brackets(tmp_path: Path):
         read = LiftedCertificate.load(cert.save(tmp_path / f"{seed}.json"))
         assert read.check(net)
         assert true(net, read)
+
+
+def test_doubled_and_unknown_names_are_refused(net, cert, tmp_path):
+    path = tmp_path / "c.json"
+    path.write_text('{"upper": 0.001, ' + cert.to_json().lstrip()[1:])
+    with pytest.raises(FileFormatError, match="the name 'upper' occurs twice"):
+        LiftedCertificate.load(path)
+    path.write_text(resealed(json.loads(cert.to_json()) | {"norm": "linf"}))
+    with pytest.raises(FileFormatError, match="'norm' is no field of a certificate"):
+        LiftedCertificate.load(path)
+
+
+def test_radii_charge_the_rounding_of_large_numbers():
+    """Outputs that cancel: in floating point the first class leads by 9e-10, and it is the other one."""
+    w, b, x = [[0.879], [0.036]], [-135573322.2585001, -5552491.01400009], 154235861.5
+    net = LiftedNetwork([w], [b], beta=0.0)
+    exact = [Fraction(row[0]) * Fraction(x) + Fraction(shift) for row, shift in zip(w, b)]
+    assert exact[1] > exact[0]
+    found = net.certified_radius([[x]])
+    assert found.radius[0] == 0.0 or found.predicted[0] == 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_error_bound_holds_in_exact_arithmetic(seed):
+    rng = np.random.default_rng(seed)
+    size = 10.0 ** rng.uniform(-6, 9)
+    W, b = rng.standard_normal((3, 4)), rng.standard_normal(3) * size
+    X = rng.standard_normal((5, 4)) * size
+    found = LiftedNetwork([W], [b], beta=0.0).infer(X, tol=1e-12 * size)
+    for x, z, bound in zip(X.tolist(), found.output.tolist(), found.error_bound.tolist()):
+        exact = [sum(map(Fraction.__mul__, map(Fraction, row), map(Fraction, x))) + Fraction(s) for row, s in zip(W, b)]
+        assert sum((Fraction(a) - e) ** 2 for a, e in zip(z, exact)) <= Fraction(bound) ** 2
+
+
+def test_where_h_is_singular_nothing_is_bounded():
+    found = LiftedNetwork([np.ones((2, 2)), 1e9 * np.ones((2, 2))], beta=0.0).infer(np.zeros((1, 2)))
+    assert found.error_bound.tolist() == [np.inf]
+
+
+def test_the_matrix_inequality_is_verified_with_the_slack_that_rounding_needs(monkeypatch):
+    rng = np.random.default_rng(3)
+    net = LiftedNetwork([rng.standard_normal((3, 3)), rng.standard_normal((2, 3))], beta=[0.5, 0.5], units="relu")
+    honest, tried = MatrixChecker.smallest, []
+
+    def smallest(self, start):
+        tried.append(start)
+        return None if len(tried) < 3 else honest(self, start)
+
+    monkeypatch.setattr(MatrixChecker, "smallest", smallest)
+    cert = lipschitz_bound(net, lower=False)
+    assert len(tried) == 3
+    assert cert.kind == "sdp"

@@ -229,3 +229,35 @@ def test_judges_agree_on_the_matrix_and_the_layers():
     t, _ = layer_multipliers(net, cert.multipliers, slack=1e-9)
     assert matrix_proved(net, [t], None, upper * (1 + Fraction(1, 10**6)))
     assert not matrix_proved(net, [t], None, upper / 2)
+
+
+def test_activations_that_are_almost_zero_prove_no_slope():
+    """Their squares are zero, and with them the distance to the minimiser once was: every unit counted as free."""
+    net = LiftedNetwork([[[1.0], [-1.0]], [[1.0, -1.0]]], beta=0.0, gamma=0.125)  # relu(x) − relu(−x) = x
+    cert = lipschitz_bound(net)
+    for size in (1e-164, 1e-200, 5e-324):
+        witness, activations = np.zeros(1), np.full(3, size)
+        assert slope_below(net, witness, activations) == 0.0
+        forged = dataclasses.replace(cert, lower=1.9, witness=witness, activations=activations)
+        assert not forged.check(net)
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0])
+def test_brackets_of_tiny_and_huge_weights_are_true(beta):
+    rng = np.random.default_rng(11)
+    for exponent in (-320, -250, -170, -162, -158, -140, -100, -30, 0, 30, 40):
+        w = float(rng.uniform(1.0, 9.0)) * 10.0**exponent
+        cert = lipschitz_bound(LiftedNetwork([[[w]]], beta=beta, units=["linear"]))
+        exact = Fraction(w) * (1 + Fraction(beta)) / (1 + Fraction(beta) * Fraction(w) ** 2)
+        assert Fraction(cert.lower) <= exact <= Fraction(cert.upper)
+        assert cert.check(LiftedNetwork([[[w]]], beta=beta, units=["linear"]))
+
+
+def test_a_bound_that_looks_small_to_a_comparison_alone_is_refused():
+    class Sly(float):
+        def __float__(self) -> float:
+            return 1e9
+
+    net = three_layers()
+    cert = lipschitz_bound(net, lower=False)
+    assert "not a float" in dataclasses.replace(cert, upper=Sly(1e-3)).check(net).reason

@@ -25,7 +25,7 @@ from certnet.errors import (
     UnsupportedModelError,
 )
 from certnet.lifted import LiftedClassifier, LiftedDensity, LiftedRegressor
-from certnet.lifted.loss_functions import CrossEntropy, HuberLoss, SquaredHinge
+from certnet.lifted.loss_functions import CrossEntropy, HuberLoss, SquaredHinge, SquaredLoss
 
 CHECKED = [
     LiftedClassifier((6,), standardise=True, max_epochs=20, random_state=0),
@@ -384,6 +384,12 @@ def test_files_of_other_kinds(fitted: LiftedClassifier, tmp_path: Path) -> None:
         ({"early_stopping": True, "n_iter_no_change": 0}, "n_iter_no_change must be at least 1"),
         ({"pretrain_epochs": -1}, "pretrain_epochs must be at least 0"),
         ({"n_threads": 0}, "n_threads must be at least 1"),
+        ({"units": None}, "units is None"),
+        ({"hidden_layer_sizes": None}, "hidden_layer_sizes is None"),
+        ({"beta": "a"}, "beta must be a number"),
+        ({"checkpoint": 5}, "checkpoint is 5: a path, or None"),
+        ({"random_state": "a"}, "random_state is 'a'"),
+        ({"random_state": -1}, "random_state is -1"),
     ],
     ids=str,
 )
@@ -407,3 +413,99 @@ def test_data_that_cannot_be_learned(iris: Any) -> None:
         model.partial_fit(X, y, classes=["a", "b"])
     with pytest.raises(InvalidInputError, match="objective is 'class_conditional': one of contrastive, lifted"):
         LiftedRegressor(objective="class_conditional").fit(X, X[:, 0])
+
+
+def test_losses_of_numbers_serve_a_classifier(iris: Any) -> None:
+    for loss in (HuberLoss(0.5), SquaredLoss(), SquaredHinge()):
+        model = LiftedClassifier((8,), loss=loss, standardise=True, max_epochs=20, random_state=0).fit(*iris)
+        assert model.score(*iris) > 0.8
+
+
+def test_units_of_a_regressor_are_those_of_its_hidden_layers() -> None:
+    X, y = load_diabetes(return_X_y=True)
+    model = LiftedRegressor((4, 3), units=["relu", "hard_sigmoid", "linear"], max_epochs=1, random_state=0).fit(X, y)
+    assert model.network_.unit_names == ("relu", "hard_sigmoid", "linear")
+    assert LiftedRegressor((4, 3), units=(0, 1), max_epochs=1).fit(X, y).network_.unit_names[:2] == (
+        "hard_sigmoid",
+        "hard_sigmoid",
+    )
+    for units in (["relu"], ["relu", "relu", "hard_sigmoid"], ["relu"] * 4):
+        with pytest.raises(InvalidInputError, match=r"one for each of the 2 hidden layers.*output_box"):
+            LiftedRegressor((4, 3), units=units, max_epochs=1).fit(X, y)
+    with pytest.raises(InvalidInputError, match="units is None"):
+        LiftedRegressor((4, 3), units=None, max_epochs=1).fit(X, y)
+    with pytest.raises(InvalidInputError, match="y has 2 columns, that of the first call had 1"):
+        model.partial_fit(X, np.column_stack([y, y]))
+
+
+def test_a_pair_of_numbers_serves_all_layers_of_a_density(iris: Any) -> None:
+    model = LiftedDensity((4, 2), units=(0, 1), max_epochs=1, random_state=0).fit(iris[0])
+    assert model.network_.unit_names == ("hard_sigmoid", "hard_sigmoid")
+
+
+def test_a_first_call_that_failed_leaves_nothing(iris: Any) -> None:
+    X, y = iris
+    model = LiftedClassifier((4,), standardise=True, random_state=0)
+    with pytest.raises(InvalidInputError, match="not among the classes"):
+        model.partial_fit(X, y, classes=np.unique(y)[:2])
+    with pytest.raises(InvalidInputError, match="gamma must be"):
+        model.set_params(gamma=-1.0).partial_fit(X, y, classes=np.unique(y))
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+    assert model.set_params(gamma=0.125).partial_fit(X, y, classes=np.unique(y)).classes_.size == 3
+    for other in (LiftedRegressor((4,), gamma=-1.0), LiftedDensity((4,), gamma=-1.0, standardise=True)):
+        with pytest.raises(InvalidInputError, match="gamma must be"):
+            other.partial_fit(X, X[:, 0])
+        assert not hasattr(other, "_scaling")
+
+
+def test_a_checkpoint_of_more_epochs_is_not_taken_for_less(iris: Any, tmp_path: Path) -> None:
+    model = LiftedClassifier((4,), max_epochs=4, random_state=0, checkpoint=tmp_path / "c.npz").fit(*iris)
+    with pytest.raises(InvalidInputError, match="the checkpoint after epoch 4, and max_epochs is 2"):
+        model.set_params(max_epochs=2).fit(*iris)
+
+
+def test_data_without_a_usable_scale_is_refused(iris: Any) -> None:
+    X, y = iris
+    for factor in (1e200, 1e-200):
+        with pytest.raises(InvalidInputError, match=r"the largest entry of X is .* take other units"):
+            LiftedClassifier((4,), standardise=True).fit(X * factor, y)
+        with pytest.raises(InvalidInputError, match=r"the largest entry of y is .* take other units"):
+            LiftedRegressor((4,)).fit(X, X[:, 0] * factor)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("scaling_scale", lambda a: -a, "must be positive and finite"),
+        ("scaling_scale", lambda a: 0.0 * a, "must be positive and finite"),
+        ("scaling_scale", lambda a: np.array([1.0, 2.0]), "the scaling does not fit"),
+        ("scaling_shift", lambda a: a[:1], "the scaling does not fit"),
+        ("scaling_shift", lambda a: a[None], "the scaling does not fit"),
+        ("scaling_shift", lambda a: a * np.nan, "finite numbers"),
+        ("scaling_target_scale", lambda a: np.ones(2), "the scaling does not fit"),
+        ("low0", lambda a: a[:1], "one limit per row of W0"),
+        ("gamma", lambda a: np.array([0.5, 0.5]), r"gamma has shape \(2,\)"),
+        ("beta", lambda a: a[:1], r"beta has shape \(1,\)"),
+        ("extra_classes_", lambda a: a[:2], "extra_classes_ has shape"),
+        ("extra_classes_", None, "lacks extra_classes_"),
+        ("extra_loss_curve_", None, "lacks extra_loss_curve_"),
+        ("extra_predict", lambda a: np.zeros(3), "nothing that an estimator writes"),
+        ("estimator", lambda a: np.array(str(a).replace('"tol"', '"foo"')), "no parameter 'foo'"),
+        ("estimator", lambda a: np.array(str(a).replace('"clamp"', '{"loss": "Loss"}')), "names the loss 'Loss'"),
+        ("estimator", lambda a: np.array(str(a).replace('"clamp"', '{"loss": "HuberLoss", "x": 1}')), "parameters"),
+        ("estimator", lambda a: np.array('{"format": "certnet-lifted-estimator-1", "kind": 5}'), "no kind"),
+    ],
+)
+def test_altered_files_of_estimators(
+    fitted: LiftedClassifier, tmp_path: Path, name: str, change: Any, said: str
+) -> None:
+    with np.load(fitted.save(tmp_path / "model.npz")) as stored:
+        arrays = dict(stored)
+    if change is None:
+        del arrays[name]
+    else:
+        arrays[name] = change(arrays.get(name))
+    np.savez(tmp_path / "altered.npz", **arrays)
+    with pytest.raises(FileFormatError, match=said):
+        LiftedClassifier.load(tmp_path / "altered.npz")

@@ -306,3 +306,13 @@ def test_bad_input_of_linear_regression_and_targets() -> None:
         linear_regression(np.zeros((3, 2)), np.zeros(3), ridge=-1.0)
     with pytest.raises(InvalidInputError, match="X has 3 columns"):
         linear_regression(np.ones((3, 2)), np.zeros(3)).predict(np.zeros((1, 3)))
+
+
+def test_units_at_opposite_limits_are_not_shared() -> None:
+    net = LiftedEnergy([[[0.1]], [[10.0]]], beta=0.0, gamma=1.0, units=["hard_sigmoid", "linear"])
+    X, y = np.array([[-50.0]]), np.array([[30.0]])
+    found, shared = contrastive_gradient(net, X, y)
+    free, clamped = infer(net, X, tol=1e-12).stacked, infer(net, X, clamp=y, tol=1e-12).stacked
+    assert shared == 0.0
+    assert largest_difference(found, net.gradients(X, clamped) - net.gradients(X, free)) < 1e-9
+    assert found.weights[0][0, 0] == pytest.approx(50.0)

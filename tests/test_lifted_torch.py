@@ -239,7 +239,16 @@ def test_bad_input_of_the_layer() -> None:
     with pytest.raises(InvalidInputError, match="clamp has shape"):
         layer.energy(torch.zeros(2, 4), clamp=torch.zeros(2, 2))
     with pytest.raises(InvalidInputError, match="there is no solver 'magic'"):
-        lifted_layer(net, solver="magic")(torch.zeros(2, 4))
+        lifted_layer(net, solver="magic")
+    with pytest.raises(InvalidInputError, match="tol must be a finite positive number"):
+        lifted_layer(net, tol=0.0)
+    with pytest.raises(InvalidInputError, match="net is of type NoneType"):
+        lifted_layer(None)  # type: ignore[arg-type]
+    for dtype in (torch.int64, torch.bool):
+        with pytest.raises(InvalidInputError, match=f"X has dtype {dtype}: floating-point numbers are needed"):
+            layer(torch.ones(2, 4, dtype=dtype))
+    with pytest.raises(InvalidInputError, match="X is of type ndarray: a tensor is needed"):
+        layer(np.zeros((2, 4)))
 
 
 @pytest.mark.parametrize("make", [lambda: lifted_layer(BANK["relu"]), lambda: rr_linear(2, 3), torch_.import_torch])
@@ -468,3 +477,17 @@ def test_bad_input_of_rr_layers() -> None:
         rr_network([2, 3])
     with pytest.raises(InvalidInputError, match=r"sizes\[1\] must be at least 1"):
         rr_network([2, 0, 1])
+    with pytest.raises(InvalidInputError, match=r"dtype torch.float32: \(…, 2\) and torch.float64 are needed"):
+        rr_network([2, 3, 1])(torch.zeros(5, 2))
+    with pytest.raises(InvalidInputError, match=r"X has shape \(5, 3\)"):
+        rr_network([2, 3, 1])(torch.zeros(5, 3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("of", ["energy", "output", "squared energy"])
+def test_a_second_derivative_is_an_error(of: str) -> None:
+    layer = lifted_layer(BANK["relu"])
+    X = torch.ones(2, 4, dtype=torch.float64, requires_grad=True)
+    value = {"energy": layer.energy(X).sum(), "output": (layer(X) ** 2).sum(), "squared energy": (layer.energy(X) ** 2)}
+    (slope,) = torch.autograd.grad(value[of].sum(), X, create_graph=True)
+    with pytest.raises(RuntimeError, match="first derivatives only"):
+        (slope**2).sum().backward()

@@ -56,8 +56,9 @@ def torch_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise InvalidInputError(f"device {name!r} cannot be used ({reason}): give 'auto', 'cpu' or 'cuda'") from error
+        reason = str(error).splitlines()[0].split(". ")[0][:80]
+        others = "'auto' or 'cpu'" if str(name).startswith("cuda") else "'auto', 'cpu' or 'cuda'"
+        raise InvalidInputError(f"device {name!r} cannot be used ({reason}): give {others}") from error
     return device
 
 

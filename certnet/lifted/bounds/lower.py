@@ -56,7 +56,9 @@ def steep_slope(net: LiftedEnergy, output: Output = None, X: Float | None = None
         return _nothing(net)
     rng = np.random.default_rng(random_state)
     problem, S = assemble(net), selector(net, output)
-    lift = np.asarray(np.linalg.pinv(net.weights[0]), dtype=np.float64)
+    # directions are what it is for: of weights near the end of the number range not all are finite
+    lift = np.nan_to_num(np.linalg.pinv(net.weights[0]), nan=0.0, posinf=0.0, neginf=0.0)
+    lift = lift / max(float(np.abs(lift).max()), 1e-300)
     budget = max(60, min(400 + 5 * net.n_units, int(_WORK / (4.0 * net.n_units**3))))
     starts = _starts(net, X, rng, max(4, budget // 20))
     points = sorted(_points(net, problem, S, starts, None), key=lambda p: -p.slope)
