@@ -184,7 +184,7 @@ def rounding(net: LiftedEnergy, X: Float, z: Float, clamp: Float | None = None) 
     largest = np.abs(z).max(axis=1, initial=0.0)
     if clamp is not None:
         largest = np.maximum(largest, np.abs(clamp).max(axis=1))
-    size = of_z * largest + of_x * np.abs(X).max(axis=1) + constant
+    size = of_z * largest + of_x * np.maximum(X.max(axis=1), -X.min(axis=1)) + constant
     return np.sqrt(net.n_units) * terms * EPS * size
 
 

@@ -392,6 +392,8 @@ class _Iteration:
         """One step; returns the longer of its lengths."""
         reduced, block, system = self._reduced, self._block, self._system
         s, z, h = self._s, self._z, reduced.directions.shape[1]
+        if not s.min(initial=1.0) > 0.0:
+            raise SolverError("a slack is zero in floating point")
         if not block.prepare(self._U):
             raise SolverError("a block of the penalty is not positive definite in floating point")
         residual, _ = self._residual()

@@ -21,6 +21,7 @@ from certnet.validation import Float
 __all__ = ["Reduced"]
 
 _RANK = 1e-12  # singular values below this fraction of the largest are zero: directions without data
+_THIN = 1e-7  # room between the sides, of the largest |x̃ᵀu|, from which a point counts as inside
 _IDLE = 1e-9  # what units that are left out get of Σ η, so that 1 / η exists
 
 
@@ -201,21 +202,22 @@ def _seen(rows: Float, rank: int) -> Float:
 
 
 def _inside(X: Float, pattern: NDArray[np.uint8], given: Float | None) -> Float:
-    """A point strictly inside each cone: the given one, its bias moved off the edge, or that of a linear program."""
+    """A point strictly inside each cone: the given one, its bias moved off the edge, or where that leaves little room
+    the deepest one, by a linear program."""
     U = np.zeros((pattern.shape[1], X.shape[1])) if given is None else given.copy()
     for j in range(len(U)):
         active = pattern[:, j] == 1
-        z = X @ U[j]
-        low = float(z[active].min(initial=np.inf))
-        high = float(z[~active].max(initial=-np.inf))
-        if not low > high + 1e-13 * float(np.abs(z).max()):
-            U[j] = _deepest(X, active)
-            z = X @ U[j]
-            low, high = float(z[active].min(initial=np.inf)), float(z[~active].max(initial=-np.inf))
+        low, high, room = _sides(X, U[j], active)
+        if not low > high + _THIN * room:  # Newton's matrix is singular to rounding so near to an edge
+            deepest = _deepest(X, active)
+            lower, higher, size = _sides(X, deepest, active)
+            if not (low > high and (low - high) * size >= (lower - higher) * room):
+                U[j], low, high = deepest, lower, higher
             if not low > high:
                 raise SolverError(
                     f"the cell of pattern {j} has no interior in floating point: move its unit off the data"
                 )
+        z = X @ U[j]
         if np.isfinite(low) and np.isfinite(high):
             U[j, -1] -= 0.5 * (low + high)
         else:  # one side is empty: the bias alone decides
@@ -223,6 +225,12 @@ def _inside(X: Float, pattern: NDArray[np.uint8], given: Float | None) -> Float:
             U[j, -1] += max(0.0, -low) + room if np.isfinite(low) else -max(0.0, high) - room
         U[j] /= np.sqrt(np.mean((X @ U[j]) ** 2))
     return U
+
+
+def _sides(X: Float, u: Float, active: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """Least of ``X u`` on the active side, largest on the other, largest size."""
+    z = X @ u
+    return float(z[active].min(initial=np.inf)), float(z[~active].max(initial=-np.inf)), float(np.abs(z).max())
 
 
 def _deepest(X: Float, active: NDArray[np.bool_]) -> Float:
