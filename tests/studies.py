@@ -18,6 +18,9 @@ from certnet.study.work import VOLATILE
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 CERTNET = [sys.executable, "-m", "certnet"]
 
+NO_ARRAYS = b"PK\x05\x06" + bytes(18)
+"""An .npz file without arrays, for tasks that only pretend."""
+
 TINY = """\
 kind = "objectives"
 trials = 2

@@ -83,6 +83,7 @@ def test_a_failed_row_is_told_and_ends_with_1(run, here):
     code, out, _ = run("run", "tiny.toml")
     assert code == 1
     assert "failed: mine/trial 0/mlp: no luck" in out
+    assert "`certnet study resume tiny.toml --retry-failed` tries the failed tasks again" in out
     code, out, _ = run("status", "tiny.toml")
     assert code == 0
     assert "6 of 6 done, 6 failed, 0 running" in out
@@ -146,6 +147,7 @@ def test_help_names_the_table_of_the_reduced_version(run, monkeypatch):
         (["run", "tiny.toml", "--backend", "slurm"], "backend must be one of"),
         (["run", "tiny.toml", "--backend", "dask"], "needs a scheduler, and --scheduler is missing"),
         (["run", "tiny.toml", "--n-jobs", "-5"], "or -1 for one per core, got -5"),
+        (["run", "tiny.toml", "--timeout", "nan"], "--timeout, in seconds) must be a finite positive number, got nan"),
         (["run", "bad.toml"], "line 3: hiden: unknown key"),
     ],
 )
@@ -155,6 +157,28 @@ def test_bad_input_ends_with_2(run, here, words, match):
     assert code == 2
     assert match in err
     assert not (here / "out").exists()
+
+
+def test_a_page_that_cannot_be_written_ends_with_2(run, here, monkeypatch):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (certnet[plot])")
+    run("run", "tiny.toml", "--quick")
+    (here / "out/tiny-quick/pictures").touch()  # as a folder that is read-only, which root may write all the same
+    code, _, err = run("plot", "tiny.toml", "--quick")
+    assert code == 2
+    assert "cannot make the folder out/tiny-quick/pictures: File exists" in err
+
+
+def test_a_row_that_lacks_its_keys_ends_with_2(run, here):
+    store = Store.create("out/tiny", load_study("tiny.toml"))
+    store.row_path(kind_of(store.study).tasks(store.study)[0].digest).write_text("{}")
+    for command in ("status", "collect", "plot", "run"):
+        code, _, err = run(command, "tiny.toml")
+        assert code == 2, command
+        assert "is no row of a study (it lacks task, status, reason, seconds): remove it and resume" in err
+
+
+def test_help_tells_all_exit_codes(run):
+    assert "130 after Ctrl-C" in " ".join(run("--help")[1].split())
 
 
 def test_nothing_to_collect_or_plot_yet(run, here):

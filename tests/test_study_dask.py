@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from types import SimpleNamespace
 
 import pytest
 from studies import ENVIRONMENT, TINY, same, table, tiny_study
@@ -34,8 +36,34 @@ def test_a_scheduler_that_does_not_answer(tmp_path):
     address = f"tcp://127.0.0.1:{free_port()}"
     with pytest.raises(InvalidInputError, match=r"does not answer within 0.5 s: start it with `dask scheduler`"):
         run_study(tiny_study(tmp_path), tmp_path / "out", backend="dask", scheduler=address, timeout=0.5)
+
+
+def test_a_client_that_did_not_connect_is_closed(monkeypatch):
+    """distributed's own closes itself when it is collected: it would wait again, and print a traceback."""
+    made: list[Client] = []
+
+    class Client:
+        def __init__(self, *_: object, **__: object) -> None:
+            self.status = "connecting"
+            made.append(self)
+            raise OSError
+
+        def close(self, timeout: float) -> None:
+            raise TimeoutError
+
+    monkeypatch.setattr(dask_, "_import_distributed", lambda: SimpleNamespace(Client=Client))
     with pytest.raises(InvalidInputError, match="does not answer"):
-        run_study(tiny_study(tmp_path), tmp_path / "out", backend="dask", scheduler="nonsense://x", timeout=0.5)
+        dask_.DaskPool("tcp://127.0.0.1:1", timeout=0.5)
+    assert [client.status for client in made] == ["closed"]
+    assert not logging.getLogger("distributed.client").disabled
+
+
+def test_the_log_of_distributed_is_silent_while_the_client_works(caplog):
+    with dask_._silent():
+        logging.getLogger("distributed.client").error("thirty lines")
+    assert caplog.records == []
+    logging.getLogger("distributed.client").error("one")
+    assert [record.message for record in caplog.records] == ["one"]
 
 
 def test_without_dask(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from studies import TINY, tiny_study, write_study
 
-from certnet.errors import DatasetError, FileFormatError, InvalidInputError
+from certnet.errors import CertnetWarning, DatasetError, FileFormatError, InvalidInputError
 from certnet.study import builtin_studies, load_study, run_study
 from certnet.study.kinds import KINDS, kind_named
 from certnet.study.load import kind_of
@@ -57,7 +58,42 @@ def test_yin_objectives_has_all_that_table_1_has():
         ("weights = [0.01]", "weights = [0.01, -1.0]", "weights", "weights.1: should be greater than 0"),
         ("[methods.joint]", '[methods.joint]\nmethod = "jiont"', "jiont", "methods.joint.method: should be 'joint' or"),
         ("[methods.joint]", "[methods.joint]\ncells = 2\npenalty = 'l2'", "[methods.joint]", "joint: cells above 1"),
-        ("trials = 2", "trials = true", "trials = true", "trials: should be a valid integer, got 'True'"),
+        ("trials = 2", "trials = true", "trials = true", "trials: should be a valid integer, got true"),
+        ("weights = [0.01]", "weights = []", "weights", "weights: at least one is needed"),
+        ("weights = [0.01]", "weights = [0.01, 0.1, 0.01]", "weights", "weights: holds 0.01 more than once"),
+        ('name = "mine"', 'name = "../x"', "../x", "tables.0.name: must begin with a letter or digit and hold at most"),
+        ('inputs = ["a", "b"]', 'inputs = ["a", "a"]', "inputs", "tables.0.inputs: holds 'a' more than once"),
+        (
+            "test_fraction = 0.2",
+            'test_fraction = 0.2\ntest_column = "held"',
+            "test_fraction",
+            "tables.0.test_fraction: does not go with test_column",
+        ),
+        (
+            "trials = 2",
+            'trials = 2\ndatasets = ["mine"]',
+            "name =",
+            "tables.0.name: two data sets have the name 'mine'",
+        ),
+        ("trials = 2", 'trials = 2\ndatasets = ["a", "a"]', "datasets", "datasets: holds 'a' more than once"),
+        (
+            "trials = 2",
+            "trials = 2\nacknowledge_ethics = 1",
+            "ethics",
+            "acknowledge_ethics: must be true or false, got 1",
+        ),
+        (
+            "[methods.joint]",
+            '[methods.joint]\nsolver = "gurobi"',
+            "gurobi",
+            "methods.joint.solver: must be one of 'auto'",
+        ),
+        (
+            "[starts.mlp]",
+            '[starts.sgd]\ndevice = "foo"\n[starts.mlp]',
+            "foo",
+            "starts.sgd.device: must be 'auto', 'cpu',",
+        ),
         ("trials = 1", "trails = 1", "trails", "quick.trails: unknown key"),
     ],
 )
@@ -146,6 +182,11 @@ def test_files_that_are_none(tmp_path):
         load_study("yin-objective")
     with pytest.raises(FileFormatError, match=r"not a TOML file: .*line 2"):
         load_study(write_study(tmp_path, 'kind = "objectives"\ntrials = = 2\n'))
+    twice = write_study(tmp_path, TINY.replace("hidden = 4", "hidden = 4\nhidden = 5"))
+    with pytest.raises(FileFormatError, match=r"line 4: hidden: stands there a second time, after line 3"):
+        load_study(twice)
+    with pytest.raises(FileFormatError, match=r"methods\.joint: stands there a second time"):
+        load_study(write_study(tmp_path, TINY.replace("[methods.joint]", "[methods.joint]\n[methods.joint]")))
     with pytest.raises(FileFormatError, match=r"line 1: kind: is 'objective': it must be one of 'objectives'"):
         load_study(write_study(tmp_path, 'kind = "objective"\n'))
     with pytest.raises(FileFormatError, match="kind: is missing"):
@@ -161,22 +202,113 @@ def test_files_that_are_none(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "error", "match"),
+    ("old", "new", "key", "error", "match"),
     [
-        ('csv = "mine.csv"', 'csv = "none.csv"', FileFormatError, "relative to the study file"),
-        ('target = "y"', 'target = "z"', InvalidInputError, "has no column 'z': its columns are a, b, held, y"),
-        ('inputs = ["a", "b"]', 'inputs = ["a", "c"]', InvalidInputError, "has no column 'c'"),
-        ('inputs = ["a", "b"]', 'inputs = ["a", "y"]', InvalidInputError, "neither target nor test_column"),
-        ("test_fraction = 0.2", "test_fraction = 0.001", InvalidInputError, "leaves no row"),
-        ("test_fraction = 0.2", 'test_column = "a"', InvalidInputError, "must hold 0 .* and 1"),
-        ("trials = 2\n", 'trials = 2\ndatasets = ["servoo"]\n', DatasetError, "Did you mean 'servo'"),
-        ("trials = 2\n", 'trials = 2\ndatasets = ["housing"]\n', DatasetError, "ethically problematic"),
+        ('csv = "mine.csv"', 'csv = "none.csv"', "tables.0.csv", FileFormatError, "relative to the study file"),
+        ('csv = "mine.csv"', 'csv = "bad.csv"', "tables.0.csv", InvalidInputError, "line 2: column 'a' holds text"),
+        (
+            'target = "y"',
+            'target = "z"',
+            "tables.0.target",
+            InvalidInputError,
+            "has no column 'z': .* are a, b, held, y",
+        ),
+        ('inputs = ["a", "b"]', 'inputs = ["a", "c"]', "tables.0.inputs", InvalidInputError, "has no column 'c'"),
+        (
+            'inputs = ["a", "b"]',
+            'inputs = ["a", "y"]',
+            "tables.0.inputs",
+            InvalidInputError,
+            "neither target nor test_",
+        ),
+        ("test_fraction = 0.2", "test_fraction = 0.001", "tables.0.test_fraction", InvalidInputError, "leaves no row"),
+        (
+            'inputs = ["a", "b"]\ntest_fraction = 0.2',
+            'inputs = ["b"]\ntest_column = "a"',
+            "tables.0.test_column",
+            InvalidInputError,
+            "must hold 0 .* and 1",
+        ),
+        (
+            'csv = "mine.csv"',
+            'csv = "flat.csv"',
+            "tables.0.target",
+            InvalidInputError,
+            "'y' is 5 in all rows .* nothing to",
+        ),
+        ("trials = 2\n", 'trials = 2\ndatasets = ["servoo"]\n', "datasets", DatasetError, "Did you mean 'servo'"),
+        (
+            "trials = 2\n",
+            'trials = 2\ndatasets = ["housing"]\n',
+            "datasets",
+            DatasetError,
+            "ethically problematic.* acknowledge_ethics = true at the top",
+        ),
     ],
 )
-def test_data_are_looked_at_before_any_work(tmp_path, old, new, error, match):
-    with pytest.raises(error, match=match):
-        run_study(tiny_study(tmp_path, TINY.replace(old, new, 1)), tmp_path / "out")
+def test_data_are_looked_at_before_any_work(tmp_path, old, new, key, error, match):
+    text = TINY.replace(old, new, 1)
+    (tmp_path / "bad.csv").write_text("a,b,held,y\nx,1,0,1\n")
+    (tmp_path / "flat.csv").write_text("a,b,held,y\n" + "".join(f"{i},{i * i},0,5\n" for i in range(20)))
+    on = line(text, f"{key.split('.')[-1]} =")
+    where = re.escape(f"tiny.toml, line {on}: {key}: ")
+    with pytest.raises(error, match=where + ".*" + match):
+        run_study(tiny_study(tmp_path, text), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_acknowledged_set_is_warned_of_once(tmp_path):
+    from certnet.study.kinds.splits import check_data
+
+    text = TINY.replace("trials = 2", 'trials = 2\ndatasets = ["housing"]\nacknowledge_ethics = true', 1)
+    study = tiny_study(tmp_path, text)
+    try:
+        with pytest.warns(CertnetWarning, match="housing is ethically problematic") as caught:
+            check_data(study)
+    except DatasetError:
+        pytest.skip("the files of the set are not there")
+    assert len(caught) == 1
+
+
+def test_solvers_and_devices_are_looked_at_before_any_work(tmp_path, monkeypatch):
+    from certnet.backends import cvxpy_
+
+    monkeypatch.setattr(cvxpy_, "why_unusable", lambda name: f"{name} has no licence")
+    text = TINY.replace("[methods.joint]", '[methods.joint]\nsolver = "MOSEK"')
+    match = rf"tiny.toml, line {line(text, 'MOSEK')}: methods.joint.solver: MOSEK has no licence"
+    with pytest.raises(InvalidInputError, match=match):
+        run_study(tiny_study(tmp_path, text), tmp_path / "out")
+    pytest.importorskip("torch", reason="PyTorch is not installed (certnet[torch])")
+    text = TINY.replace("[starts.mlp]", '[starts.sgd]\ndevice = "cuda:99"\n[starts.mlp]')
+    match = rf"line {line(text, 'cuda')}: starts.sgd.device: device 'cuda:99' cannot be used .*: give 'auto' or 'cpu'$"
+    with pytest.raises(InvalidInputError, match=match):
+        run_study(tiny_study(tmp_path, text), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_place_in_the_reduced_version(tmp_path):
+    text = TINY + "weights = [0.1]\n"
+    study = load_study(write_study(tmp_path, text), quick=True)
+    assert study.place("weights").endswith(f"tiny.toml, line {line(text, 'weights = [0.1]')}: quick.weights")
+    assert study.place("tables", 0, "csv").endswith(f"line {line(text, 'csv =')}: tables.0.csv")
+
+
+def test_columns_that_are_not_used_may_hold_anything(tmp_path):
+    study = tiny_study(tmp_path)
+    rows = (tmp_path / "mine.csv").read_text().splitlines()
+    (tmp_path / "mine.csv").write_text("\n".join([f"note,{rows[0]}", *(f"some text,{row}" for row in rows[1:])]))
+    from certnet.study.kinds.splits import check_data, data_of, load_split
+
+    check_data(study)
+    assert load_split(dict(data_of(study, 0))["mine"], tmp_path).feature_names == ("a", "b")
+    with pytest.raises(InvalidInputError, match="column 'note' holds text"):
+        check_data(tiny_study_beside(tmp_path, TINY.replace('inputs = ["a", "b"]\n', "")))
+
+
+def tiny_study_beside(folder: Path, text: str) -> Any:
+    """A study file of its own beside the table that is there."""
+    (folder / "other.toml").write_text(text)
+    return load_study(folder / "other.toml")
 
 
 def test_a_mask_column_is_no_input_and_the_same_for_all_trials(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from certnet.errors import CertnetWarning, FileFormatError
+from certnet.errors import CertnetWarning, DatasetError, FileFormatError
 from certnet.lifted.bounds import lipschitz_bound
 from certnet.study import Store, collect, load_study, run_study
 from certnet.study.kinds.lifted_checks import lifted_checks, lifted_notes
@@ -20,7 +21,7 @@ from certnet.study.kinds.lifted_data import available, image_settings, load_imag
 from certnet.study.kinds.lifted_linear import learned_layer
 from certnet.study.kinds.lifted_measures import filters_of, packed_filters
 from certnet.study.kinds.lifted_spec import LiftedSpec
-from certnet.study.kinds.lifted_tasks import lifted_execute, lifted_tasks
+from certnet.study.kinds.lifted_tasks import lifted_check, lifted_execute, lifted_tasks
 from certnet.study.kinds.lifted_training import lifted_from
 from certnet.study.page import markdown, write_page
 from certnet.study.spec import Study
@@ -146,9 +147,13 @@ def images() -> Any:
     ("old", "new", "message"),
     [
         ("weight_decay = 1e-4", "weight_decay = -1.0", "weight_decay"),
-        ("seed = 3", 'seed = 3\ndatasets = ["servo"]', "datasets has no effect"),
+        ("seed = 3", 'seed = 3\ndatasets = ["servo"]', r"line \d+: datasets: has no effect"),
         ("seed = 3", "seed = 3\nwheels = 4", "wheels: unknown key"),
-        ('start = "pre"', 'start = "post"', "no network before it"),
+        (
+            'start = "pre"',
+            'start = "post"',
+            r"line \d+: networks\.\w+\.start: is 'post', which is no network before it",
+        ),
         ('start = "pre"\n', 'start = "pre"\nunits = "linear"\n', "differ in units"),
         ('images = ["digits"]\nn_comp', 'images = ["faces"]\nn_comp', "components.images"),
         ("[published.contrastive]", "[published.nobody]", "'nobody'"),
@@ -191,11 +196,24 @@ def test_digits_stand_in_where_there_are_no_files(monkeypatch: pytest.MonkeyPatc
     assert {task.group["data"] for task in lifted_tasks(load_study("lifted", quick=True))} == {"digits"}
 
 
+def test_a_set_that_is_not_there_stops_a_study_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("CERTNET_DATA_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    text = 'kind = "lifted"\n[networks.one]\nimages = ["digits", "cifar10"]\nhidden = [4]\n'
+    study = study_of(tmp_path, text)
+    with pytest.raises(DatasetError, match=r", line 3: networks.one.images: cifar10 is not in .*get them from"):
+        run_study(study, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    lifted_check(study_of(tmp_path, 'fallback = "digits"\n' + text))
+    lifted_check(study_of(tmp_path, text.replace(', "cifar10"', "")))
+    lifted_check(load_study("lifted-images"))  # its page promises rows for the sets that are there
+
+
 def test_a_set_that_is_not_there_is_a_row_that_says_where_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("CERTNET_DATA_HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     text = 'kind = "lifted"\n[networks.one]\nimages = ["cifar10-grey"]\nhidden = [4]\nmeasures = ["filters"]\n'
-    study = study_of(tmp_path, text)
+    study = replace(study_of(tmp_path, text), builtin=True)
     rows = collect(run_study(study, tmp_path / "out"), lifted_tasks(study))
     assert [row["status"] for row in rows] == ["failed", "failed"]
     assert "cifar10 is not in" in rows[0]["reason"]

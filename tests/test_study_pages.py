@@ -150,6 +150,15 @@ def test_the_robust_ranking_is_by_the_median_over_radii():
     assert "both in 1: servo from sgd" in report.notes[-1]
 
 
+def test_a_start_that_no_method_beats_is_said_to_be_so():
+    rows = [made_up(0, "sgd", "", 1.0), made_up(0, "sgd", "joint", 2.0)]
+    notes = robust(rows).notes
+    assert "**servo, from sgd**: no method's median is below the start's." in notes
+    assert not any("0.0 %" in note for note in notes)
+    better = robust([*rows, made_up(0, "sgd", "C-lip", 0.5)]).notes
+    assert "**servo, from sgd**: sgd+C-lip has the least median, 50.0 % below the start's." in better
+
+
 def test_a_certificate_below_an_attack_is_found_again_in_the_rows():
     assert robust(ROWS).checks[0].violations == ()
     wrong = made_up(0, "sgd", "joint", 1.0, status="failed", certified_mse={"0": 1.0, "0.1": 1.9, "0.5": 9.0})

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from studies import CERTNET, ENVIRONMENT, TINY, same, table, tiny_study, until, write_study
+from studies import CERTNET, ENVIRONMENT, NO_ARRAYS, TINY, same, table, tiny_study, until, write_study
 
 from certnet import ShallowNetwork, certify, files, objective
 from certnet.errors import FileFormatError, InvalidInputError, OutputError
@@ -38,7 +38,7 @@ def slow(monkeypatch, study, seconds=0.0, do=lambda task: None) -> list[str]:
         done.append(task.name)
         do(task)
         time.sleep(seconds)
-        return Outcome({"value": task.seed, "method": task.settings["method"]}, b"x" * len(artifacts))
+        return Outcome({"value": task.seed, "method": task.settings["method"]}, NO_ARRAYS)
 
     fake = Kind(kind.name, kind.model, kind.tasks, execute, kind.report, kind.pictures)
     monkeypatch.setitem(KINDS, kind.name, fake)
@@ -148,7 +148,7 @@ def _turn(folder: str, log: str) -> None:
         with open(log, "a") as file:
             file.write(f"{task.name}\n")
         time.sleep(0.05)
-        return Outcome({"value": task.seed, "method": task.settings["method"]}, b"x")
+        return Outcome({"value": task.seed, "method": task.settings["method"]}, NO_ARRAYS)
 
     KINDS[kind.name] = Kind(kind.name, kind.model, kind.tasks, execute, kind.report, kind.pictures)  # type: ignore[index]
     run_study(study, Path(folder) / "out")
@@ -275,7 +275,7 @@ def test_folders_of_something_else(finished, tmp_path):
     with pytest.raises(OutputError, match="has the format 'certnet-study-0'"):
         Store.open(folder, study)
     manifest.write_text("{")
-    with pytest.raises(FileFormatError, match="cannot be read"):
+    with pytest.raises(FileFormatError, match=r"study.json cannot be read .*: remove it and `run` again"):
         Store.open(folder, study)
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot make the folder"):
@@ -288,12 +288,44 @@ def test_a_damaged_row_is_named(finished, tmp_path):
     store.row_path("0" * 32).write_text('{"status": "do')
     with pytest.raises(FileFormatError, match=r"0000.json cannot be read .*: remove it and resume"):
         store.row("0" * 32)
+    for content in ("{}", '{"status": "done"}'):
+        store.row_path("0" * 32).write_text(content)
+        with pytest.raises(
+            FileFormatError, match=r"0000.json is no row of a study \(it lacks task, .*remove it and resume"
+        ):
+            store.row("0" * 32)
+
+
+@pytest.mark.parametrize("content", [b"junk", b"", b"PK\x03\x04 and no more"])
+def test_a_damaged_network_is_named(tmp_path, monkeypatch, content):
+    study = tiny_study(tmp_path)
+    slow(monkeypatch, study)
+    store = run_study(study, tmp_path / "out")
+    start, refined = kind_of(study).tasks(study)[:2]
+    store.artifact_path(start.digest).write_bytes(content)
+    store.forget(refined.digest)
+    with pytest.raises(
+        FileFormatError, match=rf"{start.digest}.npz is damaged: remove it and the row {start.digest}.json"
+    ):
+        run_study(study, tmp_path / "out")
+    assert not list((tmp_path / "out" / "claims").iterdir())
+    store.artifact_path(start.digest).unlink()
+    with pytest.raises(FileFormatError, match="remove the row"):
+        run_study(study, tmp_path / "out")
+
+
+def test_a_table_that_changed_is_told(tmp_path):
+    Store.create(tmp_path / "out", tiny_study(tmp_path))
+    (tmp_path / "mine.csv").write_text((tmp_path / "mine.csv").read_text().replace("0.", "1.", 1))
+    with pytest.raises(OutputError, match=r"different: the content of mine.csv, which has changed\)"):
+        Store.create(tmp_path / "out", load_study(tmp_path / "tiny.toml"))
 
 
 def test_a_row_is_written_once(finished, tmp_path):
     store = Store.create(tmp_path / "out", finished[0])
-    assert store.write_row("a" * 32, {"status": "done", "value": 1})
-    assert not store.write_row("a" * 32, {"status": "done", "value": 2})
+    row = {"task": "one", "status": "done", "reason": "", "seconds": 0.0}
+    assert store.write_row("a" * 32, row | {"value": 1})
+    assert not store.write_row("a" * 32, row | {"value": 2})
     assert store.row("a" * 32)["value"] == 1
 
 
@@ -377,6 +409,13 @@ def test_options_that_do_not_exist_or_go_together(finished, tmp_path):
         ({"scheduler": "tcp://127.0.0.1:1"}, "a scheduler is for backend 'dask', got it with 'loky'"),
         ({"part": "3/2"}, "i goes from 1 to n"),
         ({"n_jobs": 0}, "n_jobs must be .* got 0"),
+        ({"timeout": float("nan")}, r"--timeout.* must be a finite positive number, got nan"),
+        ({"timeout": -1.0}, "positive number, got -1.0"),
+        ({"timeout": 0.0}, "positive number, got 0.0"),
+        *(
+            ({"backend": "dask", "scheduler": address}, r"malformed: tcp://HOST:PORT is needed")
+            for address in ("nonsense", "", "tcp://127.0.0.1:abc", "tcp://127.0.0.1:70000", "nonsense://x")
+        ),
         ({"n_jobs": -5}, "n_jobs must be .* got -5"),
     ):
         with pytest.raises(InvalidInputError, match=match):
@@ -395,7 +434,7 @@ def test_a_task_that_kills_its_worker_fails_alone(tmp_path, monkeypatch):
         if task.name == "mine/trial 1/mlp/joint":
             return self._executor.submit(os._exit, 1)
         row = {"task": task.name, "status": "done", "reason": "", "seconds": 0.0}
-        return self._executor.submit(eval, f"({row!r}, b'x')")
+        return self._executor.submit(eval, f"({row!r}, {NO_ARRAYS!r})")
 
     monkeypatch.setattr(LokyPool, "submit", submit)
     run_study(study, tmp_path / "out", n_jobs=2)

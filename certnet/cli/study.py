@@ -23,7 +23,8 @@ __all__ = ["study_app"]
 
 study_app = typer.Typer(
     help="Tables of experiments from a study file: the papers' own, or yours.\n\n"
-    "Exit codes: 0 all rows done and all required checks hold, 1 a row failed or a check does not hold, 2 bad input.",
+    "Exit codes: 0 all rows done and all required checks hold, 1 a row failed or a check does not hold, 2 bad input, "
+    "130 after Ctrl-C.",
     no_args_is_help=True,
 )
 
@@ -238,6 +239,8 @@ def _compute(
             say(f"  {violation}")
     failed = _failed(store, tasks)
     _print_failed(failed)
+    if failed:
+        say(f"`certnet study resume {typed} --retry-failed` tries the failed tasks again")
     then = f"`certnet study plot {typed}` writes the page, `collect` the table"
     say(f"{len(rows)} of {len(tasks)} rows in {folder}; {then}")
     if failed or any(check.required and check.violations for check in report.checks):

@@ -8,6 +8,7 @@ import math
 import os
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -16,7 +17,7 @@ import numpy as np
 from certnet.errors import FileFormatError, InvalidInputError
 from certnet.validation import Float
 
-__all__ = ["load_table"]
+__all__ = ["load_table", "table_columns"]
 
 _MISSING = frozenset({"", "?", "na", "n/a", "nan", "none", "null"})
 
@@ -24,7 +25,7 @@ Row = tuple[int, list[str]]  # the line of the file that it ends on, and its cel
 
 
 def load_table(
-    path: str | os.PathLike[str], target: str, *, drop: Sequence[str] = ()
+    path: str | os.PathLike[str], target: str, *, drop: Sequence[str] = (), inputs: Sequence[str] | None = None
 ) -> tuple[Float, Float, tuple[str, ...]]:
     """Inputs and target of a comma-separated file.
 
@@ -37,13 +38,15 @@ def load_table(
         Name of the column to predict.
     drop : sequence of str
         Columns to leave out; they may hold anything.
+    inputs : sequence of str, optional
+        Columns to read; by default all but the target and ``drop``.
 
     Returns
     -------
     X : ndarray of float64, shape (N, d)
     y : ndarray of float64, shape (N,)
     feature_names : tuple of str, length d
-        In the order of the file.
+        In the order of the file, or of ``inputs``.
 
     Raises
     ------
@@ -53,9 +56,40 @@ def load_table(
         No such column, no input left, or a used cell that is text, empty, NaN or infinite.
     """
     source = Path(path)
+    with _readable(source) as rows:
+        names = _header(rows, source)
+        used = _used_columns(
+            names,
+            source,
+            target,
+            (drop,) if isinstance(drop, str) else tuple(drop),
+            (inputs,) if isinstance(inputs, str) else inputs,
+        )
+        values = np.array([_numbers(row, names, used, source) for row in rows], dtype=np.float64)
+    if not len(values):
+        raise FileFormatError(f"{source} has a header and no rows: at least one sample is needed")
+    return values[:, :-1].copy(), values[:, -1].copy(), tuple(names[j] for j in used[:-1])
+
+
+def table_columns(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The names in the header of a table.
+
+    Raises
+    ------
+    FileFormatError
+        As :func:`load_table`.
+    """
+    source = Path(path)
+    with _readable(source) as rows:
+        return tuple(_header(rows, source))
+
+
+@contextmanager
+def _readable(source: Path) -> Iterator[Iterator[Row]]:
+    """The rows of a file; what goes wrong while they are read is told as an error of the file."""
     try:
         with _open_text(source) as file:
-            return _read(_rows(file, source), source, target, (drop,) if isinstance(drop, str) else tuple(drop))
+            yield _rows(file, source)
     except FileNotFoundError as error:
         raise FileFormatError(f"{source} does not exist: check the path") from error
     except UnicodeDecodeError as error:
@@ -81,17 +115,6 @@ def _rows(file: TextIO, source: Path) -> Iterator[Row]:
         raise FileFormatError(f"{source}, line {reader.line_num}: not a CSV file: {error}") from error
 
 
-def _read(
-    rows: Iterator[Row], source: Path, target: str, drop: tuple[str, ...]
-) -> tuple[Float, Float, tuple[str, ...]]:
-    names = _header(rows, source)
-    used = _used_columns(names, source, target, drop)
-    values = np.array([_numbers(row, names, used, source) for row in rows], dtype=np.float64)
-    if not len(values):
-        raise FileFormatError(f"{source} has a header and no rows: at least one sample is needed")
-    return values[:, :-1].copy(), values[:, -1].copy(), tuple(names[j] for j in used[:-1])
-
-
 def _header(rows: Iterator[Row], source: Path) -> list[str]:
     first = next(rows, None)
     if first is None:
@@ -110,15 +133,20 @@ def _header(rows: Iterator[Row], source: Path) -> list[str]:
     return names
 
 
-def _used_columns(names: list[str], source: Path, target: str, drop: tuple[str, ...]) -> list[int]:
+def _used_columns(
+    names: list[str], source: Path, target: str, drop: tuple[str, ...], chosen: Sequence[str] | None
+) -> list[int]:
     """Positions of the inputs, then of the target."""
-    for name in (target, *drop):
+    for name in (target, *drop, *(chosen or ())):
         if name not in names:
             hint = " (columns are separated by commas)" if len(names) == 1 else ""
             raise InvalidInputError(f"{source} has no column {name!r}: its columns are {', '.join(names)}{hint}")
     if target in drop:
         raise InvalidInputError(f"the target {target!r} is among the columns to drop: keep it")
-    inputs = [j for j, name in enumerate(names) if name != target and name not in drop]
+    if chosen is not None and target in chosen:
+        raise InvalidInputError(f"the target {target!r} is among the inputs: leave it out")
+    wanted = names if chosen is None else chosen
+    inputs = [names.index(name) for name in wanted if name != target and name not in drop]
     if not inputs:
         raise InvalidInputError(f"{source} has no column left for the inputs, beside the target {target!r}")
     return [*inputs, names.index(target)]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import logging
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, final
+from typing import Any, Final, final
 
 from certnet.errors import InvalidInputError, MissingDependencyError
 from certnet.study.pools import Pool, Result
 from certnet.study.tasks import Task
 from certnet.study.work import perform
 
-__all__ = ["DaskPool"]
+__all__ = ["DaskPool", "check_address"]
+
+_ADDRESS: Final = re.compile(r"(?:(?:tcp|tls|ws|wss|ucx)://)?(?:\[[^\s\]]+\]|[^\s:/]+):([0-9]{1,5})")
 
 
 @final
@@ -39,8 +44,11 @@ class DaskPool(Pool):
     """
 
     def __init__(self, scheduler: str, *, timeout: float = 10.0) -> None:
+        check_address(scheduler)
         self._distributed = _import_distributed()
         self._scheduler = scheduler
+        self._silence = contextlib.ExitStack()
+        self._silence.enter_context(_silent())
         self._client = self._connected(timeout)
         try:
             self._client.wait_for_workers(1, timeout=timeout)
@@ -71,7 +79,8 @@ class DaskPool(Pool):
         """The scheduler replaces its workers itself."""
 
     def close(self) -> None:
-        self._client.close(timeout=5)
+        with self._silence:
+            self._client.close(timeout=5)
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
@@ -83,13 +92,46 @@ class DaskPool(Pool):
             ) from error
 
     def _connected(self, timeout: float) -> Any:
+        # made in two steps, for a client that did not connect is to be closed here: it would wait again, and print a
+        # traceback, when it is collected
+        client = self._distributed.Client.__new__(self._distributed.Client)
         try:
-            return self._distributed.Client(self._scheduler, timeout=timeout, set_as_default=False)
+            client.__init__(self._scheduler, timeout=timeout, set_as_default=False)
         except (OSError, ValueError) as error:
+            with self._silence, contextlib.suppress(Exception):
+                client.close(timeout=1)
+            client.status = "closed"
             raise InvalidInputError(
                 f"the Dask scheduler {self._scheduler!r} does not answer within {timeout:g} s: start it with "
                 "`dask scheduler`, and give the address that it prints (tcp://host:8786)"
             ) from error
+        return client
+
+
+def check_address(scheduler: str) -> None:
+    """Refuse what cannot be the address of a scheduler, before anything waits for its answer.
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    found = _ADDRESS.fullmatch(scheduler)
+    if found is None or int(found[1]) > 65535:
+        raise InvalidInputError(
+            f"the address {scheduler!r} of the Dask scheduler is malformed: tcp://HOST:PORT is needed, as "
+            "`dask scheduler` prints it"
+        )
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """No log of distributed: it prints a traceback where the scheduler is lost, which is told in a line here."""
+    log = logging.getLogger("distributed.client")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def _settle(done: Any, outer: Future[Result]) -> None:

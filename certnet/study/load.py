@@ -16,11 +16,22 @@ from certnet.errors import FileFormatError, InvalidInputError
 from certnet.study.kinds import KINDS, Kind
 from certnet.study.spec import Misplaced, Study, StudySpec
 from certnet.study.toml_lines import Path as KeyPath
-from certnet.study.toml_lines import key_lines, line_of
+from certnet.study.toml_lines import key_lines, placed, repeated_key
 
 __all__ = ["builtin_studies", "kind_of", "load_study"]
 
 Problem = tuple[KeyPath, str]  # where, and what is wrong there
+
+_PLAIN = {
+    "bool_type": "must be true or false",
+    "dict_type": "must be a table",
+    "finite_number": "must be a finite number",
+    "int_from_float": "should be a valid integer",
+    "list_type": "must be a list",
+    "model_type": "must be a table",
+    "string_type": "must be a text in quotes",
+}
+"""In the words of a TOML file what pydantic says in those of Python."""
 
 _BUILTIN = resources.files("certnet.study") / "builtin"
 
@@ -48,10 +59,11 @@ def load_study(name: str | Path, *, quick: bool = False) -> Study:
         ``quick`` for a file without ``[quick]``.
     """
     label, folder, text, source = _found(name)
+    builtin = str(name) in builtin_studies()
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise FileFormatError(f"{source} is not a TOML file: {error}") from error
+        raise FileFormatError(f"{source} is not a TOML file: {_broken(error, text)}") from error
     small = raw.pop("quick", None)
     kind = _kind(raw, source, text)
     spec, problems = _validated(kind, raw)
@@ -66,7 +78,7 @@ def load_study(name: str | Path, *, quick: bool = False) -> Study:
         raise FileFormatError("\n  ".join([f"{source} is no valid study of the kind {kind.name!r}:", *said]))
     if quick and small is None:
         raise InvalidInputError(f"{source} has no table [quick]: add one with the keys that a quick run changes")
-    return Study(label, chosen if quick else spec, folder, text, quick)
+    return Study(label, chosen if quick else spec, folder, text, quick, source, builtin)
 
 
 def kind_of(study: Study) -> Kind:
@@ -166,9 +178,16 @@ def _value_at(table: Any, path: KeyPath) -> KeyPath | None:
 
 
 def _placed(text: str, path: KeyPath, message: str) -> str:
-    line = line_of(key_lines(text), path)
-    dotted = ".".join(str(part) for part in path) or "the file"
-    return f"{dotted}: {message}" if line is None else f"line {line}: {dotted}: {message}"
+    return f"{placed(key_lines(text), path)}: {message}"
+
+
+def _broken(error: tomllib.TOMLDecodeError, text: str) -> str:
+    """What the reader says; of a key that stands twice its name, which the reader does not say."""
+    found = repeated_key(text) if str(error).startswith("Cannot ") else None
+    if found is None:
+        return str(error)
+    path, first, second = found
+    return f"line {second}: {'.'.join(map(str, path))}: stands there a second time, after line {first}: remove one"
 
 
 def _said(error: Any) -> str:
@@ -178,8 +197,18 @@ def _said(error: Any) -> str:
         return "is missing"
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
-    message = error["msg"].removeprefix("Input ")
-    return f"{message}, got {str(error['input'])[:60]!r}"
+    if error["type"] == "too_short":
+        least = error["ctx"]["min_length"]
+        return f"at least {'one is' if least == 1 else f'{least} are'} needed"
+    message = _PLAIN.get(error["type"], error["msg"].removeprefix("Input "))
+    return f"{message}, got {_shown(error['input'])}"
+
+
+def _shown(value: Any) -> str:
+    """A value about as it is written in TOML."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value[:60]) if isinstance(value, str) else str(value)[:60]
 
 
 def _has(table: Any, path: KeyPath) -> bool:

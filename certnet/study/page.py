@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from certnet.errors import OutputError
 from certnet.files import write_atomic
 from certnet.study.kinds import Report, ReportTable, Row
 from certnet.study.kinds.statistics import failures
@@ -33,7 +34,10 @@ def write_page(study: Study, rows: Sequence[Row], n_tasks: int, folder: Path) ->
     kind = kind_of(study)
     report, figures = kind.report(study, rows), kind.pictures(study, rows)
     target = folder / "pictures"
-    target.mkdir(exist_ok=True)
+    try:
+        target.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {target}: {error.strerror}") from error
     written = [
         save_figure(figure, target / f"{_file_name(name)}{suffix}", force=True)
         for name, figure in figures.items()

@@ -18,6 +18,7 @@ from certnet.study.spec import Study
 from certnet.study.store import Row, Store
 from certnet.study.tasks import Task, parse_shard, shard
 from certnet.study.work import failed_row
+from certnet.validation import positive_number
 
 __all__ = ["BACKENDS", "progress_of", "run_study"]
 
@@ -66,15 +67,18 @@ def run_study(
     Raises
     ------
     InvalidInputError
-        Options that do not exist or go together, a scheduler that does not answer or is lost.
+        Options that do not exist or go together, a scheduler that does not answer or is lost, a solver or device that
+        the study names and that cannot be used.
     DatasetError, FileFormatError
         Data that cannot be read, before any work.
     OutputError
         The folder is of another study or version, cannot be written, or the disk is full. Finished rows are kept.
     """
-    _check_workers(n_jobs, backend, scheduler)
+    _check_workers(n_jobs, backend, scheduler, timeout)
     chosen = parse_shard(part)
     check_data(study)
+    if scheduler is None:  # else it is the workers' machines that count
+        kind_of(study).check(study)
     tasks = kind_of(study).tasks(study)
     store = Store.create(folder, study)
     if retry_failed:
@@ -102,8 +106,9 @@ def _counted(tasks: Sequence[Task], rows: dict[str, Row], running: int, width: i
     return Progress(len(rows) - failed, failed, running, len(left), seconds_left(left, finished, width))
 
 
-def _check_workers(n_jobs: int, backend: str, scheduler: str | None) -> None:
+def _check_workers(n_jobs: int, backend: str, scheduler: str | None, timeout: float) -> None:
     worker_count(n_jobs)
+    positive_number(timeout, "timeout (--timeout, in seconds)")
     if backend not in BACKENDS:
         raise InvalidInputError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, got {backend!r}")
     if backend == "dask" and scheduler is None:
@@ -113,6 +118,10 @@ def _check_workers(n_jobs: int, backend: str, scheduler: str | None) -> None:
         )
     if backend != "dask" and scheduler is not None:
         raise InvalidInputError(f"a scheduler is for backend 'dask', got it with {backend!r}: add --backend dask")
+    if scheduler is not None:
+        from certnet.study.dask_ import check_address
+
+        check_address(scheduler)
 
 
 def _pool(n_jobs: int, scheduler: str | None, timeout: float) -> Pool:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from certnet.errors import FileFormatError
+from certnet.study.toml_lines import Path as KeyPath
+from certnet.study.toml_lines import key_lines, placed
 
 __all__ = [
     "Attack",
     "Count",
+    "Device",
     "Fraction",
     "Misplaced",
     "NonNegative",
@@ -33,7 +37,25 @@ Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]*$", max_length=60)]
+
+
+def _name(value: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,59}", value) is None:
+        raise ValueError(
+            "must begin with a letter or digit and hold at most 60 letters, digits, spaces and . _ + -, "
+            f"got {value[:60]!r}"
+        )
+    return value
+
+
+def _device(value: str) -> str:
+    if re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", value) is None:
+        raise ValueError(f"must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {value[:60]!r}")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Device = Annotated[str, AfterValidator(_device)]
 
 
 class Misplaced(ValueError):
@@ -41,20 +63,27 @@ class Misplaced(ValueError):
 
     Attributes
     ----------
-    path : tuple of str
-        The keys that lead to it from the top of the file.
+    path : tuple of str and int
+        The keys, and numbers of entries, that lead to it from the top of the file.
     """
 
-    def __init__(self, path: tuple[str, ...], message: str) -> None:
+    def __init__(self, path: KeyPath, message: str) -> None:
         super().__init__(message)
         self.path = path
 
     @classmethod
-    def check(cls, path: tuple[str, ...], names: Iterable[str], known: Collection[str], what: str) -> None:
+    def check(cls, path: KeyPath, names: Iterable[str], known: Collection[str], what: str) -> None:
         """Raise if one of the names under ``path`` is none of ``known``."""
         missing = [repr(name) for name in dict.fromkeys(names) if name not in known]
         if missing:
             raise cls(path, f"speaks of {', '.join(missing)}, which is not among the {what} ({', '.join(known)})")
+
+    @classmethod
+    def twice(cls, path: KeyPath, values: Sequence[Any]) -> None:
+        """Raise if the list under ``path`` holds a value twice."""
+        repeated = [repr(value) for value in dict.fromkeys(values) if values.count(value) > 1]
+        if repeated:
+            raise cls(path, f"holds {', '.join(repeated)} more than once")
 
 
 class Part(BaseModel):
@@ -136,8 +165,19 @@ class StudySpec(Part):
         names = [*self.datasets, *(table.name for table in self.tables)]
         if not names:
             raise ValueError("no data: name a built-in set in datasets, or a CSV file in [[tables]]")
-        if len(set(names)) < len(names):
-            raise ValueError("two data sets have one name")
+        for i, table in enumerate(self.tables):
+            if names.index(table.name) < len(self.datasets) + i:
+                raise Misplaced(("tables", i, "name"), f"two data sets have the name {table.name!r}: rename one")
+        Misplaced.twice(("datasets",), self.datasets)
+        return self
+
+    @model_validator(mode="after")
+    def _tables_fit(self) -> StudySpec:
+        for i, table in enumerate(self.tables):
+            Misplaced.twice(("tables", i, "inputs"), table.inputs or ())
+            if table.test_column is not None and "test_fraction" in table.model_fields_set:
+                message = "does not go with test_column, which says what is held out: remove one of the two"
+                raise Misplaced(("tables", i, "test_fraction"), message)
         return self
 
 
@@ -156,6 +196,10 @@ class Study:
     text : str
         The file.
     quick : bool
+    source : str
+        How to speak of the file.
+    builtin : bool
+        Did certnet bring it along?
     """
 
     name: str
@@ -163,13 +207,28 @@ class Study:
     folder: Path
     text: str = field(repr=False)
     quick: bool = False
+    source: str = ""
+    builtin: bool = False
+
+    def place(self, *path: str | int) -> str:
+        """Where the key of a path stands, for messages: file, line and dotted key."""
+        lines = key_lines(self.text)
+        if self.quick and any(("quick", *path[:length]) in lines for length in range(1, len(path) + 1)):
+            path = ("quick", *path)
+        return f"{self.source or self.name}, {placed(lines, path)}"
 
     @cached_property
     def settings(self) -> dict[str, Any]:
         """Everything that rows depend on, as plain values; a user's tables by the digest of their content."""
         plain = self.spec.model_dump(mode="json", exclude=set(self.spec.PROSE))
-        for table in plain["tables"]:
-            table["sha256"] = _sha256(self.folder / table["csv"])
+        for i, table in enumerate(plain["tables"]):
+            try:
+                table["sha256"] = hashlib.sha256((self.folder / table["csv"]).read_bytes()).hexdigest()
+            except OSError as error:
+                raise FileFormatError(
+                    f"{self.place('tables', i, 'csv')}: {self.folder / table['csv']} cannot be read "
+                    f"({error.strerror}): the path of a table is relative to the study file"
+                ) from error
         return plain
 
     @cached_property
@@ -181,12 +240,3 @@ class Study:
 def canonical(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise FileFormatError(
-            f"{path} cannot be read ({error.strerror}): the path of a table is relative to the study file"
-        ) from error

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +20,7 @@ __all__ = ["Row", "Store"]
 
 Row = dict[str, Any]
 _MANIFEST: Final = "study.json"
+_KEYS: Final = ("task", "status", "reason", "seconds")  # of every row, whatever its kind and however it ended
 
 
 class Store:
@@ -79,7 +83,7 @@ class Store:
 
     def _check(self, *, writing: bool) -> None:
         path = self.folder / _MANIFEST
-        said = _read_json(path)
+        said = _read_json(path, "and `run` again")
         if said.get("format") != FORMAT:
             raise OutputError(
                 f"{self.folder} has the format {said.get('format')!r}, this version of certnet writes {FORMAT!r}: "
@@ -116,7 +120,12 @@ class Store:
         ------
         FileFormatError
         """
-        return _read_json(self.row_path(digest))
+        path = self.row_path(digest)
+        row = _read_json(path, "and resume")
+        missing = [key for key in _KEYS if key not in row]
+        if missing:
+            raise FileFormatError(f"{path} is no row of a study (it lacks {', '.join(missing)}): remove it and resume")
+        return row
 
     def write_row(self, digest: str, row: Row) -> bool:
         """Write a row; False where another process wrote it first, whose row stays.
@@ -156,11 +165,21 @@ class Store:
         """
         path = self.artifact_path(digest)
         try:
-            return path.read_bytes()
+            content = path.read_bytes()
+            with zipfile.ZipFile(io.BytesIO(content)) as file:  # as .npz files are
+                damaged = file.testzip()
         except OSError as error:
             raise FileFormatError(
                 f"{path} cannot be read ({error.strerror}): remove the row {self.row_path(digest).name} too, and resume"
             ) from error
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+            raise FileFormatError(self._damaged(path, digest)) from error
+        if damaged is not None:
+            raise FileFormatError(self._damaged(path, digest))
+        return content
+
+    def _damaged(self, path: Path, digest: str) -> str:
+        return f"{path} is damaged: remove it and the row {self.row_path(digest).name}, and resume"
 
 
 def _manifest(study: Study) -> dict[str, Any]:
@@ -175,13 +194,14 @@ def _manifest(study: Study) -> dict[str, Any]:
     }
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, then: str) -> dict[str, Any]:
+    """The object in a file; ``then`` says what to do after a damaged one is removed."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise FileFormatError(f"{path} cannot be read ({error}): remove it and resume") from error
+        raise FileFormatError(f"{path} cannot be read ({error}): remove it {then}") from error
     if not isinstance(content, dict):
-        raise FileFormatError(f"{path} holds no JSON object: remove it and resume")
+        raise FileFormatError(f"{path} holds no JSON object: remove it {then}")
     return content
 
 
@@ -191,8 +211,17 @@ def _differences(old: Any, new: Any, path: str = "") -> str:
     return ", ".join(keys[:5]) + (", …" if len(keys) > 5 else "")
 
 
+def _tables(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, dict) for one in value)
+
+
 def _different(old: Any, new: Any, path: str) -> list[str]:
+    if _tables(old) and _tables(new) and len(old) == len(new):
+        return [name for i, (a, b) in enumerate(zip(old, new)) for name in _different(a, b, f"{path}.{i}")]
     if isinstance(old, dict) and isinstance(new, dict):
+        if "csv" in new and old.get("csv") == new["csv"] and old.get("sha256") != new.get("sha256"):
+            rest = _different(old | {"sha256": ""}, new | {"sha256": ""}, path)
+            return [f"the content of {new['csv']}, which has changed", *rest]
         each = (_different(old.get(key), new.get(key), f"{path}.{key}".lstrip(".")) for key in {*old, *new})
         return [name for names in each for name in names]
     return [] if old == new else [path or "all"]

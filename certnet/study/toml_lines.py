@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["Path", "key_lines", "line_of"]
+__all__ = ["Path", "key_lines", "line_of", "placed", "repeated_key"]
 
 Path = tuple[str | int, ...]
 
@@ -25,6 +26,24 @@ def key_lines(text: str) -> dict[Path, int]:
     inside inline tables are not listed: they stand on the lines of the key that holds them.
     """
     lines: dict[Path, int] = {}
+    for path, line, above in _statements(text):
+        for length in range(above, len(path) + 1):
+            lines.setdefault(path[:length], line)
+    return lines
+
+
+def repeated_key(text: str) -> tuple[Path, int, int] | None:
+    """The first key or table that stands twice in a text, and both lines; None where there is none."""
+    lines: dict[Path, int] = {}
+    for path, line, _ in _statements(text):
+        if path in lines:
+            return path, lines[path], line
+        lines[path] = line
+    return None
+
+
+def _statements(text: str) -> Iterator[tuple[Path, int, int]]:
+    """The path of every key and header with its line, and how long the shortest path is that stands there."""
     counts: dict[Path, int] = {}
     table: Path = ()
     at = 0
@@ -35,15 +54,11 @@ def key_lines(text: str) -> dict[Path, int]:
         if text.startswith("[", start):
             double = text.startswith("[[", start)
             table = _located(_parts(text, start + 1 + double), counts, entry=double)
-            lines.setdefault(table, line)
-            lines.setdefault(table[:-1] if double else table, line)
+            yield table, line, len(table) - double
         elif (key := _KEY.match(text, start)) is not None:
-            path = (*table, *_parts(text, start))
-            for length in range(len(table) + 1, len(path) + 1):
-                lines.setdefault(path[:length], line)
+            yield (*table, *_parts(text, start)), line, len(table) + 1
             end = _end(text, key.end())
         at = end
-    return lines
 
 
 def line_of(lines: dict[Path, int], path: Path) -> int | None:
@@ -52,6 +67,13 @@ def line_of(lines: dict[Path, int], path: Path) -> int | None:
         if path[:length] in lines:
             return lines[path[:length]]
     return None
+
+
+def placed(lines: dict[Path, int], path: Path) -> str:
+    """A path in words: its line, where that is known, and its dotted key."""
+    line = line_of(lines, path)
+    dotted = ".".join(str(part) for part in path) or "the file"
+    return dotted if line is None else f"line {line}: {dotted}"
 
 
 def _end(text: str, at: int) -> int:

@@ -266,7 +266,7 @@ def _device(name: str) -> torch.device:
         torch.zeros(1, device=device, dtype=torch.float64)
     except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0][:200]
-        raise InvalidInputError(f"device {name!r} cannot be used ({reason}): give 'auto', 'cpu' or 'cuda'") from error
+        raise InvalidInputError(f"device {name!r} cannot be used ({reason}): give 'auto' or 'cpu'") from error
     return device
 
 

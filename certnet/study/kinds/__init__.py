@@ -1,11 +1,12 @@
 """Kinds of study, by name.
 
-A kind is a value, :class:`~certnet.study.kinds.base.Kind`: a pydantic model of the study file and four functions.
+A kind is a value, :class:`~certnet.study.kinds.base.Kind`: a pydantic model of the study file and these functions.
 
     tasks(study)               all tasks, each after those that it needs
     execute(task, artifacts)   one task, in a worker: a row of plain values, and bytes for the tasks that need it
     report(study, rows)        tables, checks and paragraphs for the page
     pictures(study, rows)      matplotlib figures by name
+    check(study)               where more than data sets is needed: is it there? A refusal names file and line
 
 To add one, write a module here that ends in ``KIND = Kind("name", Model, tasks, execute, report, pictures)``, with
 ``Model`` a subclass of :class:`~certnet.study.spec.StudySpec` that declares ``kind: Literal["name"]``, and list it

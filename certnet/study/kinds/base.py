@@ -70,6 +70,10 @@ class Report:
     notes: tuple[str, ...] = ()
 
 
+def nothing_to_check(study: Study) -> None:
+    """Of kinds that need nothing beside their data sets."""
+
+
 @dataclass(frozen=True, eq=False)
 class Kind:
     """A kind of study.
@@ -91,6 +95,8 @@ class Kind:
         ``pictures(study, rows)``: matplotlib figures by file name without suffix.
     attacked : bool
         Does the attack of the study file have an effect?
+    check : callable
+        ``check(study)`` raises, before any work, if this machine lacks what the study needs beside its data sets.
     """
 
     name: str
@@ -100,3 +106,4 @@ class Kind:
     report: Callable[[Study, Sequence[Row]], Report]
     pictures: Callable[[Study, Sequence[Row]], dict[str, Any]]
     attacked: bool = False
+    check: Callable[[Study], None] = nothing_to_check

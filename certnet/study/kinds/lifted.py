@@ -10,8 +10,8 @@ from certnet.study.kinds.base import Kind
 from certnet.study.kinds.lifted_pictures import lifted_pictures
 from certnet.study.kinds.lifted_report import lifted_report
 from certnet.study.kinds.lifted_spec import LiftedSpec
-from certnet.study.kinds.lifted_tasks import lifted_execute, lifted_tasks
+from certnet.study.kinds.lifted_tasks import lifted_check, lifted_execute, lifted_tasks
 
 __all__ = ["KIND"]
 
-KIND = Kind("lifted", LiftedSpec, lifted_tasks, lifted_execute, lifted_report, lifted_pictures)
+KIND = Kind("lifted", LiftedSpec, lifted_tasks, lifted_execute, lifted_report, lifted_pictures, check=lifted_check)

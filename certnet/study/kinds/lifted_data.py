@@ -15,7 +15,7 @@ from certnet.data.fetch import search_folders
 from certnet.data.image_files import find_images
 from certnet.data.image_registry import image_info
 
-__all__ = ["available", "image_settings", "load_image_settings", "resolved"]
+__all__ = ["available", "image_settings", "load_image_settings", "require", "resolved"]
 
 
 def available(name: str) -> bool:
@@ -23,6 +23,17 @@ def available(name: str) -> bool:
     if name == "digits":
         return True
     return find_images(image_info(_base(name)), search_folders(None).values()) is not None
+
+
+def require(name: str) -> None:
+    """Refuse an image set whose files are not there.
+
+    Raises
+    ------
+    DatasetError
+    """
+    if not available(name):
+        load_images(_base(name))  # which says where it looked and where to get them
 
 
 def resolved(names: Sequence[str], fallback: str | None) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from certnet.study.kinds.base import Row
 from certnet.study.kinds.lifted_measures import filters_of
 from certnet.study.kinds.lifted_tasks import spec_of
-from certnet.study.kinds.statistics import group_rows
+from certnet.study.kinds.statistics import group_rows, whole_epochs
 from certnet.study.spec import Study
 
 __all__ = ["lifted_pictures"]
@@ -81,5 +81,6 @@ def _curves(rows: Sequence[Row], tables: Mapping[str, str]) -> Iterator[tuple[st
         chosen = same[:_COLOURS]
         losses = {row["network"]: np.array(row["loss"]) for row in chosen}
         scores = {row["network"]: np.array(row["accuracy"]) for row in chosen if row.get("accuracy")}
-        figure = LearningDisplay.from_curves(losses, scores, score="Test accuracy").figure_
-        yield f"learning-{data}-{table}", figure
+        display = LearningDisplay.from_curves(losses, scores, score="Test accuracy")
+        whole_epochs(display.ax_)
+        yield f"learning-{data}-{table}", display.figure_

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from certnet.study.spec import Count, NonNegative, Part, Positive, StudySpec
+from certnet.study.spec import Count, Misplaced, NonNegative, Part, Positive, StudySpec
 
 __all__ = ["IMAGES", "Components", "LiftedSpec", "Measure", "TrainedNetwork"]
 
@@ -146,7 +146,7 @@ class LiftedSpec(StudySpec):
         """In place of the base's: every network names its images."""
         for name in self.FOREIGN:
             if name in self.model_fields_set:
-                raise ValueError(f"{name} has no effect in a study of lifted networks: networks name their images")
+                raise Misplaced((name,), "has no effect in a study of lifted networks: networks name their images")
         return self
 
     @model_validator(mode="after")
@@ -156,16 +156,16 @@ class LiftedSpec(StudySpec):
             if network.start is not None:
                 self._check_start(name, network, before)
             before.append(name)
-        missing = [name for name in [*self.published, *self.expected] if name not in self.networks]
-        if missing:
-            raise ValueError(f"published or expected speaks of {missing[0]!r}, which is not among the networks")
+        for key in ("published", "expected"):
+            Misplaced.check((key,), getattr(self, key), self.networks, "networks")
         return self
 
     def _check_start(self, name: str, network: TrainedNetwork, before: list[str]) -> None:
         if network.start not in before:
-            raise ValueError(f"networks.{name} starts from {network.start!r}, which is no network before it")
+            raise Misplaced(("networks", name, "start"), f"is {network.start!r}, which is no network before it")
         start = self.networks[network.start]
         same = ("hidden", "classifies", "units", "beta", "gamma")
         different = [key for key in same if getattr(start, key) != getattr(network, key)]
         if different or not set(network.images) <= set(start.images):
+            # not Misplaced: where a wrong key was cut away, its default may differ, which is no error of its own
             raise ValueError(f"networks.{name} and its start differ in {', '.join(different) or 'images'}")

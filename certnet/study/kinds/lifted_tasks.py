@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from certnet.errors import DatasetError
 from certnet.study.kinds.base import Outcome
-from certnet.study.kinds.lifted_data import available, image_settings, resolved
+from certnet.study.kinds.lifted_data import available, image_settings, require, resolved
 from certnet.study.kinds.lifted_linear import compare_components
 from certnet.study.kinds.lifted_measures import measure_network
 from certnet.study.kinds.lifted_spec import LiftedSpec, TrainedNetwork
@@ -14,7 +15,7 @@ from certnet.study.kinds.lifted_training import train_network
 from certnet.study.spec import Study
 from certnet.study.tasks import Task, seed_for
 
-__all__ = ["lifted_execute", "lifted_tasks", "spec_of"]
+__all__ = ["lifted_check", "lifted_execute", "lifted_tasks", "spec_of"]
 
 _ELSEWHERE = {"table", "measures", "images", "start", "weight_scale"}
 """Keys of a network that its training does not depend on, or that its task has in another place."""
@@ -31,6 +32,32 @@ def spec_of(study: Study) -> LiftedSpec:
     if not isinstance(study.spec, LiftedSpec):
         raise TypeError(f"a LiftedSpec is needed, got {type(study.spec).__name__}")
     return study.spec
+
+
+def lifted_check(study: Study) -> None:
+    """Refuse image sets whose files are not there and for which nothing stands in.
+
+    Not of a built-in study: its rows say what is missing, and those of the sets that are there are worth having.
+
+    Raises
+    ------
+    DatasetError
+        The message says where to get the files.
+    """
+    if study.builtin:
+        return
+    spec = spec_of(study)
+    named: dict[tuple[str, ...], Sequence[str]] = {
+        ("networks", name, "images"): network.images for name, network in spec.networks.items()
+    }
+    if spec.components is not None:
+        named["components", "images"] = spec.components.images
+    for path, images in named.items():
+        for name in resolved(images, spec.fallback):
+            try:
+                require(name)
+            except DatasetError as error:
+                raise DatasetError(f"{study.place(*path)}: {error}") from error
 
 
 def lifted_tasks(study: Study) -> list[Task]:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from certnet.study.kinds.base import Check, Kind, Report, ReportTable, Row
-from certnet.study.kinds.refinements import RefinementSpec, refinement_execute, refinement_tasks
+from certnet.study.kinds.refinements import RefinementSpec, refinement_check, refinement_execute, refinement_tasks
 from certnet.study.kinds.statistics import by_start, group_rows, improvement, signed
 from certnet.study.spec import Misplaced, Part, Published, Study
 
@@ -278,4 +278,13 @@ def pictures(study: Study, rows: Sequence[Row]) -> dict[str, Any]:
     return drawn
 
 
-KIND = Kind("objectives", ObjectivesSpec, refinement_tasks, refinement_execute, report, pictures, attacked=True)
+KIND = Kind(
+    "objectives",
+    ObjectivesSpec,
+    refinement_tasks,
+    refinement_execute,
+    report,
+    pictures,
+    attacked=True,
+    check=refinement_check,
+)

@@ -13,18 +13,19 @@ from pydantic import Field, model_validator
 
 from certnet.certify import Certificate
 from certnet.data import Dataset
-from certnet.errors import SolverError
+from certnet.errors import InvalidInputError, SolverError, SolverUnavailableError
 from certnet.network import ShallowNetwork
 from certnet.outcome import Status
 from certnet.restrict import refine
+from certnet.restrict.refine import SOLVERS, require_solver
 from certnet.study.kinds.base import Outcome, Row
 from certnet.study.kinds.evaluation import Evaluation, evaluate, finite, network_bytes, network_from
 from certnet.study.kinds.splits import data_of, load_split
-from certnet.study.kinds.starts import ADMM_STARTS, AdmmStart, Starts, train_start
+from certnet.study.kinds.starts import ADMM_STARTS, AdmmStart, SgdStart, Starts, check_device, train_start
 from certnet.study.spec import Attack, Count, Misplaced, Part, Positive, Study, StudySpec
 from certnet.study.tasks import Task, seed_for
 
-__all__ = ["Method", "RefinementSpec", "refinement_execute", "refinement_tasks"]
+__all__ = ["Method", "RefinementSpec", "refinement_check", "refinement_execute", "refinement_tasks"]
 
 
 class Method(Part):
@@ -65,7 +66,11 @@ class RefinementSpec(StudySpec):
 
     @model_validator(mode="after")
     def _starts_exist(self) -> RefinementSpec:
+        Misplaced.twice(("weights",), self.weights)
         for name, method in self.methods.items():
+            if method.solver.upper() not in map(str.upper, SOLVERS):
+                message = f"must be one of {', '.join(map(repr, SOLVERS))}, got {method.solver[:60]!r}"
+                raise Misplaced(("methods", name, "solver"), message)
             Misplaced.check(("methods", name, "starts"), method.starts or (), self.starts.named, "starts")
             if name in self.starts.named:
                 raise Misplaced(("methods", name), "has the name of a start")
@@ -135,6 +140,27 @@ def _tasks_of(study: Study, spec: RefinementSpec, name: str, trial: int, weight:
         for start in spec.applied_to(method)
     ]
     return [*starts.values(), *rest]
+
+
+def refinement_check(study: Study) -> None:
+    """Refuse solvers and devices that cannot be used here.
+
+    Raises
+    ------
+    InvalidInputError
+    MissingDependencyError
+    """
+    spec = study.spec
+    if not isinstance(spec, RefinementSpec):
+        raise TypeError(f"a RefinementSpec is needed, got {type(spec).__name__}")
+    for name, start in spec.starts.named.items():
+        if isinstance(start, SgdStart):
+            check_device(start.device, study, "starts", name, "device")
+    for name, method in spec.methods.items():
+        try:
+            require_solver(method.solver)
+        except SolverUnavailableError as error:
+            raise InvalidInputError(f"{study.place('methods', name, 'solver')}: {error}") from error
 
 
 def refinement_execute(task: Task, artifacts: Sequence[bytes]) -> Outcome:

@@ -12,8 +12,10 @@ from typing import Final
 from certnet.study.kinds.base import Kind
 from certnet.study.kinds.regularisers_report import pictures, report
 from certnet.study.kinds.regularisers_runs import execute
-from certnet.study.kinds.regularisers_spec import RegularisersSpec, regulariser_tasks
+from certnet.study.kinds.regularisers_spec import RegularisersSpec, regulariser_check, regulariser_tasks
 
 __all__ = ["KIND"]
 
-KIND: Final = Kind("regularisers", RegularisersSpec, regulariser_tasks, execute, report, pictures)
+KIND: Final = Kind(
+    "regularisers", RegularisersSpec, regulariser_tasks, execute, report, pictures, check=regulariser_check
+)

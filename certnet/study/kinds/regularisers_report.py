@@ -13,7 +13,7 @@ from certnet.data import dataset_info
 from certnet.study.kinds.base import Check, Report, ReportTable, Row
 from certnet.study.kinds.regularisers_notes import norm_ratio, notes
 from certnet.study.kinds.regularisers_spec import RegularisersSpec, spec_of
-from certnet.study.kinds.statistics import group_rows
+from certnet.study.kinds.statistics import group_rows, whole_epochs
 from certnet.study.spec import Study
 
 __all__ = ["pictures", "report"]
@@ -25,7 +25,11 @@ def report(study: Study, rows: Sequence[Row]) -> Report:
     """Errors under noise, table 1 with the certified bracket, the values chosen; what holds and what does not."""
     spec, groups = spec_of(study), networks(rows)
     grids = [row for row in rows if row["status"] == "done" and row["stage"] == "grid"]
-    tables = (_errors(groups), _norms(groups, spec), _chosen(groups, spec))
+    tables = tuple(
+        table
+        for table in (_errors(groups), _norms(groups, spec), _chosen(groups, spec))
+        if len(table.rows) > 1  # without a grid nothing was chosen
+    )
     checks = (_certificates(rows), *_statements(groups, spec))
     return Report(tables, checks, (*_concerns(spec), *notes(groups, grids, spec)))
 
@@ -181,6 +185,8 @@ def _training(name: str, lines: dict[str, list[Row]]) -> dict[str, Any]:
     error, loss = LearningDisplay.from_curves(errors), LearningDisplay.from_curves(losses)
     error.ax_.set_ylabel("Training error (mean squared, standardised)")
     loss.ax_.set_ylabel("Training loss: error and penalty")
+    for display in (error, loss):
+        whole_epochs(display.ax_)
     return {f"training-error-{name}": error.figure_, f"training-loss-{name}": loss.figure_}
 
 

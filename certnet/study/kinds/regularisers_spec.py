@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from certnet.study.kinds.splits import data_of
-from certnet.study.spec import Count, Fraction, Misplaced, NonNegative, Part, Positive, Study, StudySpec
+from certnet.study.kinds.starts import check_device
+from certnet.study.spec import Count, Device, Fraction, Misplaced, NonNegative, Part, Positive, Study, StudySpec
 from certnet.study.tasks import Task, seed_for
 
-__all__ = ["Expected", "Formulation", "RegularisersSpec", "regulariser_tasks", "spec_of"]
+__all__ = ["Expected", "Formulation", "RegularisersSpec", "regulariser_check", "regulariser_tasks", "spec_of"]
 
 Criterion = Literal["clean", "noisy"]
 
@@ -91,7 +92,7 @@ class RegularisersSpec(StudySpec):
     epochs: Count = 200
     batch_size: Count = 50
     learning_rate: Positive = 1e-3
-    device: str = "cpu"
+    device: Device = "cpu"
     test_fraction: Fraction = 0.2
     validation_fraction: Fraction = 0.2
     noise: Annotated[list[NonNegative], Field(min_length=1)] = Field(default=[0.0, 0.2, 0.4, 0.6])
@@ -113,9 +114,9 @@ class RegularisersSpec(StudySpec):
     @model_validator(mode="after")
     def _fits_together(self) -> RegularisersSpec:
         if self.noise[0] != 0.0 or any(b <= a for a, b in zip(self.noise, self.noise[1:])):
-            raise ValueError("noise must begin with 0 and increase")
+            raise Misplaced(("noise",), f"must begin with 0 and increase, got {self.noise}")
         if len(set(self.criteria)) < len(self.criteria):
-            raise ValueError("criteria names one twice")
+            raise Misplaced(("criteria",), f"names one twice, got {self.criteria}")
         if "attack" in self.model_fields_set:
             raise Misplaced(("attack",), "does not belong here: this kind of study perturbs by noise (key noise)")
         if "time_limit" in self.model_fields_set:
@@ -137,6 +138,11 @@ def spec_of(study: Study) -> RegularisersSpec:
     if not isinstance(study.spec, RegularisersSpec):
         raise TypeError(f"a RegularisersSpec is needed, got {type(study.spec).__name__}")
     return study.spec
+
+
+def regulariser_check(study: Study) -> None:
+    """Refuse a device that cannot be used here."""
+    check_device(spec_of(study).device, study, "device")
 
 
 def regulariser_tasks(study: Study) -> list[Task]:

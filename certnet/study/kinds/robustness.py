@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from certnet.study.kinds.base import Check, Kind, Report, ReportTable, Row
-from certnet.study.kinds.refinements import RefinementSpec, refinement_execute, refinement_tasks
+from certnet.study.kinds.refinements import RefinementSpec, refinement_check, refinement_execute, refinement_tasks
 from certnet.study.kinds.statistics import curve_mean, group_rows, median_error
 from certnet.study.spec import Misplaced, Study
 
@@ -103,8 +103,13 @@ def _notes(groups: dict[tuple[str, str], dict[str, list[Row]]], spec: Robustness
         value = {name: median_error(same) for name, same in methods.items()}
         best = min(value, key=lambda name: value[name])
         leads.append((data, start, best))
-        gain = 100.0 * (1.0 - value[best] / value[""]) if "" in value and value[""] > 0.0 else 0.0
-        yield f"**{data}, from {start}**: {_label(start, best)} has the least median, {gain:.1f} % below the start's."
+        if best == "":
+            said = "no method's median is below the start's"
+        else:
+            said = f"{_label(start, best)} has the least median"
+            if value.get("", 0.0) > 0.0:
+                said += f", {100.0 * (1.0 - value[best] / value['']):.1f} % below the start's"
+        yield f"**{data}, from {start}**: {said}."
     if not spec.leader or not leads:
         return
     ours = {(data, start) for data, start, best in leads if best == spec.leader}
@@ -135,4 +140,13 @@ def pictures(study: Study, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-KIND = Kind("robustness", RobustnessSpec, refinement_tasks, refinement_execute, report, pictures, attacked=True)
+KIND = Kind(
+    "robustness",
+    RobustnessSpec,
+    refinement_tasks,
+    refinement_execute,
+    report,
+    pictures,
+    attacked=True,
+    check=refinement_check,
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certnet.data import Dataset, Scaling, dataset_info, load_dataset, load_table
-from certnet.errors import CertnetWarning, InvalidInputError
+from certnet.data.table import table_columns
+from certnet.errors import CertnetWarning, DatasetError, FileFormatError, InvalidInputError
 from certnet.study.spec import Study, Table
 from certnet.study.tasks import seed_for
 from certnet.validation import Float
@@ -32,19 +33,68 @@ def data_of(study: Study, trial: int) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def check_data(study: Study) -> None:
-    """Read every data set once, before any work.
+    """Read every data set once, before any work; a refusal says where in the study file the set is named.
 
     Raises
     ------
     DatasetError
         An unknown name, files that are not there, a set that must be asked for explicitly.
     FileFormatError, InvalidInputError
-        A table that is missing, malformed, or lacks a column.
+        A table that is missing, malformed, lacks a column, or whose target does not vary.
+
+    Warns
+    -----
+    CertnetWarning
+        An ethically problematic set was asked for.
     """
+    given = dict(data_of(study, 0))
     for name in study.spec.datasets:
-        dataset_info(name)
-    for _, settings in data_of(study, 0):
-        load_split(settings, study.folder)
+        try:
+            _check_concern(name, study)
+            load_split(given[name], study.folder)
+        except DatasetError as error:
+            raise DatasetError(f"{study.place('datasets')}: {error}") from error
+    for i, table in enumerate(study.spec.tables):
+        _check_table(study, ("tables", i), table, given[table.name]["split"])
+
+
+def _check_concern(name: str, study: Study) -> None:
+    concern = dataset_info(name).concern
+    if not concern:
+        return
+    if not study.spec.acknowledge_ethics:
+        raise DatasetError(
+            f"{name} is ethically problematic: {concern}. Use another set; to reproduce a published experiment, write "
+            "acknowledge_ethics = true at the top of the file"
+        )
+    warnings.warn(f"{name} is ethically problematic: {concern}", CertnetWarning, stacklevel=3)
+
+
+def _check_table(study: Study, path: tuple[str | int, ...], table: Table, seed: int) -> None:
+    key = "csv"
+    try:
+        columns = table_columns(study.folder / table.csv)
+        marks = [] if table.test_column is None else [table.test_column]
+        for at, names in (("target", [table.target]), ("test_column", marks), ("inputs", table.inputs or [])):
+            key = at
+            for name in names:
+                if name not in columns:
+                    hint = " (columns are separated by commas)" if len(columns) == 1 else ""
+                    raise InvalidInputError(
+                        f"{table.csv} has no column {name!r}: its columns are {', '.join(columns)}{hint}"
+                    )
+        key = "inputs"
+        _inputs(columns, table)
+        key = "csv"
+        X, y, read = _read(table, study.folder)
+        key = "test_fraction" if table.test_column is None else "test_column"
+        is_test = _held_out(X, read, table, seed)
+        key = "target"
+        _check_varies(y[~is_test], table)
+        key = "csv"
+        _standardised(table, X, y, read, is_test)
+    except (FileFormatError, InvalidInputError) as error:
+        raise type(error)(f"{study.place(*path, key)}: {error}") from error
 
 
 def load_split(settings: Mapping[str, Any], folder: str | Path = ".") -> Dataset:
@@ -61,9 +111,15 @@ def load_split(settings: Mapping[str, Any], folder: str | Path = ".") -> Dataset
 
 
 def _table_split(table: Table, seed: int, folder: Path) -> Dataset:
-    X, y, names = load_table(folder / table.csv, table.target)
-    is_test = _drawn(len(y), table, seed) if table.test_column is None else _marked(X, names, table)
-    names, X = _chosen(X, names, table)
+    X, y, read = _read(table, folder)
+    is_test = _held_out(X, read, table, seed)
+    _check_varies(y[~is_test], table)
+    return _standardised(table, X, y, read, is_test)
+
+
+def _standardised(table: Table, X: Float, y: Float, read: tuple[str, ...], is_test: NDArray[np.bool_]) -> Dataset:
+    names = _inputs(read, table)
+    X = X[:, [read.index(name) for name in names]]
     scaling = Scaling.fit(X[~is_test], y[~is_test])
     return Dataset(
         name=table.name,
@@ -81,6 +137,29 @@ def _table_split(table: Table, seed: int, folder: Path) -> Dataset:
     )
 
 
+def _read(table: Table, folder: Path) -> tuple[Float, Float, tuple[str, ...]]:
+    """The columns that are needed, and no others: those may hold text or gaps."""
+    needed = None
+    if table.inputs is not None:
+        needed = [*table.inputs, *([] if table.test_column is None else [table.test_column])]
+    return load_table(folder / table.csv, table.target, inputs=needed)
+
+
+def _inputs(columns: Sequence[str], table: Table) -> tuple[str, ...]:
+    """Names of the inputs; by default all columns but the target and the one that marks what is held out."""
+    others = [name for name in columns if name not in (table.target, table.test_column)]
+    wanted = others if table.inputs is None else table.inputs
+    if not wanted or not set(wanted) <= set(others):
+        raise InvalidInputError(
+            f"{table.csv}: inputs must name at least one column, and neither target nor test_column"
+        )
+    return tuple(wanted)
+
+
+def _held_out(X: Float, names: tuple[str, ...], table: Table, seed: int) -> NDArray[np.bool_]:
+    return _drawn(len(X), table, seed) if table.test_column is None else _marked(X, names, table)
+
+
 def _drawn(n: int, table: Table, seed: int) -> NDArray[np.bool_]:
     held_out = round(table.test_fraction * n)
     if not 1 <= held_out < n:
@@ -92,24 +171,15 @@ def _drawn(n: int, table: Table, seed: int) -> NDArray[np.bool_]:
 
 def _marked(X: Float, names: tuple[str, ...], table: Table) -> NDArray[np.bool_]:
     name = str(table.test_column)
-    values = X[:, _position(name, names, table)]
+    values = X[:, names.index(name)]
     if not set(values.tolist()) <= {0.0, 1.0} or len(set(values.tolist())) < 2:
         raise InvalidInputError(f"{table.csv}: the column {name!r} must hold 0 (training) and 1 (test), both of them")
     return values == 1.0
 
 
-def _chosen(X: Float, names: tuple[str, ...], table: Table) -> tuple[tuple[str, ...], Float]:
-    wanted = [name for name in names if name != table.test_column] if table.inputs is None else table.inputs
-    if table.target in wanted or table.test_column in wanted or not wanted:
+def _check_varies(y: Float, table: Table) -> None:
+    if (y == y[0]).all():
         raise InvalidInputError(
-            f"{table.csv}: inputs must name at least one column, and neither target nor test_column"
+            f"{table.csv}: the target {table.target!r} is {y[0]:g} in all rows of the training part, so there is "
+            "nothing to learn: name another column"
         )
-    return tuple(wanted), X[:, [_position(name, names, table) for name in wanted]]
-
-
-def _position(name: str, names: tuple[str, ...], table: Table) -> int:
-    if name not in names:
-        raise InvalidInputError(
-            f"{table.csv} has no column {name!r}: its columns are {', '.join(names)}, {table.target}"
-        )
-    return names.index(name)

@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from certnet.data import Dataset
-from certnet.errors import UnsupportedModelError
+from certnet.errors import InvalidInputError, UnsupportedModelError
 from certnet.network import ShallowNetwork, require_shallow
-from certnet.study.spec import Count, NonNegative, Part, Positive
+from certnet.study.spec import Count, Device, NonNegative, Part, Positive, Study
 
-__all__ = ["ADMM_STARTS", "AdmmStart", "MlpStart", "PgdStart", "SgdStart", "Starts", "train_start"]
+__all__ = ["ADMM_STARTS", "AdmmStart", "MlpStart", "PgdStart", "SgdStart", "Starts", "check_device", "train_start"]
 
 Grid = Annotated[list[Positive], Field(min_length=1)]
 Momentum = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -36,7 +36,7 @@ class SgdStart(Part):
     momentum: Momentum = 0.9
     optimizer: Literal["sgd", "adam"] = "sgd"
     weight_decay: NonNegative | None = None
-    device: str = "cpu"
+    device: Device = "cpu"
     tune: bool = False
     learning_rates: Grid = Field(default=[0.1, 0.03, 0.01, 0.003, 0.001])
     tune_epochs: Annotated[list[Count], Field(min_length=1)] = Field(default=[50, 100, 200])
@@ -91,6 +91,25 @@ class Starts(Part):
             if isinstance(start, AdmmStart) and start.start not in self.named:
                 raise ValueError(f"{name} starts from {start.start!r}, which is missing: add [starts.{start.start}]")
         return self
+
+
+def check_device(name: str, study: Study, *path: str) -> None:
+    """Refuse a device that PyTorch does not have here; ``path`` is where the study file names it.
+
+    Raises
+    ------
+    InvalidInputError
+    MissingDependencyError
+        PyTorch is not installed.
+    """
+    if name == "cpu":  # which is always there; PyTorch is slow to load
+        return
+    from certnet.lifted.torch_ import torch_device
+
+    try:
+        torch_device(name)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{study.place(*path)}: {error}") from error
 
 
 def train_start(

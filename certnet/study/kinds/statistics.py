@@ -8,7 +8,17 @@ from typing import Any, TypeVar
 
 from certnet.study.kinds.base import Row
 
-__all__ = ["by_start", "curve_mean", "failures", "group_rows", "improvement", "key_of", "median_error", "signed"]
+__all__ = [
+    "by_start",
+    "curve_mean",
+    "failures",
+    "group_rows",
+    "improvement",
+    "key_of",
+    "median_error",
+    "signed",
+    "whole_epochs",
+]
 
 T = TypeVar("T")
 _TRIAL = ("data", "trial", "weight", "start")
@@ -58,3 +68,8 @@ def failures(rows: Iterable[Row]) -> list[Row]:
 def signed(value: float) -> str:
     """Per cent with a sign and two digits."""
     return f"{value:+.2f} %"
+
+
+def whole_epochs(ax: Any) -> None:
+    """Ticks at whole numbers alone: there is no epoch 2.5."""
+    ax.xaxis.get_major_locator().set_params(integer=True)
