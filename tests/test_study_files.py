@@ -163,6 +163,7 @@ ROBUST = TINY.replace('"objectives"', '"robustness"').split("[expected]")[0]
     ("keys", "said"),
     [
         ('leader = "zzz"', "leader: speaks of 'zzz', which is not among the methods (C-l2, joint)"),
+        ('leader = "joint"\nrivals = ["zzz"]', "rivals: speaks of 'zzz', which is not among the methods (C-l2, joint)"),
         ('leader = "joint"\npublished_leads = [["mine"]]', "published_leads: takes pairs"),
         ('leader = "joint"\npublished_leads = [["mine", "sgd"]]', "published_leads: speaks of 'sgd'"),
         ('published_leads = [["mine", "mlp"]]', "published_leads: leader is missing"),

@@ -159,6 +159,13 @@ def test_a_start_that_no_method_beats_is_said_to_be_so():
     assert "**servo, from sgd**: sgd+C-lip has the least median, 50.0 % below the start's." in better
 
 
+def test_a_lead_counts_among_the_methods_that_the_paper_compares():
+    rows = [made_up(0, "sgd", name, error) for name, error in (("", 1.0), ("joint", 0.3), ("C-lip", 0.5))]
+    said = "Among ADMM, C-lip and the start, the paper finds C-lip ahead in 1 of the 1 cases here, we in "
+    assert said + "1, both in 1: servo from sgd." in robust([*rows, made_up(0, "sgd", "ADMM", 0.7)]).notes[-1]
+    assert said + "0, both in 0: none." in robust([*rows, made_up(0, "sgd", "ADMM", 0.4)]).notes[-1]
+
+
 def test_a_certificate_below_an_attack_is_found_again_in_the_rows():
     assert robust(ROWS).checks[0].violations == ()
     wrong = made_up(0, "sgd", "joint", 1.0, status="failed", certified_mse={"0": 1.0, "0.1": 1.9, "0.5": 9.0})

@@ -22,6 +22,8 @@ class RobustnessSpec(RefinementSpec):
     kind: Literal["robustness"]
     leader: str = ""
     """The method whose lead the page looks for, with the cases in which the paper found it."""
+    rivals: list[str] = Field(default_factory=list)
+    """The methods beside which the paper has its leader, with the start; all, if none is named."""
     published_leads: list[list[str]] = Field(default_factory=list)
     """Pairs of a data set and a start; the paper's data sets need not all be among the study's."""
 
@@ -29,6 +31,7 @@ class RobustnessSpec(RefinementSpec):
     def _leader_exists(self) -> RobustnessSpec:
         if self.leader:
             Misplaced.check(("leader",), [self.leader], self.methods, "methods")
+        Misplaced.check(("rivals",), self.rivals, self.methods, "methods")
         if any(len(case) != 2 for case in self.published_leads):
             raise Misplaced(("published_leads",), "takes pairs of a data set and a start")
         if self.published_leads and not self.leader:
@@ -98,11 +101,11 @@ def _errors(groups: dict[tuple[str, str], dict[str, list[Row]]]) -> ReportTable:
 
 
 def _notes(groups: dict[tuple[str, str], dict[str, list[Row]]], spec: RobustnessSpec) -> Iterator[str]:
-    leads = []
+    leads, lead_of = [], {"", spec.leader, *(spec.rivals or spec.methods)}
     for (data, start), methods in groups.items():
         value = {name: median_error(same) for name, same in methods.items()}
         best = min(value, key=lambda name: value[name])
-        leads.append((data, start, best))
+        leads.append((data, start, min((name for name in value if name in lead_of), key=lambda name: value[name])))
         if best == "":
             said = "no method's median is below the start's"
         else:
@@ -116,10 +119,10 @@ def _notes(groups: dict[tuple[str, str], dict[str, list[Row]]], spec: Robustness
     paper = {(data, start) for data, start in spec.published_leads}
     both, known = ours & paper, {(data, start) for data, start, _ in leads}
     yield (
-        f"The paper finds {spec.leader} ahead in {len(paper & known)} of the {len(known)} cases here, we in "
-        f"{len(ours)}, both in {len(both)}: {_cases(both)}. Only in the paper: {_cases((paper & known) - ours)}. "
-        f"Only here: {_cases(ours - paper)}. The paper compares fewer methods, and its text states neither its radii, "
-        "nor its attack, nor how the starts were trained; our settings are listed as choices."
+        f"Among {', '.join(sorted(filter(None, lead_of)))} and the start, the paper finds {spec.leader} ahead in "
+        f"{len(paper & known)} of the {len(known)} cases here, we in {len(ours)}, both in {len(both)}: {_cases(both)}. "
+        f"Only in the paper: {_cases((paper & known) - ours)}. Only here: {_cases(ours - paper)}. The paper's text "
+        "states neither its radii, nor its attack, nor how the starts were trained; our settings are listed as choices."
     )
 
 
