@@ -48,8 +48,8 @@ _GOOD = idx_bytes(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
         (_GOOD[:3] + b"\x02" + _GOOD[4:], r"2 dimension\(s\)"),
         (struct.pack(">4B3I", 0, 0, 8, 3, 2**31, 2**31, 4), "too large"),
         (struct.pack(">4B3I", 0, 0, 8, 3, 2**10, 2**10, 2**10), "and holds 0"),
-        (gzip.compress(_GOOD)[:-10], "cannot be read"),
-        (gzip.compress(_GOOD)[:-8] + b"\x00" * 8, "cannot be read"),
+        (gzip.compress(_GOOD, mtime=0)[:-10], "cannot be read"),
+        (gzip.compress(_GOOD, mtime=0)[:-8] + b"\x00" * 8, "cannot be read"),
         (b"\x1f\x8b garbage", "cannot be read"),
     ],
 )
