@@ -164,6 +164,7 @@ def test_a_lead_counts_among_the_methods_that_the_paper_compares():
     said = "Among ADMM, C-lip and the start, the paper finds C-lip ahead in 1 of the 1 cases here, we in "
     assert said + "1, both in 1: servo from sgd." in robust([*rows, made_up(0, "sgd", "ADMM", 0.7)]).notes[-1]
     assert said + "0, both in 0: none." in robust([*rows, made_up(0, "sgd", "ADMM", 0.4)]).notes[-1]
+    assert "we in 0" in robust([made_up(0, "sgd", "joint", 0.3)]).notes[-1]  # the others' rows failed
 
 
 def test_a_certificate_below_an_attack_is_found_again_in_the_rows():

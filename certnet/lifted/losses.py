@@ -17,7 +17,7 @@ from certnet.errors import InvalidInputError
 from certnet.lifted.dual import box_gap
 from certnet.lifted.inference import ILL_CONDITIONED, Inference, finished, statuses
 from certnet.lifted.loss_functions import CrossEntropy, HuberLoss, Loss, SquaredHinge, SquaredLoss, loss_named
-from certnet.lifted.qp import BoxQP, posed
+from certnet.lifted.qp import BoxQP, posed, rounding
 from certnet.lifted.solvers import SOLVERS, Limits, solver_named
 from certnet.lifted.solvers.loss import Augmented, newton
 from certnet.outcome import Status
@@ -126,7 +126,7 @@ def _measured(
         net.split(z),
         net.energy(X, z),
         residual,
-        _error_bound(step, box_gap(problem, z, slope), least, most),
+        _error_bound(step, box_gap(problem, z, slope), rounding(net, X, z), least, most),
         status,
         tol,
         solver,
@@ -134,11 +134,12 @@ def _measured(
     )
 
 
-def _error_bound(step: Float, gap: Float, least: float, most: float) -> Float:
-    """The smaller of ``(1 + λ_max) ‖step‖ / λ_min`` and ``√(2 gap / λ_min)``: no less convex than H."""
+def _error_bound(step: Float, gap: Float, doubt: Float, least: float, most: float) -> Float:
+    """The smaller of ``(1 + λ_max) ‖step‖ / λ_min`` and ``√(2 gap / λ_min)``, no less convex than H, and the rounding
+    of ``H z − q`` over λ_min."""
     if least <= 0.0:
         return np.full(len(step), np.inf)
-    by_gap: Float = np.sqrt(2.0 * gap / least)
+    by_gap: Float = np.sqrt(2.0 * gap / least) + doubt / least
     if not np.isfinite(most):
         return by_gap
-    return np.minimum(np.linalg.norm(step, axis=1) * ((1.0 + most) / least), by_gap)
+    return np.minimum(((1.0 + most) * np.linalg.norm(step, axis=1) + doubt) / least, by_gap)

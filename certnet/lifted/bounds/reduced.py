@@ -73,7 +73,7 @@ class Reduced:
             return float("inf")
         return rho if rho >= 0.0 else float("inf")
 
-    def multipliers(self, t: Float, rho: float, slack: float = 1e-9) -> tuple[Float, ...]:
+    def multipliers(self, t: Float, rho: float, slack: float) -> tuple[Float, ...]:
         """The checker's: t of all units, and a column for each unit without limits.
 
         ``Y_F = S_F S_Fᵀ H_FF⁻¹ + ε I`` on the rows of F and ``Y_B = (S_B S_Fᵀ − T H_BF + ε H_BF) H_FF⁻¹`` on those of B

@@ -84,6 +84,9 @@ class LiftedEstimator(BaseEstimator):
             bool(self.verbose),
         )
 
+    def _scaling_of(self, X: Float, y: Float | None = None) -> Scaling:
+        return Scaling.of(X, y) if self.standardise else Scaling.none(X.shape[1], 0 if y is None else y.shape[1])
+
     def _fit_network(
         self,
         X: Float,

@@ -16,7 +16,6 @@ from certnet.lifted.bounds.radius import Certificates
 from certnet.lifted.estimators.base import DTYPES, LiftedEstimator
 from certnet.lifted.learn.fitting import betas, hidden_sizes, seed_of
 from certnet.lifted.learn.objective import Objective
-from certnet.lifted.learn.scaling import Scaling
 from certnet.lifted.network import LiftedNetwork
 from certnet.validation import Float
 
@@ -185,7 +184,7 @@ class LiftedClassifier(ClassifierMixin, LiftedEstimator):
         if self.early_stopping:
             inputs, rest, indices, held_indices = self._split(inputs, indices, seed, stratify=indices)
             held = (rest, held_indices)
-        scaling = self._scaled(inputs)
+        scaling = self._scaling_of(inputs)
         if held is not None:
             held = (scaling.inputs(held[0]), held[1])
         widths = self._widths(inputs.shape[1], len(classes))
@@ -217,7 +216,7 @@ class LiftedClassifier(ClassifierMixin, LiftedEstimator):
         if unknown.size:
             first_unknown = unknown.tolist()[0]
             raise InvalidInputError(f"y holds {first_unknown!r}, which is not among the classes of the first call")
-        scaling = self._scaled(inputs) if first else self._scaling
+        scaling = self._scaling_of(inputs) if first else self._scaling
         widths = self._widths(inputs.shape[1], len(known))
         self._continue(
             scaling.inputs(inputs),
@@ -228,9 +227,6 @@ class LiftedClassifier(ClassifierMixin, LiftedEstimator):
         )
         self._scaling, self.classes_ = scaling, known
         return self
-
-    def _scaled(self, X: Float) -> Scaling:
-        return Scaling.of(X) if self.standardise else Scaling.none(X.shape[1], 0)
 
     def _data(self, X: ArrayLike, y: ArrayLike, *, reset: bool) -> tuple[Float, NDArray[Any]]:
         inputs, labels = validate_data(self, X, y, dtype=DTYPES, reset=reset)

@@ -12,7 +12,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from certnet.lifted.estimators.base import DTYPES, LiftedEstimator
 from certnet.lifted.learn.fitting import betas, hidden_sizes, layer_units, seed_of
 from certnet.lifted.learn.objective import Objective
-from certnet.lifted.learn.scaling import Scaling
 from certnet.lifted.network import LiftedNetwork
 from certnet.validation import Float
 
@@ -126,7 +125,7 @@ class LiftedDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, LiftedEst
         if self.early_stopping:
             inputs, rest, _, _ = self._split(inputs, np.zeros(len(inputs)), seed)
             held = (rest, None)
-        scaling = self._scaled(inputs)
+        scaling = self._scaling_of(inputs)
         if held is not None:
             held = (scaling.inputs(held[0]), None)
         widths = self._widths(inputs)
@@ -138,7 +137,7 @@ class LiftedDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, LiftedEst
         """One epoch over X, from where the last call ended; the scaling is that of the first call."""
         first = not hasattr(self, "_scaling")
         inputs = validate_data(self, X, dtype=DTYPES, reset=first)
-        scaling = self._scaled(inputs) if first else self._scaling
+        scaling = self._scaling_of(inputs) if first else self._scaling
         widths = self._widths(inputs)
         self._continue(
             scaling.inputs(inputs),
@@ -149,9 +148,6 @@ class LiftedDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, LiftedEst
         )
         self._scaling = scaling
         return self
-
-    def _scaled(self, X: Float) -> Scaling:
-        return Scaling.of(X) if self.standardise else Scaling.none(X.shape[1], 0)
 
     def _objective(self) -> Objective:
         return Objective("unsupervised")

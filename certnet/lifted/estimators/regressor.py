@@ -179,9 +179,6 @@ class LiftedRegressor(RegressorMixin, LiftedEstimator):
         self._require_inside(targets)
         return inputs, targets
 
-    def _scaling_of(self, X: Float, y: Float) -> Scaling:
-        return Scaling.of(X, y) if self.standardise else Scaling.none(X.shape[1], y.shape[1])
-
     def _objective(self) -> Objective:
         if self.objective not in _REGRESSING:
             raise InvalidInputError(f"objective is {self.objective!r}: one of {', '.join(_REGRESSING)}")

@@ -105,7 +105,8 @@ def _notes(groups: dict[tuple[str, str], dict[str, list[Row]]], spec: Robustness
     for (data, start), methods in groups.items():
         value = {name: median_error(same) for name, same in methods.items()}
         best = min(value, key=lambda name: value[name])
-        leads.append((data, start, min((name for name in value if name in lead_of), key=lambda name: value[name])))
+        compared = [name for name in value if name in lead_of]
+        leads.append((data, start, min(compared, key=lambda name: value[name], default=None)))
         if best == "":
             said = "no method's median is below the start's"
         else:
