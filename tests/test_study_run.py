@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -27,6 +28,12 @@ from certnet.study.pools import InlinePool, LokyPool
 from certnet.study.progress import clock, seconds_left
 from certnet.study.tasks import Task
 from certnet.study.work import perform
+
+BESIDE = {
+    **ENVIRONMENT,
+    "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
+}
+"""The environment of a process that imports this file."""
 
 
 def slow(monkeypatch, study, seconds=0.0, do=lambda task: None) -> list[str]:
@@ -159,12 +166,8 @@ def test_two_processes_share_a_folder(tmp_path):
     """Both take part, every task is done once, and both end when all is done."""
     write_study(tmp_path, TINY.replace("trials = 2", "trials = 12"))
     code = "import sys; from test_study_run import _turn; _turn(*sys.argv[1:])"
-    path = {
-        **ENVIRONMENT,
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
-    }
     logs = [tmp_path / f"{k}.log" for k in range(2)]
-    both = [subprocess.Popen([CERTNET[0], "-c", code, str(tmp_path), str(log)], env=path) for log in logs]
+    both = [subprocess.Popen([CERTNET[0], "-c", code, str(tmp_path), str(log)], env=BESIDE) for log in logs]
     assert [process.wait(timeout=60) for process in both] == [0, 0]
     done = [name for log in logs for name in log.read_text().split("\n") if name]
     assert len(done) == len(set(done)) == 36
@@ -372,10 +375,81 @@ def test_another_machine_is_alive_as_long_as_it_touches_its_claim(tmp_path):
         assert (tmp_path / "task.4.json").exists()
 
 
-def test_a_claim_that_is_being_written_is_respected(tmp_path):
-    (tmp_path / "task.0.json").touch()
-    with Claims(tmp_path) as claims:
+def test_a_claim_that_names_nobody_yet_is_respected(tmp_path):
+    path = tmp_path / "task.0.json"
+    path.touch()
+    with Claims(tmp_path, patience=60.0) as claims:
         assert not claims.take("task")
+        old = time.time() - 61.0
+        os.utime(path, (old, old))
+        assert claims.take("task")
+
+
+def _claim_until_killed(folder: Path) -> int:
+    """A forked process that takes a task and gives it back without end."""
+    child = os.fork()
+    if child == 0:
+        with Claims(folder) as claims:
+            while claims.take("task"):
+                claims.release("task")
+        os._exit(1)
+    return child
+
+
+def _kill_claimants(folder: str) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        child = _claim_until_killed(Path(folder))
+        time.sleep(rng.uniform(0.01, 0.03))
+        os.kill(child, signal.SIGKILL)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        with Claims(Path(folder)) as claims:
+            assert claims.take("task"), [path.read_text() for path in Path(folder).iterdir()]
+            claims.release("task")
+            claims.sweep(["task"])
+        assert not list(Path(folder).iterdir())
+
+
+@pytest.mark.slow
+def test_killed_while_claiming(tmp_path):
+    """Wherever a process is killed, its claim is known to be stale at once, and nothing of it stays behind."""
+    code = "import sys; from test_study_run import _kill_claimants; _kill_claimants(sys.argv[1])"
+    subprocess.run([CERTNET[0], "-c", code, str(tmp_path)], env=BESIDE, check=True, timeout=60)
+
+
+def test_where_there_are_no_hard_links(tmp_path, monkeypatch):
+    def link(source, target):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    with Claims(tmp_path) as mine, Claims(tmp_path) as other:
+        assert mine.take("task")
+        assert not other.take("task")
+        assert other.live() == {"task"}
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_link_whose_answer_was_lost_is_a_claim(tmp_path, monkeypatch):
+    """NFS sends a request again when its answer is lost, and then says that the file exists."""
+    link = os.link
+
+    def lossy(source, target):
+        link(source, target)
+        raise FileExistsError(errno.EEXIST, "File exists")
+
+    monkeypatch.setattr(os, "link", lossy)
+    with Claims(tmp_path) as claims:
+        assert claims.take("task")
+
+
+def test_claims_of_finished_tasks_are_swept(finished, tmp_path):
+    """A process that was killed between its row and giving the claim back."""
+    study, folder = finished
+    shutil.copytree(folder, tmp_path / "out")
+    digest = next(path.stem for path in (folder / "rows").iterdir())
+    (tmp_path / "out" / "claims" / f"{digest}.0.json").write_text(json.dumps(me() | {"began": "long ago"}))
+    run_study(study, tmp_path / "out")
+    assert not list((tmp_path / "out" / "claims").iterdir())
 
 
 def test_signs_of_life(tmp_path):

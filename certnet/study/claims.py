@@ -1,9 +1,11 @@
 """Who works on which task: files that only one process can make, so that machines may share a folder without locks.
 
-A claim is the file ``<digest>.<generation>.json``, made exclusively. The highest generation holds the task. A claim is
-stale when its process is gone: on the same machine the process is looked up, elsewhere the file was not touched for
-``patience`` seconds by the clock of the file system. It is taken over by making the next generation, which again only
-one process can do; nothing is ever deleted but by its owner, so that no live claim is removed by mistake.
+A claim is the file ``<digest>.<generation>.json``. It is written under a name of its own and then linked to that one,
+which only one process can do, so that a claim always says whose it is, wherever its process was killed. The highest
+generation holds the task. A claim is stale when its process is gone: on the same machine the process is looked up,
+elsewhere the file was not touched for ``patience`` seconds by the clock of the file system. It is taken over by making
+the next generation, which again only one process can do; the claim of a task that is not finished is never deleted but
+by its owner, so that no live claim is removed by mistake.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -71,18 +74,37 @@ class Claims:
             return False
         path = self._folder / f"{digest}.{0 if top is None else _generation(top) + 1}.json"
         try:
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            taken = self._make(path)
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror}") from error
+        if taken:
+            self._held[digest] = path
+        return taken
+
+    def _make(self, path: Path) -> bool:
+        """Make the file of a claim with its owner in it; False where it is there already."""
+        draft = self._folder / f".{path.name}-{uuid.uuid4().hex}"
+        try:
+            _write(draft)
+            try:
+                os.link(draft, path)
+            except OSError as error:
+                if draft.exists() and draft.stat().st_nlink == 2:
+                    return True  # over a network the answer to a link that was made may be lost
+                if isinstance(error, FileExistsError):
+                    return False
+            else:
+                return True
+        finally:
+            draft.unlink(missing_ok=True)
+        # no hard links here: a process that is killed between the next two steps leaves a claim that names nobody
+        try:
+            _write(path)
         except FileExistsError:
             return False
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror}") from error
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(json.dumps(me()))
-        except OSError as error:
+        except OSError:
             path.unlink(missing_ok=True)
-            raise OutputError(f"cannot write {path}: {error.strerror}") from error
-        self._held[digest] = path
+            raise
         return True
 
     def release(self, digest: str) -> None:
@@ -90,6 +112,14 @@ class Claims:
         path = self._held.pop(digest)
         for number in range(_generation(path) + 1):
             (self._folder / f"{digest}.{number}.json").unlink(missing_ok=True)
+
+    def sweep(self, finished: Iterable[str]) -> None:
+        """Clear away what killed processes left behind of tasks that have their rows."""
+        over = set(finished)
+        for path in list(self._folder.iterdir()):
+            draft = path.name.startswith(".")
+            if path.name.lstrip(".").split(".")[0] in over and (draft or self._stale(path)):
+                path.unlink(missing_ok=True)
 
     def live(self) -> set[str]:
         """Digests of the tasks that live processes hold."""
@@ -107,7 +137,7 @@ class Claims:
         except FileNotFoundError:
             return False  # given back just now: whoever asks may ask again
         except (OSError, ValueError):
-            owner, touched = {}, _mtime(path)  # made just now, and not yet written
+            owner, touched = {}, _mtime(path)  # names nobody, or nobody yet
         if os.name == "posix" and owner.get("machine") == me()["machine"]:
             return not _alive(owner)
         return self._now() - touched > self._patience
@@ -162,6 +192,11 @@ def _began(pid: int) -> str:
         fields = text.rsplit(")", 1)[-1].split()
         return "" if fields[0] == "Z" else fields[19]  # a zombie has ended
     return ""
+
+
+def _write(path: Path) -> None:
+    with open(path, "x", encoding="utf-8") as file:
+        file.write(json.dumps(me()))
 
 
 def _read(path: str) -> Iterator[str]:

@@ -160,6 +160,7 @@ class _Run:
             elif not began:
                 time.sleep(_WAIT)  # the rest is with other processes
             self._look()
+        self._claims.sweep(self._rows)
 
     def _look(self) -> None:
         """Notice the rows that there are now, ours and others'."""
