@@ -546,7 +546,7 @@ def test_ctrl_c_keeps_the_last_epoch_and_the_checkpoint_goes_on(run, digits, tmp
     assert any("epoch 2/" in line for line in process.stderr)
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    told, err = process.communicate(timeout=60)
+    told, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "the same command with --force goes on from the checkpoint" in " ".join(err.split())
     done = LiftedClassifier.load(out).n_iter_

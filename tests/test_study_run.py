@@ -139,7 +139,7 @@ def test_killed_in_mid_run_and_resumed(finished, tmp_path):
     before = {path.name: path.read_bytes() for path in rows.glob("*.json")}
     assert 1 <= len(before) < 6
     again = command(tmp_path, "resume")
-    said, _ = again.communicate(timeout=60)
+    said, _ = again.communicate(timeout=120)
     assert again.returncode == 0, said
     assert {name: (rows / name).read_bytes() for name in before} == before
     assert same(table(study, tmp_path / "out"), table(reference, folder))
@@ -168,7 +168,7 @@ def test_two_processes_share_a_folder(tmp_path):
     code = "import sys; from test_study_run import _turn; _turn(*sys.argv[1:])"
     logs = [tmp_path / f"{k}.log" for k in range(2)]
     both = [subprocess.Popen([CERTNET[0], "-c", code, str(tmp_path), str(log)], env=BESIDE) for log in logs]
-    assert [process.wait(timeout=60) for process in both] == [0, 0]
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
     done = [name for log in logs for name in log.read_text().split("\n") if name]
     assert len(done) == len(set(done)) == 36
     assert len(list((tmp_path / "out" / "rows").iterdir())) == 36
@@ -414,7 +414,7 @@ def _kill_claimants(folder: str) -> None:
 def test_killed_while_claiming(tmp_path):
     """Wherever a process is killed, its claim is known to be stale at once, and nothing of it stays behind."""
     code = "import sys; from test_study_run import _kill_claimants; _kill_claimants(sys.argv[1])"
-    subprocess.run([CERTNET[0], "-c", code, str(tmp_path)], env=BESIDE, check=True, timeout=60)
+    subprocess.run([CERTNET[0], "-c", code, str(tmp_path)], env=BESIDE, check=True, timeout=120)
 
 
 def test_where_there_are_no_hard_links(tmp_path, monkeypatch):
