@@ -12,10 +12,12 @@ What :mod:`certnet.lifted.qp` does for one network and many samples, this does f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Self
 
 import numpy as np
+from scipy.linalg.lapack import dposv
 
+from certnet.kernels.batch import clamped_phase, curvature, differences, eliminated_phase, gradients, linear_terms
 from certnet.kernels.box_descent import descend, passes_of_descent
 from certnet.lifted.learn.objective import Objective
 from certnet.lifted.learn.parameters import Parameters
@@ -25,6 +27,8 @@ from certnet.lifted.solvers.loss import Augmented, newton
 from certnet.validation import Float
 
 __all__ = ["Phases", "Work"]
+
+_FLAT: Final = "the energy has lost its curvature to rounding"
 
 
 @dataclass
@@ -73,21 +77,15 @@ class Phases:
         self.work = Work()
         self._net, self._params, self._objective = net, params, objective
         self._tol, self._passes, self._max_passes, self._follow = tol, passes, max_passes, follow
-        self._layers, self._beta = net.layers, net.beta
-        self._scale = [net.gamma**k for k in range(net.depth)]
+        self._layers, self._beta = net.layers, np.asarray(net.beta, np.float64)
+        self._scale = net.gamma ** np.arange(net.depth, dtype=np.float64)
+        self._widths = np.array(net.widths, np.int64)
         self._lower, self._upper = np.concatenate(net.lower), np.concatenate(net.upper)
-        self._room = np.empty((0, net.n_inputs))
+        self._rooms: dict[int, _Room] = {}
         self._hidden = self._layers[-1].start
-        n = net.n_units
-        self._H = np.zeros((n, n))
-        self._diagonal = self._H.reshape(-1)[:: n + 1]
-        self._shift = np.concatenate([np.full(net.widths[k + 1], self._own(k)) for k in range(net.depth)])
+        self._H = np.zeros((net.n_units, net.n_units))
+        self._gram = np.zeros((net.widths[1], net.widths[1]))
         self._limited = bool(np.isfinite(net.lower[-1]).any() or np.isfinite(net.upper[-1]).any())
-
-    def _own(self, k: int) -> float:
-        """The multiple of the identity in the block of z_{k+1}."""
-        after = self._scale[k + 1] * self._beta[k + 1] if k + 1 < len(self._scale) else 0.0
-        return self._scale[k] + after
 
     # ------------------------------------------------------------------------------------------------------- inference
 
@@ -105,67 +103,54 @@ class Phases:
         """
         sees, both = self._objective.target_sign != 0.0, self._objective.kind == "contrastive"
         self.work.samples += len(X)
+        room = self._room(len(X), 2 * len(X) if both else len(X))
         self._update()
-        pre, q = self._pose(X)
+        self._pose(X, room)
         if self._objective.free_sign:
-            self._solve_free(q, free)
+            self._solve_free(room.q, free)
             if self._follow:
                 target[:] = free
         if sees and y is not None:
-            self._solve_target(q, y, target)
-        values = self._values(X, pre, q, y, free, target)
-        z = np.concatenate([target, free]) if both else (target if sees else free)
-        signs = np.full((len(z), 1), 1.0 / len(X))
+            self._solve_target(room.q, np.ascontiguousarray(y), target)
+        values = self._values(X, room, y, free, target)
+        room.z[: len(X)] = target if sees else free
         if both:
-            signs[len(X) :] *= -1.0
-        self._gradient(X, pre, z, signs, 0.0 if both else 1.0, gradient)
+            room.z[len(X) :] = free
+        self._gradient(room, 0.0 if both else 1.0 / len(X), gradient)
         return values
 
     def _update(self) -> None:
         """H of the current parameters."""
-        H, before = self._H, slice(0, 0)
-        for W, here, scale, beta in zip(self._params.weights, self._layers, self._scale, self._beta):
-            H[here, here] = np.dot(W, W.T) * (scale * beta) if beta else 0.0
-            if before.stop:
-                H[before, before] += scale * np.dot(W.T, W)
-                np.multiply(W, -scale * (1.0 + beta), out=H[here, before])
-                H[before, here] = H[here, before].T
-            before = here
-        self._diagonal += self._shift
+        W = self._params.weights[0]
+        if self._beta[0]:
+            np.dot(W, W.T, out=self._gram)
+        curvature(self._params.flat, self._widths, self._gram, self._scale, self._beta, self._H)
 
-    def _pose(self, X: Float) -> tuple[Float, Float]:
-        """``W_0 x + b_0`` (B, n_1) and the linear terms (B, n)."""
-        p, first = self._params, self._layers[0]
-        constant = np.zeros(len(self._shift))
-        before = first
-        parts = zip(p.weights, p.biases, p.reconstruction_biases, self._layers, self._scale, self._beta)
-        for k, (W, b, c, here, scale, beta) in enumerate(parts):
-            constant[here] += scale * (b + beta * (W @ c) if beta else b)
-            if k:
-                constant[before] -= scale * (b @ W + beta * c)
-            before = here
-        product = X @ p.weights[0].T
-        q = np.empty((len(X), len(constant)))
-        q[:] = constant
-        q[:, first] += (1.0 + self._beta[0]) * product
-        product += p.biases[0]
-        return product, q
+    def _pose(self, X: Float, room: _Room) -> None:
+        """``W_0 x + b_0`` and the linear terms."""
+        p, B = self._params, len(X)
+        room.wide[:B] = X
+        room.wide[B] = p.reconstruction_biases[0]
+        np.dot(room.wide[: B + 1], p.weights[0].T, out=room.product)
+        linear_terms(p.flat, self._widths, room.product, self._scale, self._beta, room.pre, room.q)
+
+    def _room(self, rows: int, phases: int) -> _Room:
+        """The arrays for batches of that size."""
+        if rows not in self._rooms:
+            self._rooms[rows] = _Room.of(rows, phases, self._net)
+        return self._rooms[rows]
 
     def _solve_free(self, q: Float, z: Float) -> None:
         if self._limited or self._passes is not None:
             self._settle(self._H, q, self._lower, self._upper, z)
         else:
-            self._eliminate(0.0, q, None, z)
+            self._eliminate(0.0, q, np.zeros((len(q), len(self._H) - self._hidden)), z)
 
     def _solve_target(self, q: Float, y: Float, z: Float) -> None:
         h, loss, weight = self._hidden, self._objective.loss, self._objective.weight
         if loss == "clamp":
-            if h:
-                right = q[:, :h] - y @ self._H[h:, :h]
-                hidden = np.ascontiguousarray(z[:, :h])
-                self._settle(np.ascontiguousarray(self._H[:h, :h]), right, self._lower[:h], self._upper[:h], hidden)
-                z[:, :h] = hidden
-            z[:, h:] = y
+            box = self._lower, self._upper
+            self._heed(*clamped_phase(self._H, q, y, *box, z, self._tol, self._max_passes, self._passes or 0))
         elif not isinstance(loss, str):
             problem = BoxQP(self._H, self._lower, self._upper, self._layers)
             z[:], running = newton(Augmented(problem, q, loss, y, weight), z, self._tol, self._max_passes)
@@ -178,44 +163,42 @@ class Phases:
         else:
             self._eliminate(weight, q, weight * y, z)
 
-    def _eliminate(self, weight: float, q: Float, extra: Float | None, z: Float) -> None:
+    def _eliminate(self, weight: float, q: Float, pull: Float, z: Float) -> None:
         """Hidden units by descent with the output at its minimiser, then the output."""
-        h = self._hidden
-        H_OA, M = self._H[h:, :h], self._H[h:, h:]
-        M_inverse = np.linalg.inv(M + weight * np.eye(len(M)) if weight else M)
-        q_O = q[:, h:] if extra is None else q[:, h:] + extra
-        if h:
-            K = M_inverse @ H_OA
-            S = self._H[:h, :h] - H_OA.T @ K
-            hidden = np.ascontiguousarray(z[:, :h])
-            self._settle(S, q[:, :h] - q_O @ K, self._lower[:h], self._upper[:h], hidden)
-            z[:, :h] = hidden
-            q_O = q_O - hidden @ H_OA.T
-        z[:, h:] = q_O @ M_inverse
+        M = self._H[self._hidden :, self._hidden :]
+        unit = np.eye(len(M))
+        _, inverse, info = dposv(M + weight * unit, unit)
+        if info:
+            raise np.linalg.LinAlgError(_FLAT)
+        box = self._lower, self._upper
+        self._heed(*eliminated_phase(self._H, inverse.T, q, pull, *box, z, self._tol, self._max_passes))
 
     def _settle(self, H: Float, q: Float, lower: Float, upper: Float, z: Float) -> None:
         if not H.diagonal().min() > 0.0:
-            raise np.linalg.LinAlgError("the energy has lost its curvature to rounding")
+            raise np.linalg.LinAlgError(_FLAT)
         if self._passes is not None:
             passes_of_descent(H, q, lower, upper, z, self._passes)
             self.work.passes += self._passes * len(z)
             return
-        passes, residual = descend(H, q, lower, upper, z, self._tol, self._max_passes)
+        self._heed(*descend(H, q, lower, upper, z, self._tol, self._max_passes))
+
+    def _heed(self, passes: int, residual: float) -> None:
+        """Count what a phase took."""
+        if passes < 0:
+            raise np.linalg.LinAlgError(_FLAT)
         self.work.passes += passes
         self.work.missed += not residual <= self._tol
 
     # ------------------------------------------------------------------------------------------- objective and gradient
 
-    def _values(self, X: Float, pre: Float, q: Float, y: Float | None, free: Float, target: Float) -> Float:
+    def _values(self, X: Float, room: _Room, y: Float | None, free: Float, target: Float) -> Float:
         """The objective of every sample; of the contrastive one the difference, not two energies that cancel."""
         kind = self._objective.kind
         if kind == "contrastive":
-            middle = (0.5 * (free + target)) @ self._H - q
-            middle *= target - free
-            values: Float = middle.sum(axis=1)
+            values: Float = differences(self._H, room.q, free, target)
         else:
             z = free if kind == "unsupervised" else target
-            values = np.einsum("ij,ij->i", (0.5 * z) @ self._H - q, z) + self._constant(X, pre)
+            values = np.einsum("ij,ij->i", (0.5 * z) @ self._H - room.q, z) + self._constant(X, room.pre)
         if self._objective.target_sign and y is not None and not self._objective.clamps:
             values = values + self._objective.weight * self._loss(target[:, self._hidden :], y)
         return values
@@ -235,49 +218,56 @@ class Phases:
             total += scale * (b @ b + beta * (c @ c))
         return 0.5 * total
 
-    def _gradient(self, X: Float, pre: Float, z: Float, signs: Float, total: float, out: Parameters) -> None:
-        """``Σ sign · ∂E/∂θ`` over the rows of z; ``total`` is the sum of the signs of a sample, times B."""
-        first, beta, B = self._layers[0], self._beta[0], len(X)
-        W, c = self._params.weights[0], self._params.reconstruction_biases[0]
-        after = z[:, first]
-        signed = signs * after
-        # of the first layer, whose inputs both phases share: one product with X for both
-        summed = signed[:B] + signed[B:] if len(z) > B else signed
-        forward = (total / B) * pre - summed if total else -summed
-        np.sum(forward, axis=0, out=out.biases[0])
-        if not beta:
-            np.dot(forward.T, X, out=out.weights[0])
-            out.reconstruction_biases[0].fill(0.0)
+    def _gradient(self, room: _Room, whole: float, out: Parameters) -> None:
+        """``Σ sign · ∂E/∂θ`` over the rows of z; ``whole`` is the sum of the signs of a sample."""
+        p, B, sizes = self._params, len(room.q), (self._scale, self._beta)
+        parts = room.left, room.weights
+        gradients(p.flat, self._widths, room.pre, room.z, room.signs, whole, *sizes, out.flat, *parts)
+        if self._beta[0]:
+            np.dot(np.ascontiguousarray(room.z[:, self._layers[0]]), p.weights[0], out=room.wide[B + 1 :])
+            np.dot(room.left.T, room.wide, out=out.weights[0])
+            np.dot(room.weights, room.wide, out=out.reconstruction_biases[0])
         else:
-            wide = self._wide(B + len(z))
-            wide[:B] = X
-            np.dot(after, W, out=wide[B:])
-            wide[B:] -= c
-            np.dot(np.concatenate([forward - beta * summed, beta * signed]).T, wide, out=out.weights[0])
-            np.dot(signs[:, 0] * -beta, wide[B:], out=out.reconstruction_biases[0])
-            if total:
-                bias = out.reconstruction_biases[0]
-                bias += beta * X.mean(axis=0)
-        for k in range(1, len(self._layers)):
-            self._layer_gradient(k, z, signs, out)
+            np.dot(room.left[:B].T, room.wide[:B], out=out.weights[0])
+            out.reconstruction_biases[0].fill(0.0)
 
-    def _wide(self, rows: int) -> Float:
-        """Room for so many rows as wide as the inputs."""
-        if len(self._room) < rows:
-            self._room = np.empty((rows, self._net.n_inputs))
-        return self._room[:rows]
 
-    def _layer_gradient(self, k: int, z: Float, signs: Float, out: Parameters) -> None:
-        p, beta, scale = self._params, self._beta[k], self._scale[k]
-        before, after = z[:, self._layers[k - 1]], z[:, self._layers[k]]
-        W = p.weights[k]
-        weighed = signs * scale
-        forward = weighed * (before @ W.T + p.biases[k] - after)
-        np.dot(forward.T, before, out=out.weights[k])
-        np.sum(forward, axis=0, out=out.biases[k])
-        out.reconstruction_biases[k].fill(0.0)
-        if beta:
-            backward = (weighed * beta) * (after @ W - before - p.reconstruction_biases[k])
-            total = out.weights[k]
-            total += np.dot(after.T, backward)
-            np.negative(backward.sum(axis=0), out=out.reconstruction_biases[k])
+@dataclass(frozen=True, eq=False)
+class _Room:
+    """Arrays for batches of B samples and R = B or 2 B activations.
+
+    Attributes
+    ----------
+    wide : ndarray, shape (B + 1 + R, d)
+        ``[X; c_0; A W_0]`` with A the activations of the first layer.
+    product : ndarray, shape (B + 1, n_1)
+        ``[X; c_0] W_0ᵀ``.
+    pre : ndarray, shape (B, n_1)
+    q : ndarray, shape (B, n)
+    z : ndarray, shape (R, n)
+        Of the phase that sees the target, then of the free one.
+    signs : ndarray, shape (R,)
+        Of the phases, over B.
+    left : ndarray, shape (B + 1 + R, n_1)
+    weights : ndarray, shape (B + 1 + R,)
+        What ``wide`` is multiplied with: see :func:`certnet.kernels.batch.gradients`.
+    """
+
+    wide: Float
+    product: Float
+    pre: Float
+    q: Float
+    z: Float
+    signs: Float
+    left: Float
+    weights: Float
+
+    @classmethod
+    def of(cls, rows: int, phases: int, net: LiftedNetwork) -> Self:
+        d, m = net.widths[:2]
+        n, tall = net.n_units, rows + 1 + phases
+        signs = np.full(phases, 1.0 / rows)
+        signs[rows:] *= -1.0
+        shapes = (tall, d), (rows + 1, m), (rows, m), (rows, n), (phases, n)
+        wide, product, pre, q, z = map(np.empty, shapes)
+        return cls(wide, product, pre, q, z, signs, np.empty((tall, m)), np.empty(tall))

@@ -1,0 +1,289 @@
+r"""One batch of a lifted network that learns, compiled: curvature, linear terms, both phases, gradients.
+
+Batches are small, and each needs some fifty small operations: as NumPy calls they take longer than the arithmetic. Here
+they are six functions. Parameters are one vector in the order W_0 … W_{L−1}, b_0 … b_{L−1}, c_0 … c_{L−1}; ``widths``
+are d, n_1 … n_L, ``scale`` is γ^k. Products with W_0, the only large matrix, are left to the caller.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certnet.kernels.box_descent import descend, passes_of_descent
+from certnet.kernels.compiled import compiled
+from certnet.validation import Float
+
+__all__ = ["clamped_phase", "curvature", "differences", "eliminated_phase", "gradients", "linear_terms"]
+
+Index = NDArray[np.int64]
+
+
+@compiled(nogil=True)
+def _starts(widths: Index) -> Index:
+    """Where W_k, b_k and c_k begin, shape (3, L)."""
+    depth = len(widths) - 1
+    at = np.empty((3, depth), np.int64)
+    total = 0
+    for k in range(depth):
+        at[0, k] = total
+        total += widths[k] * widths[k + 1]
+    for k in range(depth):
+        at[1, k] = total
+        total += widths[k + 1]
+    for k in range(depth):
+        at[2, k] = total
+        total += widths[k]
+    return at
+
+
+@compiled(nogil=True)
+def curvature(flat: Float, widths: Index, gram: Float, scale: Float, beta: Float, H: Float) -> None:
+    """H of the energy from the parameters and ``W_0 W_0ᵀ`` (n_1, n_1); blocks that are always zero are not written."""
+    at, depth = _starts(widths), len(widths) - 1
+    here = 0
+    for k in range(depth):
+        m, n = widths[k + 1], widths[k]
+        share = scale[k] * beta[k]
+        own = scale[k] + (scale[k + 1] * beta[k + 1] if k + 1 < depth else 0.0)
+        if k == 0:
+            outer = gram
+        else:
+            W = flat[at[0, k] : at[0, k] + m * n].reshape((m, n))
+            outer = np.dot(W, W.T) if share != 0.0 else np.zeros((m, m))
+            inner = np.dot(W.T, W)
+            before = here - n
+            for i in range(n):
+                for j in range(n):
+                    H[before + i, before + j] += scale[k] * inner[i, j]
+            across = -scale[k] * (1.0 + beta[k])
+            for i in range(m):
+                for j in range(n):
+                    H[here + i, before + j] = across * W[i, j]
+                    H[before + j, here + i] = across * W[i, j]
+        for i in range(m):
+            for j in range(m):
+                H[here + i, here + j] = share * outer[i, j]
+            H[here + i, here + i] += own
+        here += m
+
+
+@compiled(nogil=True)
+def linear_terms(flat: Float, widths: Index, product: Float, scale: Float, beta: Float, pre: Float, q: Float) -> None:
+    """``W_0 x + b_0`` (B, n_1) and q (B, n) from ``[X; c_0] W_0ᵀ`` (B + 1, n_1)."""
+    at, depth = _starts(widths), len(widths) - 1
+    rows = len(q)
+    constant = np.zeros(q.shape[1])
+    here = 0
+    for k in range(depth):
+        m, n = widths[k + 1], widths[k]
+        b = flat[at[1, k] : at[1, k] + m]
+        if k == 0:
+            reconstructed = product[rows]
+        else:
+            W = flat[at[0, k] : at[0, k] + m * n].reshape((m, n))
+            c = flat[at[2, k] : at[2, k] + n]
+            reconstructed = np.dot(W, c)
+            back = np.dot(W.T, b)
+            for j in range(n):
+                constant[here - n + j] -= scale[k] * (back[j] + beta[k] * c[j])
+        for i in range(m):
+            constant[here + i] += scale[k] * (b[i] + beta[k] * reconstructed[i])
+        here += m
+    first = flat[at[1, 0] : at[1, 0] + widths[1]]
+    for r in range(rows):
+        for j in range(q.shape[1]):
+            q[r, j] = constant[j]
+        for j in range(widths[1]):
+            q[r, j] += (1.0 + beta[0]) * product[r, j]
+            pre[r, j] = product[r, j] + first[j]
+
+
+@compiled(nogil=True)
+def _curved(H: Float) -> bool:
+    """Is the whole diagonal positive?"""
+    positive = True
+    for i in range(len(H)):
+        positive = positive and H[i, i] > 0.0
+    return positive
+
+
+@compiled(nogil=True)
+def eliminated_phase(
+    H: Float,
+    inverse: Float,
+    q: Float,
+    pull: Float,
+    lower: Float,
+    upper: Float,
+    z: Float,
+    tol: float,
+    max_passes: int,
+) -> tuple[int, float]:
+    """Hidden units by descent with an output without limits at its minimiser, then the output.
+
+    Parameters
+    ----------
+    H : ndarray, shape (n, n)
+    inverse : ndarray, shape (n_L, n_L)
+        Of the output's block of H, the curvature of its loss included.
+    q : ndarray, shape (B, n)
+    pull : ndarray, shape (B, n_L)
+        Added to the output's linear terms.
+    lower, upper : ndarray, shape (n,)
+    z : ndarray, shape (B, n)
+        Overwritten.
+    tol : float
+    max_passes : int
+
+    Returns
+    -------
+    passes : int
+        Over single samples; −1 where H has lost its curvature.
+    residual : float
+        The largest natural residual of the hidden units.
+    """
+    h = len(H) - len(inverse)
+    q_O = q[:, h:] + pull
+    if h == 0:
+        z[:] = np.dot(q_O, inverse)
+        return 0, 0.0
+    H_OA = H[h:, :h].copy()
+    K = np.dot(inverse, H_OA)
+    S = H[:h, :h] - np.dot(H_OA.T, K)
+    if not _curved(S):
+        return -1, np.nan
+    right = q[:, :h] - np.dot(q_O, K)
+    hidden = z[:, :h].copy()
+    passes, residual = descend(S, right, lower[:h], upper[:h], hidden, tol, max_passes)
+    z[:, :h] = hidden
+    z[:, h:] = np.dot(q_O - np.dot(hidden, H_OA.T), inverse)
+    return passes, residual
+
+
+@compiled(nogil=True)
+def clamped_phase(
+    H: Float,
+    q: Float,
+    y: Float,
+    lower: Float,
+    upper: Float,
+    z: Float,
+    tol: float,
+    max_passes: int,
+    fixed: int,
+) -> tuple[int, float]:
+    """Hidden units against an output that is y, by descent or, where ``fixed`` is not 0, by so many passes.
+
+    Returns as :func:`eliminated_phase`, without a residual (0) for fixed passes.
+    """
+    h = len(H) - y.shape[1]
+    z[:, h:] = y
+    if h == 0:
+        return 0, 0.0
+    H_AA = H[:h, :h].copy()
+    if not _curved(H_AA):
+        return -1, np.nan
+    right = q[:, :h] - np.dot(y, H[h:, :h].copy())
+    hidden = z[:, :h].copy()
+    if fixed:
+        passes_of_descent(H_AA, right, lower[:h], upper[:h], hidden, fixed)
+        passes, residual = fixed * len(z), 0.0
+    else:
+        passes, residual = descend(H_AA, right, lower[:h], upper[:h], hidden, tol, max_passes)
+    z[:, :h] = hidden
+    return passes, residual
+
+
+@compiled(nogil=True)
+def differences(H: Float, q: Float, free: Float, target: Float) -> Float:
+    """Energy of ``target`` less that of ``free``, shape (B,): a product, not two energies that cancel."""
+    middle = np.dot(0.5 * (free + target), H)
+    values = np.zeros(len(q))
+    for r in range(len(q)):
+        for j in range(q.shape[1]):
+            values[r] += (middle[r, j] - q[r, j]) * (target[r, j] - free[r, j])
+    return values
+
+
+@compiled(nogil=True)
+def gradients(
+    flat: Float,
+    widths: Index,
+    pre: Float,
+    z: Float,
+    signs: Float,
+    whole: float,
+    scale: Float,
+    beta: Float,
+    out: Float,
+    left: Float,
+    weights: Float,
+) -> None:
+    """``Σ sign · ∂E/∂θ`` over the rows of z, but for W_0 and c_0; those are, with A the first layer's activations,
+
+    ``leftᵀ [X; c_0; A W_0]``  and  ``weightsᵀ [X; c_0; A W_0]``.
+
+    Parameters
+    ----------
+    flat, widths, scale, beta
+    pre : ndarray, shape (B, n_1)
+        ``W_0 x + b_0``.
+    z : ndarray, shape (B, n), or (2 B, n) for two phases of the same inputs
+    signs : ndarray, shape (len(z),)
+    whole : float
+        The sum of the signs of a sample.
+    out : ndarray, shape of ``flat``
+        Overwritten, but for W_0 and c_0.
+    left : ndarray, shape (B + 1 + len(z), n_1)
+        Overwritten.
+    weights : ndarray, shape (B + 1 + len(z),)
+        Overwritten.
+    """
+    at, depth = _starts(widths), len(widths) - 1
+    B, m = len(pre), widths[1]
+    left[:] = 0.0
+    for r in range(len(z)):
+        to = r if r < B else r - B
+        weights[B + 1 + r] = -beta[0] * signs[r]
+        for i in range(m):
+            signed = signs[r] * z[r, i]
+            left[to, i] -= signed
+            left[B, i] -= beta[0] * signed
+            left[B + 1 + r, i] = beta[0] * signed
+    weights[:B] = beta[0] * whole
+    weights[B] = beta[0] * signs.sum()
+    bias = out[at[1, 0] : at[1, 0] + m]
+    bias[:] = 0.0
+    for r in range(B):
+        for i in range(m):
+            summed = -left[r, i]
+            forward = whole * pre[r, i] - summed
+            bias[i] += forward
+            left[r, i] = forward - beta[0] * summed
+    here = m
+    for k in range(1, depth):
+        m, n = widths[k + 1], widths[k]
+        W = flat[at[0, k] : at[0, k] + m * n].reshape((m, n))
+        b = flat[at[1, k] : at[1, k] + m]
+        c = flat[at[2, k] : at[2, k] + n]
+        before, after = z[:, here - n : here].copy(), z[:, here : here + m].copy()
+        forward_rows = np.dot(before, W.T)
+        bias = out[at[1, k] : at[1, k] + m]
+        bias[:] = 0.0
+        for r in range(len(z)):
+            for i in range(m):
+                forward_rows[r, i] = signs[r] * scale[k] * (forward_rows[r, i] + b[i] - after[r, i])
+                bias[i] += forward_rows[r, i]
+        slope = out[at[0, k] : at[0, k] + m * n].reshape((m, n))
+        slope[:] = np.dot(forward_rows.T, before)
+        back = out[at[2, k] : at[2, k] + n]
+        back[:] = 0.0
+        if beta[k] != 0.0:
+            backward = np.dot(after, W)
+            for r in range(len(z)):
+                for j in range(n):
+                    backward[r, j] = signs[r] * scale[k] * beta[k] * (backward[r, j] - before[r, j] - c[j])
+                    back[j] -= backward[r, j]
+            slope += np.dot(after.T, backward)
+        here += m
