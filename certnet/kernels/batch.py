@@ -111,6 +111,7 @@ def _curved(H: Float) -> bool:
 @compiled(nogil=True)
 def eliminated_phase(
     H: Float,
+    first: int,
     inverse: Float,
     q: Float,
     pull: Float,
@@ -125,6 +126,8 @@ def eliminated_phase(
     Parameters
     ----------
     H : ndarray, shape (n, n)
+    first : int
+        Where the layer before the output begins, the only one that H couples with it.
     inverse : ndarray, shape (n_L, n_L)
         Of the output's block of H, the curvature of its loss included.
     q : ndarray, shape (B, n)
@@ -148,22 +151,25 @@ def eliminated_phase(
     if h == 0:
         z[:] = np.dot(q_O, inverse)
         return 0, 0.0
-    H_OA = H[h:, :h].copy()
+    H_OA = H[h:, first:h].copy()
     K = np.dot(inverse, H_OA)
-    S = H[:h, :h] - np.dot(H_OA.T, K)
+    S = H[:h, :h].copy()
+    S[first:, first:] -= np.dot(H_OA.T, K)
     if not _curved(S):
         return -1, np.nan
-    right = q[:, :h] - np.dot(q_O, K)
+    right = q[:, :h].copy()
+    right[:, first:] -= np.dot(q_O, K)
     hidden = z[:, :h].copy()
     passes, residual = descend(S, right, lower[:h], upper[:h], hidden, tol, max_passes)
     z[:, :h] = hidden
-    z[:, h:] = np.dot(q_O - np.dot(hidden, H_OA.T), inverse)
+    z[:, h:] = np.dot(q_O - np.dot(hidden[:, first:].copy(), H_OA.T), inverse)
     return passes, residual
 
 
 @compiled(nogil=True)
 def clamped_phase(
     H: Float,
+    first: int,
     q: Float,
     y: Float,
     lower: Float,
@@ -175,7 +181,7 @@ def clamped_phase(
 ) -> tuple[int, float]:
     """Hidden units against an output that is y, by descent or, where ``fixed`` is not 0, by so many passes.
 
-    Returns as :func:`eliminated_phase`, without a residual (0) for fixed passes.
+    Otherwise as :func:`eliminated_phase`; the residual is 0 for fixed passes.
     """
     h = len(H) - y.shape[1]
     z[:, h:] = y
@@ -184,7 +190,8 @@ def clamped_phase(
     H_AA = H[:h, :h].copy()
     if not _curved(H_AA):
         return -1, np.nan
-    right = q[:, :h] - np.dot(y, H[h:, :h].copy())
+    right = q[:, :h].copy()
+    right[:, first:] -= np.dot(y, H[h:, first:h].copy())
     hidden = z[:, :h].copy()
     if fixed:
         passes_of_descent(H_AA, right, lower[:h], upper[:h], hidden, fixed)

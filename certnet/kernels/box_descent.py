@@ -72,19 +72,41 @@ def one_pass(H: Real, lower: Real, upper: Real, z: Real, g: Real) -> None:
 
 
 @compiled(nogil=True, fastmath=_FAST)
-def _movers(
-    inverse: Real, lower: Real, upper: Real, z: Real, g: Real, share: float, todo: NDArray[np.int64]
-) -> tuple[int, float]:
-    """Coordinates that a step alone moves by more than ``share`` (``todo``), and the longest such step."""
+def longest_of(steps: Real, lanes: Real) -> float:
+    """The largest entry, at least 0; ``lanes`` has room for eight maxima, which do not wait for one another."""
+    n = len(steps)
+    for j in range(8):
+        lanes[j] = 0.0
+    for i in range(0, n - 7, 8):
+        for j in range(8):
+            lanes[j] = max(lanes[j], steps[i + j])
+    longest = lanes[0]
+    for j in range(1, 8):
+        longest = max(longest, lanes[j])
+    for i in range(n - n % 8, n):
+        longest = max(longest, steps[i])
+    return longest
+
+
+@compiled(nogil=True, fastmath=_FAST)
+def longer_than(steps: Real, share: float, todo: NDArray[np.int64]) -> int:
+    """How many steps are longer, and which (``todo``, one place more than there are steps)."""
     found = 0
-    longest = z[0] * 0
-    for i in range(len(z)):
-        step = abs(min(max(z[i] - g[i] * inverse[i], lower[i]), upper[i]) - z[i])
+    for i in range(len(steps)):
         todo[found] = i
         # an addition in place of a branch: which coordinates move is hard to predict
-        found += step > share
-        longest = max(longest, step)
-    return found, longest
+        found += steps[i] > share
+    return found
+
+
+@compiled(nogil=True, fastmath=_FAST)
+def _look(inverse: Real, lower: Real, upper: Real, z: Real, g: Real, tol: float, steps: Real) -> int:
+    """The step of every coordinate alone (``steps``); how many natural residuals are not within ``tol``."""
+    above = 0
+    for i in range(len(z)):
+        steps[i] = abs(min(max(z[i] - g[i] * inverse[i], lower[i]), upper[i]) - z[i])
+        above += not abs(z[i] - min(max(z[i] - g[i], lower[i]), upper[i])) <= tol
+    return above
 
 
 @compiled(nogil=True, fastmath=_FAST)
@@ -133,24 +155,26 @@ def descend(H: Real, q: Real, lower: Real, upper: Real, z: Real, tol: float, max
         The largest ``max |z − Π(z − (H z − q))|`` of a sample, from the gradient that was kept up to date.
     """
     n = len(H)
-    g, inverse = np.empty_like(H[0]), np.empty_like(H[0])
+    g, inverse, steps = np.empty_like(H[0]), np.empty_like(H[0]), np.empty_like(H[0])
+    lanes = np.empty(8, H.dtype)
     todo = np.empty(n + 1, np.int64)
     for i in range(n):
         inverse[i] = 1.0 / H[i, i]
     passes, worst = 0, 0.0
     for k in range(len(q)):
         fill_gradient(H, q[k], z[k], g)
-        residual = residual_of(z[k], g, lower, upper)
+        above = _look(inverse, lower, upper, z[k], g, tol, steps)
         count = 0
         threshold = 0.0
-        while not residual <= tol and count < max_passes:
-            movers, longest = _movers(inverse, lower, upper, z[k], g, threshold, todo)
+        while above and count < max_passes:
+            movers = longer_than(steps, threshold, todo)
+            threshold = 0.125 * longest_of(steps, lanes)
             if movers:
                 _pass_over(H, inverse, lower, upper, z[k], g, todo, movers)
-                residual = residual_of(z[k], g, lower, upper)
-            threshold = 0.125 * longest
+                above = _look(inverse, lower, upper, z[k], g, tol, steps)
             count += 1
         passes += count
+        residual = residual_of(z[k], g, lower, upper)
         if not residual <= worst:
             worst = residual
     return passes, worst

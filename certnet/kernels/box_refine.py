@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from certnet.kernels.box_descent import longer_than, longest_of
 from certnet.kernels.compiled import compiled
 from certnet.validation import Float
 
@@ -62,7 +63,7 @@ def correct(
         Natural residual to reach, relative to the same.
     """
     n = len(root)
-    work = np.zeros((4, n), np.float32)
+    work, lanes = np.zeros((5, n), np.float32), np.empty(8, np.float32)
     todo = np.empty(n + 1, np.int64)
     most = 0
     for k in rows:
@@ -72,13 +73,15 @@ def correct(
         goal = max(np.float32(0.5 * tol / scale), _FLOOR)
         threshold, mark = goal, np.float32(np.inf)
         for count in range(max_passes):
-            movers, longest = _movers(work, weight, threshold, todo)
+            _look(work, weight)
+            longest = longest_of(work[4], lanes)
             if longest <= goal:
                 break
             if count % _LOOK == 0:
                 if longest > _PROGRESS * mark:
                     break
                 mark = longest
+            movers = longer_than(work[4], threshold, todo)
             if movers:
                 if len(reach):
                     _pass_of_bands(H, reach, work, todo, movers)
@@ -111,18 +114,11 @@ def _pose(z: Float, g: Float, box: tuple[Float, Float], root: Float, work: Singl
 
 
 @compiled(nogil=True, fastmath=_FAST)
-def _movers(work: Single, weight: Single, threshold: float, todo: Index) -> tuple[int, float]:
-    """How many coordinates a step alone would move by more than the threshold (``todo``), and the longest step."""
-    e, slope, low, high = work[0], work[1], work[2], work[3]
-    found = 0
-    longest = np.float32(0.0)
+def _look(work: Single, weight: Single) -> None:
+    """How far a step alone would move every coordinate, in units of the residual."""
+    e, slope, low, high, steps = work[0], work[1], work[2], work[3], work[4]
     for i in range(len(e)):
-        step = abs(min(max(e[i] - slope[i], low[i]), high[i]) - e[i]) * weight[i]
-        todo[found] = i
-        # an addition in place of a branch: which coordinates move is hard to predict
-        found += step > threshold
-        longest = max(longest, step)
-    return found, float(longest)
+        steps[i] = abs(min(max(e[i] - slope[i], low[i]), high[i]) - e[i]) * weight[i]
 
 
 @compiled(nogil=True, fastmath=_FAST)

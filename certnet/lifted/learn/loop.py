@@ -213,7 +213,7 @@ class _Run:
     def _batch(self, rows: np.ndarray[tuple[int], np.dtype[np.intp]], rate: float) -> float:
         """A step; the sum of the objective over the batch, before it."""
         state, gradient = self._state, self._gradient
-        X = self._X[rows] if self._X.dtype == np.float64 else self._X[rows].astype(np.float64)
+        X = self._X[rows]
         y = None if self._y is None else self._y[rows]
         kept = state.activations
         if kept is None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
+from scipy.linalg.blas import daxpy
 
 from certnet.errors import InvalidInputError
 from certnet.validation import Float
@@ -74,7 +75,7 @@ class Optimiser:
         return cls(kind, momentum, tuple(np.zeros(size) for _ in range(count)))
 
     def step(self, theta: Float, gradient: Float, rate: float) -> None:
-        """Move ``theta`` in place; ``gradient`` is overwritten."""
+        """Move ``theta`` (contiguous) in place; ``gradient`` is overwritten."""
         self.steps += 1
         if self.kind == "adam":
             self._adam(theta, gradient, rate)
@@ -83,10 +84,8 @@ class Optimiser:
             velocity = self.slow[0]
             velocity *= self.momentum
             velocity += gradient
-            np.multiply(velocity, rate, out=gradient)
-        else:
-            gradient *= rate
-        theta -= gradient
+            gradient = velocity
+        daxpy(gradient, theta, a=-rate)  # in place
 
     def _adam(self, theta: Float, gradient: Float, rate: float) -> None:
         mean, square = self.slow

@@ -83,6 +83,7 @@ class Phases:
         self._lower, self._upper = np.concatenate(net.lower), np.concatenate(net.upper)
         self._rooms: dict[int, _Room] = {}
         self._hidden = self._layers[-1].start
+        self._before = self._layers[-2].start if net.depth > 1 else 0
         self._H = np.zeros((net.n_units, net.n_units))
         self._gram = np.zeros((net.widths[1], net.widths[1]))
         self._limited = bool(np.isfinite(net.lower[-1]).any() or np.isfinite(net.upper[-1]).any())
@@ -95,6 +96,7 @@ class Phases:
         Parameters
         ----------
         X : ndarray, shape (B, d)
+            In single precision too: the arithmetic is in double.
         y : ndarray, shape (B, n_L), or None
         gradient : Parameters
             Overwritten.
@@ -150,7 +152,9 @@ class Phases:
         h, loss, weight = self._hidden, self._objective.loss, self._objective.weight
         if loss == "clamp":
             box = self._lower, self._upper
-            self._heed(*clamped_phase(self._H, q, y, *box, z, self._tol, self._max_passes, self._passes or 0))
+            self._heed(
+                *clamped_phase(self._H, self._before, q, y, *box, z, self._tol, self._max_passes, self._passes or 0)
+            )
         elif not isinstance(loss, str):
             problem = BoxQP(self._H, self._lower, self._upper, self._layers)
             z[:], running = newton(Augmented(problem, q, loss, y, weight), z, self._tol, self._max_passes)
@@ -171,7 +175,7 @@ class Phases:
         if info:
             raise np.linalg.LinAlgError(_FLAT)
         box = self._lower, self._upper
-        self._heed(*eliminated_phase(self._H, inverse.T, q, pull, *box, z, self._tol, self._max_passes))
+        self._heed(*eliminated_phase(self._H, self._before, inverse.T, q, pull, *box, z, self._tol, self._max_passes))
 
     def _settle(self, H: Float, q: Float, lower: Float, upper: Float, z: Float) -> None:
         if not H.diagonal().min() > 0.0:
