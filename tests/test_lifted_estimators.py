@@ -222,7 +222,7 @@ def test_checkpoints_of_estimators(iris: Any, tmp_path: Path) -> None:
 
 
 def test_an_interrupted_pretraining_is_the_end_of_the_fit(iris: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(self: Any, *given: Any) -> None:
+    def interrupt(self: Any, *given: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
     model = LiftedClassifier((4,), pretrain_epochs=2, standardise=True, random_state=0)

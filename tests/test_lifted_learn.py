@@ -119,6 +119,35 @@ def test_gradient_is_that_of_the_energy_by_danskin() -> None:
     np.testing.assert_allclose(gradient, flat, atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_first_layer_moved_in_place_is_moved_by_its_gradient(shape: str, name: str) -> None:
+    net, X, y = instance(shape)
+    gradients, params = [], []
+    for rate in (None, 0.3):
+        here = Parameters.of(net)
+        out = Parameters.over(np.zeros_like(here.flat), net.widths)
+        phases = Phases(net, here, OBJECTIVES[name], tol=1e-11, max_passes=50_000)
+        free, target = (net.project(np.zeros((len(X), net.n_units))) for _ in range(2))
+        phases.run(X, y, out, free, target, rate=rate)
+        gradients.append(out)
+        params.append(here)
+    W, first = net.weights[0], net.weights[0].size
+    np.testing.assert_array_equal(gradients[1].flat[first:], gradients[0].flat[first:])
+    np.testing.assert_array_equal(gradients[1].flat[:first], 0.0)
+    np.testing.assert_allclose(params[1].weights[0], W - 0.3 * gradients[0].weights[0], atol=1e-13)
+    np.testing.assert_array_equal(params[1].flat[first:], params[0].flat[first:])
+
+
+def test_weight_decay_of_a_single_layer() -> None:
+    """Its first weights are its last ones."""
+    net, X, y = instance("one layer")
+    how = Training(weight_decay=0.1, max_epochs=1, batch_size=len(X), learning_rate=0.01)
+    moved = train(net, X, y, how, random_state=0).network
+    slope = run(net, X, y, Objective())[1][: net.weights[0].size].reshape(net.weights[0].shape)
+    np.testing.assert_allclose(moved.weights[0], net.weights[0] - 0.01 * (slope + 0.1 * net.weights[0]), atol=1e-9)
+
+
 @pytest.mark.parametrize("rows", [2, 40])
 def test_gradient_in_small_and_large_batches(rows: int) -> None:
     net = initial_network((9, 20, 3), random_state=0)

@@ -133,6 +133,9 @@ class _Run:
             max_passes=how.max_passes,
             follow=self._state.activations is None,
         )
+        # a step of plain descent can move the first layer while its gradient is formed
+        decays_first = how.weight_decay > 0.0 and net.depth == 1
+        self._fused = how.optimizer == "sgd" and how.momentum == 0.0 and not decays_first
         self._zero = net.project(np.zeros((1, net.n_units)))
         self._checkpoint: Checkpoint | None = None
         self._begin = time.perf_counter()
@@ -221,16 +224,19 @@ class _Run:
             target = free.copy()
         else:
             free, target = kept[0][rows], kept[1][rows]
-        total = float(self._phases.run(X, y, gradient, free, target).sum())
+        params = state.params
+        fused = rate if self._fused else None
+        total = float(self._phases.run(X, y, gradient, free, target, rate=fused).sum())
         self._judge.heed(total / len(rows))
         if kept is not None:
             kept[0][rows], kept[1][rows] = free, target
         if self._how.weight_decay:
             last = gradient.weights[-1]
-            last += self._how.weight_decay * state.params.weights[-1]
+            last += self._how.weight_decay * params.weights[-1]
         if not self._how.biases:
             gradient.all_biases.fill(0.0)
-        state.optimiser.step(state.params.flat, gradient.flat, rate)
+        moved = params.weights[0].size if self._fused else 0
+        state.optimiser.step(params.flat[moved:], gradient.flat[moved:], rate)
         return total
 
     # ---------------------------------------------------------------------------------------------------- what is said

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import numpy as np
+from scipy.linalg.blas import dgemm
 from scipy.linalg.lapack import dposv
 
 from certnet.kernels.batch import clamped_phase, curvature, differences, eliminated_phase, gradients, linear_terms
@@ -85,12 +86,22 @@ class Phases:
         self._hidden = self._layers[-1].start
         self._before = self._layers[-2].start if net.depth > 1 else 0
         self._H = np.zeros((net.n_units, net.n_units))
+        self._unit = np.eye(net.widths[-1])
         self._gram = np.zeros((net.widths[1], net.widths[1]))
         self._limited = bool(np.isfinite(net.lower[-1]).any() or np.isfinite(net.upper[-1]).any())
 
     # ------------------------------------------------------------------------------------------------------- inference
 
-    def run(self, X: Float, y: Float | None, gradient: Parameters, free: Float, target: Float) -> Float:
+    def run(
+        self,
+        X: Float,
+        y: Float | None,
+        gradient: Parameters,
+        free: Float,
+        target: Float,
+        *,
+        rate: float | None = None,
+    ) -> Float:
         """The objective of every sample, shape (B,), and the gradient of their mean.
 
         Parameters
@@ -102,6 +113,8 @@ class Phases:
             Overwritten.
         free, target : ndarray, shape (B, n)
             Activations to start from, inside of the boxes; overwritten with those of the phases.
+        rate : float, optional
+            Move W_0 by −rate times its gradient here, and leave that gradient out: it need not be written and read.
         """
         sees, both = self._objective.target_sign != 0.0, self._objective.kind == "contrastive"
         self.work.samples += len(X)
@@ -118,7 +131,7 @@ class Phases:
         room.z[: len(X)] = target if sees else free
         if both:
             room.z[len(X) :] = free
-        self._gradient(room, 0.0 if both else 1.0 / len(X), gradient)
+        self._gradient(room, 0.0 if both else 1.0 / len(X), gradient, rate)
         return values
 
     def _update(self) -> None:
@@ -146,7 +159,7 @@ class Phases:
         if self._limited or self._passes is not None:
             self._settle(self._H, q, self._lower, self._upper, z)
         else:
-            self._eliminate(0.0, q, np.zeros((len(q), len(self._H) - self._hidden)), z)
+            self._eliminate(0.0, q, np.zeros((len(q), len(self._unit))), z)
 
     def _solve_target(self, q: Float, y: Float, z: Float) -> None:
         h, loss, weight = self._hidden, self._objective.loss, self._objective.weight
@@ -170,8 +183,7 @@ class Phases:
     def _eliminate(self, weight: float, q: Float, pull: Float, z: Float) -> None:
         """Hidden units by descent with the output at its minimiser, then the output."""
         M = self._H[self._hidden :, self._hidden :]
-        unit = np.eye(len(M))
-        _, inverse, info = dposv(M + weight * unit, unit)
+        _, inverse, info = dposv(M + weight * self._unit if weight else M, self._unit)
         if info:
             raise np.linalg.LinAlgError(_FLAT)
         box = self._lower, self._upper
@@ -222,18 +234,22 @@ class Phases:
             total += scale * (b @ b + beta * (c @ c))
         return 0.5 * total
 
-    def _gradient(self, room: _Room, whole: float, out: Parameters) -> None:
+    def _gradient(self, room: _Room, whole: float, out: Parameters, rate: float | None) -> None:
         """``Σ sign · ∂E/∂θ`` over the rows of z; ``whole`` is the sum of the signs of a sample."""
         p, B, sizes = self._params, len(room.q), (self._scale, self._beta)
         parts = room.left, room.weights
         gradients(p.flat, self._widths, room.pre, room.z, room.signs, whole, *sizes, out.flat, *parts)
+        left, wide, W = room.left, room.wide, p.weights[0]
         if self._beta[0]:
-            np.dot(np.ascontiguousarray(room.z[:, self._layers[0]]), p.weights[0], out=room.wide[B + 1 :])
-            np.dot(room.left.T, room.wide, out=out.weights[0])
-            np.dot(room.weights, room.wide, out=out.reconstruction_biases[0])
+            np.dot(np.ascontiguousarray(room.z[:, self._layers[0]]), W, out=wide[B + 1 :])
+            np.dot(room.weights, wide, out=out.reconstruction_biases[0])
         else:
-            np.dot(room.left[:B].T, room.wide[:B], out=out.weights[0])
+            left, wide = left[:B], wide[:B]
             out.reconstruction_biases[0].fill(0.0)
+        if rate is None:
+            np.dot(left.T, wide, out=out.weights[0])
+        else:  # W.T is W as Fortran stores it, and is moved in place
+            dgemm(-rate, wide.T, left.T, 1.0, W.T, trans_b=True, overwrite_c=True)
 
 
 @dataclass(frozen=True, eq=False)
