@@ -35,7 +35,7 @@ CASES: dict[str, tuple[Training, Sequence[int]]] = {
 WIDE = {"contrastive, wide": (REFERENCE, (256, 256))}
 # 0.4 on the mean of a batch, on its sum, and on the mean in the scale of back-propagation
 RATES = {f"rate {rate:g}": (replace(REFERENCE, learning_rate=rate), (64, 64)) for rate in (0.4, 4.0, 25.6)}
-PARTS = ("_update", "_pose", "_settle", "_values", "_gradient")
+PARTS = ("_update", "_pose", "_solve_free", "_solve_target", "_values", "_gradient")
 
 
 def start(hidden: Sequence[int]) -> LiftedNetwork:

@@ -204,6 +204,7 @@ class _Run:
     def _epoch(self) -> float:
         """One pass over the samples in a new order; the mean objective."""
         state, size, rate = self._state, self._how.batch_size, self._rate()
+        self._phases.forget()  # so that going on from a checkpoint changes nothing
         order = state.generator.permutation(len(self._X))
         total = 0.0
         for first in range(0, len(order), size):
