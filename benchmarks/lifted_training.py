@@ -76,7 +76,7 @@ def parts_of_a_batch(data: Any, batches: int = 500) -> None:
     begin = time.perf_counter()
     for first in range(0, 10 * batches, 10):
         rows = slice(first, first + 10)
-        phases.run(X[rows], y[rows], gradient, np.zeros((10, net.n_units)), np.zeros((10, net.n_units)))
+        phases.run(X[rows], y[rows], gradient, *np.zeros((2, 10, net.n_units)), rate=0.0)
     total = time.perf_counter() - begin
     print(
         f"a batch of 10: {1e6 * total / batches:.0f} us; "

@@ -25,11 +25,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from certnet.errors import FileFormatError, InvalidInputError, OutputError
-from certnet.files import write_atomic
+from certnet.files import path_of, write_atomic
 from certnet.network import read_arrays
 from certnet.validation import Float, as_inputs, finite_array, positive_number
 
-__all__ = ["BOXES", "Gradients", "LiftedEnergy", "Unit", "is_interval"]
+__all__ = ["BOXES", "Gradients", "LiftedEnergy", "Unit", "is_interval", "require_lifted"]
 
 _FORMAT: Final = "certnet-lifted-1"
 
@@ -285,7 +285,7 @@ class LiftedEnergy:
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
         """Write the network to an ``.npz`` file (bit-exact, no pickles), complete or not at all."""
-        if Path(path).suffix.lower() != ".npz":
+        if path_of(path).suffix.lower() != ".npz":
             raise OutputError(f"{path}: a network is written to a file with the suffix .npz")
         buffer = io.BytesIO()
         np.savez(buffer, **self.arrays())
@@ -329,6 +329,13 @@ class LiftedEnergy:
             if any(side.shape != W[k].shape[:1] for side in sides):
                 raise FileFormatError(f"{source}: low{k} and high{k} need one limit per row of W{k}")
         return cls(W, b, c, beta=file["beta"].tolist(), gamma=float(file["gamma"]), units=list(zip(low, high)))
+
+
+def require_lifted(net: object) -> LiftedEnergy:
+    """``net``, if it is a lifted network; otherwise an InvalidInputError."""
+    if isinstance(net, LiftedEnergy):
+        return net
+    raise InvalidInputError(f"net is of type {type(net).__name__}: a LiftedNetwork is needed")
 
 
 def _chain(weights: Sequence[ArrayLike]) -> tuple[Float, ...]:

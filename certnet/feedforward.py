@@ -20,7 +20,7 @@ from certnet.files import write_atomic
 from certnet.network import UNITS, ShallowNetwork, read_arrays
 from certnet.validation import Float, as_inputs, finite_array
 
-__all__ = ["FeedForward"]
+__all__ = ["FeedForward", "require_network"]
 
 _FORMAT = "certnet-feed-forward-1"
 
@@ -251,6 +251,16 @@ def _from_arrays(file: Mapping[str, Any], source: Path) -> FeedForward:
         [file[f"b{k}"] for k in range(layers)],
         phis,
         units=str(file["units"]),
+    )
+
+
+def require_network(network: object) -> ShallowNetwork | FeedForward:
+    """``network``, if it is one; otherwise an InvalidInputError that says how to get one."""
+    if isinstance(network, ShallowNetwork | FeedForward):
+        return network
+    raise InvalidInputError(
+        f"a ShallowNetwork or FeedForward is needed, got {type(network).__name__}: convert models with "
+        "certnet.from_sklearn, from_torch or load_onnx first; a LiftedNetwork has lipschitz_bound()"
     )
 
 

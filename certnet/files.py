@@ -7,9 +7,23 @@ import os
 import tempfile
 from pathlib import Path
 
-from certnet.errors import OutputError
+from certnet.errors import InvalidInputError, OutputError
 
-__all__ = ["check_writable", "write_atomic"]
+__all__ = ["check_writable", "path_of", "write_atomic"]
+
+
+def path_of(path: str | os.PathLike[str]) -> Path:
+    """``path`` as a :class:`~pathlib.Path`.
+
+    Raises
+    ------
+    InvalidInputError
+        It is neither text nor a path.
+    """
+    try:
+        return Path(path)
+    except TypeError as error:
+        raise InvalidInputError(f"the name of a file or folder is needed, got {type(path).__name__}") from error
 
 
 def check_writable(path: str | os.PathLike[str], *, force: bool = False) -> Path:
@@ -37,7 +51,7 @@ def check_writable(path: str | os.PathLike[str], *, force: bool = False) -> Path
 
 def _allowed(path: str | os.PathLike[str], *, force: bool) -> Path:
     """``path``, if by its name and the folder's permissions it may be written."""
-    target = Path(path)
+    target = path_of(path)
     try:
         os.lstat(target)
         exists = True

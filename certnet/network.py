@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from certnet.errors import FileFormatError, InvalidInputError, OutputError
-from certnet.files import write_atomic
+from certnet.files import path_of, write_atomic
 from certnet.validation import Float, as_inputs, finite_array
 
 __all__ = ["UNITS", "ShallowNetwork", "read_arrays", "require_shallow"]
@@ -205,7 +205,7 @@ class ShallowNetwork:
         OutputError
             The file exists (and ``force`` is false) or cannot be written.
         """
-        if Path(path).suffix.lower() != ".npz":
+        if path_of(path).suffix.lower() != ".npz":
             raise OutputError(f"{path}: a network is written to a file with the suffix .npz")
         buffer = io.BytesIO()
         np.savez(buffer, format=np.array(_FORMAT), units=np.array(self.units), W=self.W, b=self.b, V=self.V, c=self.c)
@@ -243,7 +243,7 @@ class ShallowNetwork:
 
 def read_arrays(path: str | os.PathLike[str], parse: Callable[[Mapping[str, Any], Path], T]) -> T:
     """``parse(arrays, path)`` of an ``.npz`` file, read without pickles; whatever is wrong is a FileFormatError."""
-    source = Path(path)
+    source = path_of(path)
     try:
         if source.stat().st_size > _MAX_FILE_BYTES:
             raise FileFormatError(f"{source} is larger than {_MAX_FILE_BYTES >> 30} GiB: not a network of certnet")

@@ -29,7 +29,7 @@ from certnet.certify.search import FORMS
 from certnet.certify.search_linf import lower_bound_sup
 from certnet.certify.verify import Verdict, verify_bound
 from certnet.errors import CertificateError, InvalidInputError, NotConvergedWarning, SolverError
-from certnet.feedforward import FeedForward
+from certnet.feedforward import FeedForward, require_network
 from certnet.network import ShallowNetwork
 from certnet.validation import Float, finite_array, positive_number, whole_number
 
@@ -198,16 +198,6 @@ def _each_output(
         raise InvalidInputError("the network has one output: there are no differences of outputs")
     for chosen in combinations(range(n), 2 if differences else 1):
         yield chosen, certify(network, output=chosen, **options)  # type: ignore[arg-type]
-
-
-def require_network(network: object) -> ShallowNetwork | FeedForward:
-    """``network``, if it is one; otherwise an InvalidInputError that says how to get one."""
-    if isinstance(network, ShallowNetwork | FeedForward):
-        return network
-    raise InvalidInputError(
-        f"a ShallowNetwork or FeedForward is needed, got {type(network).__name__}: convert models with "
-        "certnet.from_sklearn, from_torch or load_onnx first; a LiftedNetwork has lipschitz_bound()"
-    )
 
 
 def _ball(

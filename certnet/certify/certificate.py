@@ -31,7 +31,7 @@ from certnet.certify.sealed import output as chosen_output
 from certnet.certify.verify import Verdict
 from certnet.digits import above, below
 from certnet.errors import FileFormatError
-from certnet.feedforward import FeedForward
+from certnet.feedforward import FeedForward, require_network
 from certnet.files import write_atomic
 from certnet.network import ShallowNetwork
 from certnet.validation import Float
@@ -144,7 +144,14 @@ class Certificate:
         return card(self)
 
     def check(self, network: ShallowNetwork | FeedForward) -> Verdict:
-        """Check both sides against ``network``, from the data alone; a verdict that is true or false."""
+        """Check both sides against ``network``, from the data alone; a verdict that is true or false.
+
+        Raises
+        ------
+        InvalidInputError
+            ``network`` is none.
+        """
+        require_network(network)
         if not all(type(side) in (float, np.float64) for side in (self.upper, self.lower)):
             return Verdict(False, "a side of the bracket is not a float")
         if self.digest not in digests(network):

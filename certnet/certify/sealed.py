@@ -16,6 +16,7 @@ import numpy as np
 
 from certnet.digits import above
 from certnet.errors import FileFormatError
+from certnet.files import path_of
 from certnet.validation import Float
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def read_json(path: str | os.PathLike[str], limit: int = MAX_FILE_BYTES) -> tupl
     FileFormatError
         The file is missing, too large, or not JSON; NaN and infinities are refused.
     """
-    source = Path(path)
+    source = path_of(path)
     try:
         with source.open("rb") as handle:
             content = handle.read(limit + 1)  # a device has no size

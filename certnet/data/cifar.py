@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from certnet.data.cifar_pickle import unpickle_batch
 from certnet.data.image_arrays import LabelledImages, labelled
 from certnet.errors import FileFormatError
+from certnet.files import path_of
 
 __all__ = ["MAX_BATCH_BYTES", "has_batches", "read_cifar10"]
 
@@ -45,7 +46,7 @@ def read_cifar10(path: str | os.PathLike[str], part: str) -> LabelledImages:
         Missing, truncated or corrupt, a batch that is missing, too large or there twice, or a pickle that asks for
         anything else than such a batch needs (nothing of it is run).
     """
-    source = Path(path)
+    source = path_of(path)
     batches: dict[str, LabelledImages] = {}
     for number, name, content in _contents(source, part):
         if number in batches:

@@ -15,7 +15,7 @@ from typing import Final
 from certnet._version import __version__
 from certnet.data.registry import UPSTREAM_URL, RemoteFile
 from certnet.errors import DatasetError, OutputError
-from certnet.files import write_atomic
+from certnet.files import path_of, write_atomic
 
 __all__ = ["TIMEOUT_SECONDS", "cache_folder", "fetch_file", "search_folders"]
 
@@ -46,7 +46,7 @@ def search_folders(data_home: str | os.PathLike[str] | None = None) -> dict[str,
     """
     folders: dict[str, Path] = {}
     if data_home is not None:
-        folders["data_home"] = Path(data_home)
+        folders["data_home"] = path_of(data_home)
         if not folders["data_home"].is_dir():
             raise DatasetError(f"data_home={str(data_home)!r} is not a folder: name the folder that holds uci/")
     if home := os.environ.get("CERTNET_DATA_HOME"):

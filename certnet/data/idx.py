@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from certnet.data.image_arrays import MAX_BYTES, LabelledImages, labelled
 from certnet.errors import FileFormatError
+from certnet.files import path_of
 
 __all__ = ["read_idx", "read_idx_pair"]
 
@@ -40,7 +41,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         Missing, truncated, too long, corrupt, not an IDX file, of another type, of 2 or of more than 4 dimensions, or
         of more than 2 GiB.
     """
-    source = Path(path)
+    source = path_of(path)
     try:
         with source.open("rb") as raw:
             packed = raw.peek(2)[:2] == _GZIP

@@ -20,6 +20,7 @@ from certnet.data.image_files import ImageSource, expected_files, find_images
 from certnet.data.image_registry import ImageInfo, image_info
 from certnet.data.image_tools import grey as to_grey
 from certnet.errors import CertnetWarning, DatasetError, InvalidInputError
+from certnet.files import path_of
 
 __all__ = ["load_image_set", "load_images"]
 
@@ -118,7 +119,7 @@ def load_image_set(
 
 
 def _folders(data_home: str | os.PathLike[str] | None) -> dict[str, Path]:
-    if data_home is not None and not Path(data_home).is_dir():
+    if data_home is not None and not path_of(data_home).is_dir():
         raise DatasetError(f"data_home={str(data_home)!r} is not a folder: name the folder that holds images/")
     return search_folders(data_home)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from certnet.data.image_arrays import MAX_BYTES, LabelledImages, labelled
 from certnet.errors import FileFormatError
+from certnet.files import path_of
 
 __all__ = ["read_npz_images", "read_npz_part", "read_npz_samples"]
 
@@ -38,7 +39,7 @@ def read_npz_images(path: str | os.PathLike[str], *, n_classes: int | None = Non
         Missing, truncated, corrupt, not an NPZ file, with none of these pairs of keys or only one half of a pair, an
         array that is pickled, of another type or shape, or of more than 2 GiB.
     """
-    parts = {part: keys for part, keys in _KEYS.items() if set(keys) & _names(Path(path))}
+    parts = {part: keys for part, keys in _KEYS.items() if set(keys) & _names(path_of(path))}
     if not parts:
         wanted = "; ".join(" and ".join(keys) for keys in _KEYS.values())
         raise FileFormatError(f"{path} has none of the arrays {wanted}: save the images and labels under such names")
@@ -53,7 +54,7 @@ def read_npz_part(path: str | os.PathLike[str], part: str, n_classes: int | None
     FileFormatError
         As :func:`read_npz_images`; also when the file has no such part.
     """
-    source = Path(path)
+    source = path_of(path)
     if missing := [key for key in _KEYS[part] if key not in _names(source)]:
         held = ", ".join(sorted(_names(source))) or "nothing"
         raise FileFormatError(f"{source} has no array {' and no '.join(missing)}: it holds {held}")
@@ -69,7 +70,7 @@ def read_npz_samples(path: str | os.PathLike[str]) -> dict[str, tuple[NDArray[np
     FileFormatError
         As :func:`read_npz_images`, but for missing labels.
     """
-    source = Path(path)
+    source = path_of(path)
     names = _names(source)
     if not names & {key for keys in _KEYS.values() for key in keys}:
         read_npz_images(source)  # says which arrays are wanted

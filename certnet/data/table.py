@@ -15,6 +15,7 @@ from typing import TextIO
 import numpy as np
 
 from certnet.errors import FileFormatError, InvalidInputError
+from certnet.files import path_of
 from certnet.validation import Float
 
 __all__ = ["load_table", "table_columns"]
@@ -55,7 +56,7 @@ def load_table(
     InvalidInputError
         No such column, no input left, or a used cell that is text, empty, NaN or infinite.
     """
-    source = Path(path)
+    source = path_of(path)
     with _readable(source) as rows:
         names = _header(rows, source)
         used = _used_columns(
@@ -79,7 +80,7 @@ def table_columns(path: str | os.PathLike[str]) -> tuple[str, ...]:
     FileFormatError
         As :func:`load_table`.
     """
-    source = Path(path)
+    source = path_of(path)
     with _readable(source) as rows:
         return tuple(_header(rows, source))
 

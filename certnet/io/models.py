@@ -9,6 +9,7 @@ from typing import Final
 
 from certnet.errors import FileFormatError, OutputError
 from certnet.feedforward import FeedForward
+from certnet.files import path_of
 from certnet.io.networks import simplest
 from certnet.io.onnx_ import load_onnx, save_onnx
 from certnet.io.paths import readable_file
@@ -76,7 +77,7 @@ def save_model(network: ShallowNetwork | FeedForward, path: str | os.PathLike[st
     MissingDependencyError
         A PyTorch or ONNX file is asked for and PyTorch or onnx is not installed.
     """
-    suffix = Path(path).suffix.lower()
+    suffix = path_of(path).suffix.lower()
     if suffix == ".npz":
         return network.save(path, force=force)
     if suffix == ".onnx":

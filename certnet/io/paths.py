@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from certnet.errors import FileFormatError
+from certnet.files import path_of
 
 __all__ = ["readable_file"]
 
@@ -18,7 +19,7 @@ def readable_file(path: str | os.PathLike[str]) -> Path:
     FileFormatError
         The path is missing, a folder, a device or pipe, empty, or cannot be looked at.
     """
-    source = Path(path)
+    source = path_of(path)
     try:
         if source.is_dir():
             raise FileFormatError(f"{source} is a folder: name the model file in it")

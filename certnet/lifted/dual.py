@@ -202,6 +202,8 @@ def _least_over_box(g: Float, lower: Float, upper: Float, allowed: float) -> Flo
 
 def _inputs(net: LiftedEnergy, X: ArrayLike, inference: Inference) -> Float:
     inputs = as_inputs(X, net.n_inputs)
+    if not isinstance(inference, Inference):
+        raise InvalidInputError(f"inference is of type {type(inference).__name__}: what infer(X) returned is needed")
     shapes = [z.shape for z in inference.activations]
     wanted = [(len(inputs), n) for n in net.widths[1:]]
     if shapes != wanted:

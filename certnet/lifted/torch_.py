@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from certnet.energy import LiftedEnergy
+from certnet.energy import LiftedEnergy, require_lifted
 from certnet.errors import InvalidInputError, MissingDependencyError, NotConvergedWarning
 from certnet.lifted.inference import Inference, infer
 from certnet.lifted.network import LiftedNetwork
@@ -113,8 +113,7 @@ def lifted_layer(
     """
     if output not in _OUTPUTS:
         raise InvalidInputError(f"output must be one of {', '.join(map(repr, _OUTPUTS))}, got {output!r}")
-    if not isinstance(net, LiftedEnergy):
-        raise InvalidInputError(f"net is of type {type(net).__name__}: a lifted network is needed")
+    require_lifted(net)
     solver_named(solver)
     return _layer_class()(net, output=output, solver=solver, tol=positive_number(tol, "tol"))
 

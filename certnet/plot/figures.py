@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from certnet.errors import InvalidInputError, MissingDependencyError
-from certnet.files import check_writable, write_atomic
+from certnet.files import check_writable, path_of, write_atomic
 from certnet.validation import Float, positive_number
 
 __all__ = [
@@ -73,7 +73,7 @@ def save_figure(figure: Any, path: str | os.PathLike[str], *, force: bool = Fals
     OutputError
         The path exists (and ``force`` is false) or cannot be written.
     """
-    kind = Path(path).suffix.lower().removeprefix(".")
+    kind = path_of(path).suffix.lower().removeprefix(".")
     if kind not in ("png", "svg"):
         raise InvalidInputError(f"{path} ends in neither .png nor .svg: pictures are written as one of the two")
     check_writable(path, force=force)

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from certnet.errors import FileFormatError, InvalidInputError
+from certnet.files import path_of
 from certnet.study.kinds import KINDS, Kind
 from certnet.study.spec import Misplaced, Study, StudySpec
 from certnet.study.toml_lines import Path as KeyPath
@@ -92,7 +93,7 @@ def _found(name: str | Path) -> tuple[str, Path, str, str]:
     if str(name) in known:
         entry = _BUILTIN / f"{name}.toml"
         return str(name), Path(), entry.read_text(encoding="utf-8"), f"the built-in study {name}"
-    path = Path(name)
+    path = path_of(name)
     try:
         return path.stem, path.parent, path.read_text(encoding="utf-8"), str(path)
     except UnicodeDecodeError as error:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from certnet._version import __version__
 from certnet.errors import FileFormatError, OutputError
-from certnet.files import write_atomic
+from certnet.files import path_of, write_atomic
 from certnet.study.spec import Study
 from certnet.study.tasks import FORMAT
 
@@ -44,7 +44,7 @@ class Store:
         FileFormatError
             Its manifest cannot be read.
         """
-        store = cls(Path(folder), study)
+        store = cls(path_of(folder), study)
         try:
             for name in ("rows", "claims", "networks"):
                 (store.folder / name).mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ class Store:
         OutputError, FileFormatError
             As :meth:`create`; also where there is no such folder.
         """
-        store = cls(Path(folder), study)
+        store = cls(path_of(folder), study)
         if not (store.folder / _MANIFEST).is_file():
             raise OutputError(f"{folder} holds no study: {advice}")
         store._check(writing=writing)

@@ -27,7 +27,7 @@ from certnet.certify.sealed import (
 from certnet.certify.sealed import output as chosen_output
 from certnet.certify.verify import Verdict
 from certnet.digits import above, below
-from certnet.energy import LiftedEnergy
+from certnet.energy import LiftedEnergy, require_lifted
 from certnet.errors import FileFormatError
 from certnet.files import write_atomic
 from certnet.lifted.bounds.verify import MatrixChecker, Output
@@ -106,7 +106,14 @@ class LiftedCertificate:
         return card(self)  # type: ignore[arg-type]  # it has what a card shows
 
     def check(self, net: LiftedEnergy) -> Verdict:
-        """Check both sides against ``net``, from the data alone; a verdict that is true or false."""
+        """Check both sides against ``net``, from the data alone; a verdict that is true or false.
+
+        Raises
+        ------
+        InvalidInputError
+            ``net`` is no lifted network.
+        """
+        require_lifted(net)
         if not all(type(side) in (float, np.float64) for side in (self.upper, self.lower)):
             return Verdict(False, "a side of the bracket is not a float")
         if self.digest != net.digest:

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from certnet.errors import FileFormatError, InvalidInputError
-from certnet.files import check_writable, write_atomic
+from certnet.files import check_writable, path_of, write_atomic
 from certnet.lifted.learn.settings import Training
 from certnet.lifted.learn.state import State
 from certnet.lifted.network import LiftedNetwork
@@ -126,7 +126,7 @@ def _identity(file: Mapping[str, Any], source: Path) -> dict[str, Any]:
 
 def stored_seed(path: str | os.PathLike[str]) -> int | None:
     """The seed of the training whose checkpoint is at ``path``; None where there is no file."""
-    if not Path(path).exists():
+    if not path_of(path).exists():
         return None
     return read_arrays(path, lambda file, source: int(_identity(file, source)["seed"]))
 

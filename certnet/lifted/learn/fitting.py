@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 
 from certnet.energy import is_interval
 from certnet.errors import InvalidInputError
+from certnet.files import path_of
 from certnet.lifted.learn.checkpoint import stored_seed
 from certnet.lifted.learn.initial import initial_network
 from certnet.lifted.learn.loop import train
@@ -53,7 +54,7 @@ def layer_units(units: Any, n: int) -> list[Any]:
 def seed_of(random_state: Any, checkpoint: str | os.PathLike[str] | None) -> int:
     """The seed of a fit; without a random state that of the checkpoint that is there."""
     if random_state is None and isinstance(checkpoint, str | os.PathLike):
-        for path in (Path(checkpoint), _before(checkpoint)):
+        for path in (path_of(checkpoint), _before(checkpoint)):
             seed = stored_seed(path)
             if seed is not None:
                 return seed
@@ -67,7 +68,7 @@ def seed_of(random_state: Any, checkpoint: str | os.PathLike[str] | None) -> int
 
 def _before(checkpoint: str | os.PathLike[str]) -> Path:
     """The checkpoint of the pre-training, beside the other."""
-    path = Path(checkpoint)
+    path = path_of(checkpoint)
     return path.with_name(f"{path.stem}.pretrain{path.suffix or '.npz'}")
 
 

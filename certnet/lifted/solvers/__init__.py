@@ -72,7 +72,7 @@ def solver_named(name: str) -> Solve:
     InvalidInputError
         No solver has this name.
     """
-    if name not in SOLVERS:
+    if not isinstance(name, str) or name not in SOLVERS:
         raise InvalidInputError(f"there is no solver {name!r}: one of {', '.join(SOLVERS)}")
     solve: Solve = import_module(f"{__name__}.{SOLVERS[name]}").solve
     return solve
