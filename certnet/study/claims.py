@@ -89,7 +89,7 @@ class Claims:
             try:
                 os.link(draft, path)
             except OSError as error:
-                if draft.exists() and draft.stat().st_nlink == 2:
+                if _links(draft) == 2:
                     return True  # over a network the answer to a link that was made may be lost
                 if isinstance(error, FileExistsError):
                     return False
@@ -202,6 +202,13 @@ def _write(path: Path) -> None:
 def _read(path: str) -> Iterator[str]:
     with contextlib.suppress(OSError):
         yield Path(path).read_text(encoding="utf-8").strip()
+
+
+def _links(path: Path) -> int:
+    try:
+        return path.stat().st_nlink
+    except OSError:
+        return 0
 
 
 def _generation(path: Path) -> int:
