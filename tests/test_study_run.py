@@ -429,6 +429,71 @@ def test_where_there_are_no_hard_links(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_others_files_that_cannot_be_removed_do_no_harm(tmp_path, monkeypatch):
+    """In a folder that is shared with its sticky bit set, everybody removes his own files only."""
+    stale = _claim(tmp_path, 0, began="long ago")
+
+    def unlink(path):
+        if path == stale:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        os.unlink(path)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with Claims(tmp_path) as claims:
+        assert claims.take("task")
+        claims.release("task")
+        claims.sweep(["task"])
+    assert list(tmp_path.iterdir()) == [stale]
+
+
+def test_a_claim_that_cannot_be_opened_is_left_to_its_owner(tmp_path, monkeypatch):
+    def link(source, target):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    whole = os.open
+
+    def full(path, *given, **options):
+        if str(path).endswith("task.0.json"):
+            (tmp_path / "task.0.json").write_text(json.dumps(me()))  # another is quicker
+            raise OSError(errno.EMFILE, "Too many open files")
+        return whole(path, *given, **options)
+
+    monkeypatch.setattr(os, "link", link)
+    monkeypatch.setattr(os, "open", full)
+    with Claims(tmp_path) as claims, pytest.raises(OutputError, match="Too many open files"):
+        claims.take("task")
+    assert (tmp_path / "task.0.json").exists()
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_an_interrupted_claim_is_given_back(tmp_path, monkeypatch, before):
+    """Ctrl-C beside the moment in which the claim is made, and another process that makes it instead."""
+    whole = os.link
+
+    def interrupted(source, target):
+        if before:
+            _claim(tmp_path, 0, pid=1)
+        else:
+            whole(source, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "link", interrupted)
+    with pytest.raises(KeyboardInterrupt), Claims(tmp_path) as claims:
+        claims.take("task")
+    assert [path.name for path in tmp_path.iterdir()] == (["task.0.json"] if before else [])
+
+
+@pytest.mark.parametrize("owner", ["[]", "5", "{}", '{"pid": "x"}', '{"pid": 1e400}', "\xff"])
+def test_claims_that_are_nonsense_become_stale(tmp_path, owner):
+    path = tmp_path / "task.0.json"
+    machine = json.dumps(me()["machine"])
+    path.write_text(owner.replace("{", '{"machine": ' + machine + ", ").replace(", }", "}"))
+    old = time.time() - 61.0
+    os.utime(path, (old, old))
+    with Claims(tmp_path, patience=60.0) as claims:
+        assert claims.take("task")
+
+
 def test_a_link_whose_answer_was_lost_is_a_claim(tmp_path, monkeypatch):
     """NFS sends a request again when its answer is lost, and then says that the file exists."""
     link = os.link

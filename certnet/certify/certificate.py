@@ -149,7 +149,7 @@ class Certificate:
         Raises
         ------
         InvalidInputError
-            ``network`` is none.
+            ``network`` is not a network.
         """
         require_network(network)
         if not all(type(side) in (float, np.float64) for side in (self.upper, self.lower)):

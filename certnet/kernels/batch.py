@@ -1,7 +1,7 @@
 r"""One batch of a lifted network that learns, compiled: curvature, linear terms, both phases, gradients.
 
 Batches are small, and each needs some fifty small operations: as NumPy calls they take longer than the arithmetic. Here
-they are seven functions. Parameters are one vector in the order W_0 … W_{L−1}, b_0 … b_{L−1}, c_0 … c_{L−1}; ``widths``
+they are six functions. Parameters are one vector in the order W_0 … W_{L−1}, b_0 … b_{L−1}, c_0 … c_{L−1}; ``widths``
 are d, n_1 … n_L, ``scale`` is γ^k. Products with W_0, the only large matrix, are left to the caller.
 """
 
@@ -19,7 +19,6 @@ __all__ = [
     "curvature",
     "differences",
     "eliminated_phase",
-    "follow_gram",
     "gradients",
     "linear_terms",
 ]
@@ -237,7 +236,7 @@ def gradients(
 ) -> None:
     """``Σ sign · ∂E/∂θ`` over the rows of z, but for W_0 and c_0; those are, with A the first layer's activations,
 
-    ``leftᵀ [X; c_0; A W_0]``  and  ``weightsᵀ [X; c_0; A W_0]``.
+    ``leftᵀ [X; c_0; A W_0]``  and  ``weightsᵀ [X; c_0; A W_0]``;  for β_0 = 0  ``leftᵀ X``, by the first B rows, and 0
 
     Parameters
     ----------
@@ -302,36 +301,3 @@ def gradients(
                     back[j] -= backward[r, j]
             slope += np.dot(after.T, backward)
         here += m
-
-
-@compiled(nogil=True)
-def follow_gram(gram: Float, product: Float, inner: Float, left: Float, A: Float, rate: float) -> None:
-    r"""Make ``W_0 W_0ᵀ`` that of ``W_0 − rate · leftᵀ V`` with ``V = [X; c_0; A W_0]``, without W_0, in place.
-
-        V W_0ᵀ = T = [product; A gram],     V Vᵀ = Q = [inner, product Aᵀ; A productᵀ, A gram Aᵀ]
-        gram ← gram − M − Mᵀ,     M = leftᵀ (rate · T − ½ rate² · Q left)
-
-    Parameters
-    ----------
-    gram : ndarray, shape (n_1, n_1)
-    product : ndarray, shape (B + 1, n_1)
-        ``[X; c_0] W_0ᵀ``.
-    inner : ndarray, shape (B + 1, B + 1)
-        ``[X; c_0] [X; c_0]ᵀ``.
-    left : ndarray, shape (B + 1 + R, n_1)
-    A : ndarray, shape (R, n_1)
-    rate : float
-    """
-    rows, tall = len(product), len(left)
-    T, Q = np.empty_like(left), np.empty((tall, tall))
-    T[:rows] = product
-    T[rows:] = np.dot(A, gram)
-    Q[:rows, :rows] = inner
-    Q[:rows, rows:] = np.dot(product, A.T)
-    Q[rows:, :rows] = Q[:rows, rows:].T
-    Q[rows:, rows:] = np.dot(T[rows:], A.T)
-    M = np.dot(left.T, rate * T - (0.5 * rate * rate) * np.dot(Q, left))
-    for i in range(len(gram)):
-        for j in range(i + 1):
-            gram[i, j] -= M[i, j] + M[j, i]
-            gram[j, i] = gram[i, j]

@@ -11,7 +11,11 @@ __all__ = ["compiled"]
 
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """``numba.njit`` with its cache; without it where neither the package's folder nor the user's can be written."""
+    """``numba.njit`` with its cache; without it where neither the package's folder nor the user's can be written.
+
+    The cache of a function looks at the file that defines it only: after a change to a kernel that other files' kernels
+    call, remove ``kernels/__pycache__``.
+    """
 
     def decorate(function: Callable[..., Any]) -> Any:
         try:

@@ -4,8 +4,8 @@ A claim is the file ``<digest>.<generation>.json``. It is written under a name o
 which only one process can do, so that a claim always says whose it is, wherever its process was killed. The highest
 generation holds the task. A claim is stale when its process is gone: on the same machine the process is looked up,
 elsewhere the file was not touched for ``patience`` seconds by the clock of the file system. It is taken over by making
-the next generation, which again only one process can do; the claim of a task that is not finished is never deleted but
-by its owner, so that no live claim is removed by mistake.
+the next generation, which again only one process can do. Claims are deleted by their owners, and stale ones by those of
+later generations or when the task is finished, so that no live claim is removed by mistake.
 """
 
 from __future__ import annotations
@@ -74,44 +74,48 @@ class Claims:
             return False
         path = self._folder / f"{digest}.{0 if top is None else _generation(top) + 1}.json"
         try:
-            taken = self._make(path)
+            return self._make(digest, path)
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
-        if taken:
-            self._held[digest] = path
-        return taken
 
-    def _make(self, path: Path) -> bool:
+    def _make(self, digest: str, path: Path) -> bool:
         """Make the file of a claim with its owner in it; False where it is there already."""
         draft = self._folder / f".{path.name}-{uuid.uuid4().hex}"
         try:
             _write(draft)
+            self._held[digest] = path  # noted first: an interrupt must not leave a claim that nobody gives back
             try:
                 os.link(draft, path)
+                return True
             except OSError as error:
                 if _links(draft) == 2:
                     return True  # over a network the answer to a link that was made may be lost
+                del self._held[digest]
                 if isinstance(error, FileExistsError):
                     return False
-            else:
-                return True
         finally:
-            draft.unlink(missing_ok=True)
-        # no hard links here: a process that is killed between the next two steps leaves a claim that names nobody
+            _remove(draft)
+        # no hard links here: a process that is killed between making and writing the file leaves one that names nobody
         try:
-            _write(path)
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:
             return False
+        self._held[digest] = path
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(json.dumps(me()))
         except OSError:
-            path.unlink(missing_ok=True)
+            del self._held[digest]
+            _remove(path)
             raise
         return True
 
     def release(self, digest: str) -> None:
         """Give a task back; its stale claims are cleared away with it."""
         path = self._held.pop(digest)
-        for number in range(_generation(path) + 1):
-            (self._folder / f"{digest}.{number}.json").unlink(missing_ok=True)
+        if _owner(path) == me():  # else an interrupt came before the claim was made, and another has made it
+            for number in range(_generation(path) + 1):
+                _remove(self._folder / f"{digest}.{number}.json")
 
     def sweep(self, finished: Iterable[str]) -> None:
         """Clear away what killed processes left behind of tasks that have their rows."""
@@ -119,7 +123,7 @@ class Claims:
         for path in list(self._folder.iterdir()):
             draft = path.name.startswith(".")
             if path.name.lstrip(".").split(".")[0] in over and (draft or self._stale(path)):
-                path.unlink(missing_ok=True)
+                _remove(path)
 
     def live(self) -> set[str]:
         """Digests of the tasks that live processes hold."""
@@ -131,15 +135,13 @@ class Claims:
         return max(self._folder.glob(f"{digest}.*.json"), key=_generation, default=None)
 
     def _stale(self, path: Path) -> bool:
-        try:
-            owner = json.loads(path.read_text(encoding="utf-8"))
-            touched = path.stat().st_mtime
-        except FileNotFoundError:
-            return False  # given back just now: whoever asks may ask again
-        except (OSError, ValueError):
-            owner, touched = {}, _mtime(path)  # names nobody, or nobody yet
+        owner = _owner(path)
         if os.name == "posix" and owner.get("machine") == me()["machine"]:
             return not _alive(owner)
+        try:
+            touched = path.stat().st_mtime
+        except OSError:
+            return False  # given back just now: whoever asks may ask again
         return self._now() - touched > self._patience
 
     def _now(self) -> float:
@@ -174,16 +176,27 @@ def me() -> dict[str, Any]:
     return {"machine": _machine(), "pid": os.getpid(), "began": _began(os.getpid())}
 
 
+def _owner(path: Path) -> dict[str, Any]:
+    """What a claim says; nothing where it is gone, or names nobody, or nobody yet."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _alive(owner: dict[str, Any]) -> bool:
     """Is the process there, and not another one that was given its number?"""
-    pid = int(owner["pid"])
+    pid = owner.get("pid")
+    if not isinstance(pid, int):
+        return False
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         pass
-    return _began(pid) == owner["began"]
+    return _began(pid) == owner.get("began")
 
 
 def _began(pid: int) -> str:
@@ -197,6 +210,12 @@ def _began(pid: int) -> str:
 def _write(path: Path) -> None:
     with open(path, "x", encoding="utf-8") as file:
         file.write(json.dumps(me()))
+
+
+def _remove(path: Path) -> None:
+    """Remove a file that is there and may be removed: in a shared folder others' may not, and do no harm."""
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _read(path: str) -> Iterator[str]:
@@ -213,10 +232,3 @@ def _links(path: Path) -> int:
 
 def _generation(path: Path) -> int:
     return int(path.name.split(".")[-2])
-
-
-def _mtime(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return time.time()

@@ -111,7 +111,7 @@ class LiftedCertificate:
         Raises
         ------
         InvalidInputError
-            ``net`` is no lifted network.
+            ``net`` is not a lifted network.
         """
         require_lifted(net)
         if not all(type(side) in (float, np.float64) for side in (self.upper, self.lower)):

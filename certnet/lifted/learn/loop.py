@@ -135,7 +135,7 @@ class _Run:
         )
         # a step of plain descent can move the first layer while its gradient is formed
         decays_first = how.weight_decay > 0.0 and net.depth == 1
-        self._fused = how.optimizer == "sgd" and how.momentum == 0.0 and not decays_first
+        self._fused = self._state.optimiser.is_plain and not decays_first
         self._zero = net.project(np.zeros((1, net.n_units)))
         self._checkpoint: Checkpoint | None = None
         self._begin = time.perf_counter()
@@ -204,7 +204,6 @@ class _Run:
     def _epoch(self) -> float:
         """One pass over the samples in a new order; the mean objective."""
         state, size, rate = self._state, self._how.batch_size, self._rate()
-        self._phases.forget()  # so that going on from a checkpoint changes nothing
         order = state.generator.permutation(len(self._X))
         total = 0.0
         for first in range(0, len(order), size):

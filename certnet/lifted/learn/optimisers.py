@@ -74,8 +74,13 @@ class Optimiser:
         count = 2 if kind == "adam" else int(momentum > 0.0)
         return cls(kind, momentum, tuple(np.zeros(size) for _ in range(count)))
 
+    @property
+    def is_plain(self) -> bool:
+        """Is a step −rate times the gradient, and nothing else?"""
+        return self.kind == "sgd" and not self.slow
+
     def step(self, theta: Float, gradient: Float, rate: float) -> None:
-        """Move ``theta`` (contiguous) in place; ``gradient`` is overwritten."""
+        """Move ``theta`` (contiguous) in place; ``gradient`` may be overwritten."""
         self.steps += 1
         if self.kind == "adam":
             self._adam(theta, gradient, rate)

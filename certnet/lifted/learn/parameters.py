@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -47,6 +47,11 @@ class Parameters:
         """A copy of a network's parameters."""
         groups = (net.weights, net.biases, net.reconstruction_biases)
         return cls.over(np.concatenate([array.ravel() for group in groups for array in group]), net.widths)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles keep the views views of their ``flat``."""
+        widths = (self.weights[0].shape[1], *(len(W) for W in self.weights))
+        return Parameters.over, (self.flat, widths)
 
     @property
     def all_biases(self) -> Float:

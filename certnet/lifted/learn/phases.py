@@ -23,7 +23,6 @@ from certnet.kernels.batch import (
     curvature,
     differences,
     eliminated_phase,
-    follow_gram,
     gradients,
     linear_terms,
 )
@@ -38,8 +37,6 @@ from certnet.validation import Float
 __all__ = ["Phases", "Work"]
 
 _FLAT: Final = "the energy has lost its curvature to rounding"
-_FOLLOWED: Final = 100
-"""Steps after which W_0 W_0ᵀ is computed anew, so that rounding does not add up."""
 
 
 @dataclass
@@ -59,7 +56,7 @@ class Phases:
     net : LiftedNetwork
         Shape, β, γ and boxes; its parameters are not used.
     params : Parameters
-        Read at every :meth:`run`.
+        Read at every :meth:`run`, and W_0 is moved by one that is given a rate.
     objective : Objective
     tol : float
         Natural residual of every phase.
@@ -97,7 +94,6 @@ class Phases:
         self._before = self._layers[-2].start if net.depth > 1 else 0
         self._H = np.zeros((net.n_units, net.n_units))
         self._unit = np.eye(net.widths[-1])
-        self._followed = _FOLLOWED
         self._gram = np.zeros((net.widths[1], net.widths[1]))
         self._limited = bool(np.isfinite(net.lower[-1]).any() or np.isfinite(net.upper[-1]).any())
 
@@ -121,12 +117,11 @@ class Phases:
             In single precision too: the arithmetic is in double.
         y : ndarray, shape (B, n_L), or None
         gradient : Parameters
-            Overwritten.
+            Overwritten, but for W_0 where there is a rate.
         free, target : ndarray, shape (B, n)
             Activations to start from, inside of the boxes; overwritten with those of the phases.
         rate : float, optional
-            Move W_0 by −rate times its gradient here, and leave that gradient out: it need not be written and read. The
-            next call relies on it that nobody else moves W_0, unless :meth:`forget` is called.
+            Move W_0 by −rate times its gradient here, and leave that gradient out: it need not be written and read.
         """
         sees, both = self._objective.target_sign != 0.0, self._objective.kind == "contrastive"
         self.work.samples += len(X)
@@ -138,7 +133,7 @@ class Phases:
             if self._follow:
                 target[:] = free
         if sees and y is not None:
-            self._solve_target(room.q, np.ascontiguousarray(y), target)
+            self._solve_target(room.q, y, target)
         values = self._values(X, room, y, free, target)
         room.z[: len(X)] = target if sees else free
         if both:
@@ -146,16 +141,11 @@ class Phases:
         self._gradient(room, 0.0 if both else 1.0 / len(X), gradient, rate)
         return values
 
-    def forget(self) -> None:
-        """Take W_0 for unknown: the next call does not depend on those before."""
-        self._followed = _FOLLOWED
-
     def _update(self) -> None:
         """H of the current parameters."""
         W = self._params.weights[0]
-        if self._beta[0] and self._followed >= _FOLLOWED:
+        if self._beta[0]:
             np.dot(W, W.T, out=self._gram)
-            self._followed = 0
         curvature(self._params.flat, self._widths, self._gram, self._scale, self._beta, self._H)
 
     def _pose(self, X: Float, room: _Room) -> None:
@@ -257,23 +247,16 @@ class Phases:
         parts = room.left, room.weights
         gradients(p.flat, self._widths, room.pre, room.z, room.signs, whole, *sizes, out.flat, *parts)
         left, wide, W = room.left, room.wide, p.weights[0]
-        after = np.ascontiguousarray(room.z[:, self._layers[0]])
         if self._beta[0]:
-            np.dot(after, W, out=wide[B + 1 :])
+            np.dot(np.ascontiguousarray(room.z[:, self._layers[0]]), W, out=wide[B + 1 :])
             np.dot(room.weights, wide, out=out.reconstruction_biases[0])
         else:
             left, wide = left[:B], wide[:B]
             out.reconstruction_biases[0].fill(0.0)
         if rate is None:
             np.dot(left.T, wide, out=out.weights[0])
-            self.forget()
-            return
-        if self._beta[0]:
-            known = wide[: B + 1]
-            follow_gram(self._gram, room.product, np.dot(known, known.T), left, after, rate)
-            self._followed += 1
-        # W.T is W as Fortran stores it, and is moved in place
-        dgemm(-rate, wide.T, left.T, 1.0, W.T, trans_b=True, overwrite_c=True)
+        else:  # W.T is W as Fortran stores it, and is moved in place
+            dgemm(-rate, wide.T, left.T, 1.0, W.T, trans_b=True, overwrite_c=True)
 
 
 @dataclass(frozen=True, eq=False)
