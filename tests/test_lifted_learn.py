@@ -197,6 +197,24 @@ def test_copies_go_on_as_the_original(tmp_path: Path) -> None:
     assert ends[0] == ends[1] == ends[2]
 
 
+def test_an_error_in_mid_epoch_leaves_the_parameters_of_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, X, y = instance("H")
+    how = Training(max_epochs=1, batch_size=2)
+    state = train(net, X, y, how, random_state=0).state
+    before, whole, batches = state.params.flat.copy(), Phases.run, []
+
+    def failing(self: Phases, *given: Any, **options: Any) -> Any:
+        batches.append(1)
+        if len(batches) == 3:
+            raise SolverError("in the third batch")
+        return whole(self, *given, **options)
+
+    monkeypatch.setattr(Phases, "run", failing)
+    with pytest.raises(SolverError, match="third batch"):
+        train(net, X, y, how, state=state)
+    np.testing.assert_array_equal(state.params.flat, before)
+
+
 def test_an_optimiser_that_remembers_goes_on_as_it_is() -> None:
     """Settings that change between calls do not leave a step that fits neither."""
     net, X, y = instance("H")

@@ -173,6 +173,9 @@ class _Run:
                 state.params.flat[:] = before
                 status = self._interrupted()
                 break
+            except BaseException:
+                state.params.flat[:] = before  # whoever goes on from this state goes on from a whole epoch
+                raise
             try:
                 state.record(loss, score)
                 if self._checkpoint is not None:
