@@ -1,7 +1,7 @@
 r"""One batch of a lifted network that learns, compiled: curvature, linear terms, both phases, gradients.
 
 Batches are small, and each needs some fifty small operations: as NumPy calls they take longer than the arithmetic. Here
-they are six functions. Parameters are one vector in the order W_0 … W_{L−1}, b_0 … b_{L−1}, c_0 … c_{L−1}; ``widths``
+they are seven functions. Parameters are one vector in the order W_0 … W_{L−1}, b_0 … b_{L−1}, c_0 … c_{L−1}; ``widths``
 are d, n_1 … n_L, ``scale`` is γ^k. Products with W_0, the only large matrix, are left to the caller.
 """
 
@@ -21,6 +21,7 @@ __all__ = [
     "eliminated_phase",
     "gradients",
     "linear_terms",
+    "settled",
 ]
 
 Index = NDArray[np.int64]
@@ -107,12 +108,40 @@ def linear_terms(flat: Float, widths: Index, product: Float, scale: Float, beta:
 
 
 @compiled(nogil=True)
-def _curved(H: Float) -> bool:
-    """Is the whole diagonal positive?"""
-    positive = True
-    for i in range(len(H)):
-        positive = positive and H[i, i] > 0.0
-    return positive
+def settled(
+    H: Float, q: Float, lower: Float, upper: Float, z: Float, tol: float, max_passes: int, fixed: int
+) -> tuple[int, float]:
+    """The first units of every sample, as many as H has rows, by descent or, if ``fixed`` is not 0, so many passes.
+
+    Parameters
+    ----------
+    H : ndarray, shape (h, h)
+    q : ndarray, shape (B, h)
+    lower, upper : ndarray, shape (n,)
+    z : ndarray, shape (B, n)
+        The first h columns are overwritten.
+    tol : float
+    max_passes, fixed : int
+
+    Returns
+    -------
+    passes : int
+        Over single samples; −1 where the diagonal of H is not positive.
+    residual : float
+        The largest natural residual, 0 for fixed passes.
+    """
+    h = len(H)
+    for i in range(h):
+        if not H[i, i] > 0.0:
+            return -1, np.nan
+    units = z[:, :h].copy()
+    if fixed:
+        passes_of_descent(H, q, lower[:h], upper[:h], units, fixed)
+        passes, residual = fixed * len(z), 0.0
+    else:
+        passes, residual = descend(H, q, lower[:h], upper[:h], units, tol, max_passes)
+    z[:, :h] = units
+    return passes, residual
 
 
 @compiled(nogil=True)
@@ -148,10 +177,8 @@ def eliminated_phase(
 
     Returns
     -------
-    passes : int
-        Over single samples; −1 where H has lost its curvature.
-    residual : float
-        The largest natural residual of the hidden units.
+    passes, residual
+        Those of :func:`settled` for the hidden units.
     """
     h = len(H) - len(inverse)
     q_O = q[:, h:] + pull
@@ -162,14 +189,10 @@ def eliminated_phase(
     K = np.dot(inverse, H_OA)
     S = H[:h, :h].copy()
     S[first:, first:] -= np.dot(H_OA.T, K)
-    if not _curved(S):
-        return -1, np.nan
     right = q[:, :h].copy()
     right[:, first:] -= np.dot(q_O, K)
-    hidden = z[:, :h].copy()
-    passes, residual = descend(S, right, lower[:h], upper[:h], hidden, tol, max_passes)
-    z[:, :h] = hidden
-    z[:, h:] = np.dot(q_O - np.dot(hidden[:, first:].copy(), H_OA.T), inverse)
+    passes, residual = settled(S, right, lower, upper, z, tol, max_passes, 0)
+    z[:, h:] = np.dot(q_O - np.dot(z[:, first:h].copy(), H_OA.T), inverse)
     return passes, residual
 
 
@@ -186,27 +209,17 @@ def clamped_phase(
     max_passes: int,
     fixed: int,
 ) -> tuple[int, float]:
-    """Hidden units against an output that is y, by descent or, where ``fixed`` is not 0, by so many passes.
+    """Hidden units against an output that is y; ``fixed`` and what is returned are those of :func:`settled`.
 
-    Otherwise as :func:`eliminated_phase`; the residual is 0 for fixed passes.
+    The rest as in :func:`eliminated_phase`.
     """
     h = len(H) - y.shape[1]
     z[:, h:] = y
     if h == 0:
         return 0, 0.0
-    H_AA = H[:h, :h].copy()
-    if not _curved(H_AA):
-        return -1, np.nan
     right = q[:, :h].copy()
     right[:, first:] -= np.dot(y, H[h:, first:h].copy())
-    hidden = z[:, :h].copy()
-    if fixed:
-        passes_of_descent(H_AA, right, lower[:h], upper[:h], hidden, fixed)
-        passes, residual = fixed * len(z), 0.0
-    else:
-        passes, residual = descend(H_AA, right, lower[:h], upper[:h], hidden, tol, max_passes)
-    z[:, :h] = hidden
-    return passes, residual
+    return settled(H[:h, :h].copy(), right, lower, upper, z, tol, max_passes, fixed)
 
 
 @compiled(nogil=True)

@@ -19,7 +19,8 @@ _TELLING: Final = ("part", "objective", "method", "start", "data")
 class Progress:
     """Counts of tasks, and an estimate of the seconds that those left will take; None before there is one.
 
-    ``running`` counts the tasks that some process is at now, and ``left`` those without a row, ``running`` included.
+    ``running`` counts tasks in progress: of all processes where a folder is looked at, of its own where one runs it.
+    ``left`` counts those without a row, ``running`` included.
     """
 
     done: int

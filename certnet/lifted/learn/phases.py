@@ -25,8 +25,8 @@ from certnet.kernels.batch import (
     eliminated_phase,
     gradients,
     linear_terms,
+    settled,
 )
-from certnet.kernels.box_descent import descend, passes_of_descent
 from certnet.lifted.learn.objective import Objective
 from certnet.lifted.learn.parameters import Parameters
 from certnet.lifted.network import LiftedNetwork
@@ -145,6 +145,7 @@ class Phases:
         """H of the current parameters."""
         W = self._params.weights[0]
         if self._beta[0]:
+            # anew for every batch: errors of a product that follows the steps grow where W has more rows than columns
             np.dot(W, W.T, out=self._gram)
         curvature(self._params.flat, self._widths, self._gram, self._scale, self._beta, self._H)
 
@@ -164,7 +165,7 @@ class Phases:
 
     def _solve_free(self, q: Float, z: Float) -> None:
         if self._limited or self._passes is not None:
-            self._settle(self._H, q, self._lower, self._upper, z)
+            self._settle(self._H, q, z)
         else:
             self._eliminate(0.0, q, np.zeros((len(q), len(self._unit))), z)
 
@@ -183,7 +184,7 @@ class Phases:
             H, right = self._H.copy(), q.copy()
             H[h:, h:] += weight * np.eye(len(H) - h)
             right[:, h:] += weight * y
-            self._settle(H, right, self._lower, self._upper, z)
+            self._settle(H, right, z)
         else:
             self._eliminate(weight, q, weight * y, z)
 
@@ -196,14 +197,9 @@ class Phases:
         box = self._lower, self._upper
         self._heed(*eliminated_phase(self._H, self._before, inverse.T, q, pull, *box, z, self._tol, self._max_passes))
 
-    def _settle(self, H: Float, q: Float, lower: Float, upper: Float, z: Float) -> None:
-        if not H.diagonal().min() > 0.0:
-            raise np.linalg.LinAlgError(_FLAT)
-        if self._passes is not None:
-            passes_of_descent(H, q, lower, upper, z, self._passes)
-            self.work.passes += self._passes * len(z)
-            return
-        self._heed(*descend(H, q, lower, upper, z, self._tol, self._max_passes))
+    def _settle(self, H: Float, q: Float, z: Float) -> None:
+        limits = self._tol, self._max_passes, self._passes or 0
+        self._heed(*settled(H, q, self._lower, self._upper, z, *limits))
 
     def _heed(self, passes: int, residual: float) -> None:
         """Count what a phase took."""
