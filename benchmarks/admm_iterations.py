@@ -17,7 +17,7 @@ from statistics import fmean
 from _common import machine, print_table
 
 from certnet import load_dataset, refine
-from certnet.network import require_shallow
+from certnet.networks.shallow import require_shallow
 from certnet.train import train_admm, train_sgd, tune
 
 DATA = ("servo", "machine", "solar", "rastrigin", "wine")

@@ -17,7 +17,7 @@ from _common import machine, print_table
 from restrict import start_network
 
 from certnet import load_dataset, objective_floor, refine
-from certnet.restrict import descend
+from certnet.refinement import descend
 
 DATA = ("servo", "machine", "solar", "rastrigin", "wine")
 

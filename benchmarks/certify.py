@@ -18,10 +18,10 @@ from pathlib import Path
 from _common import draw_growth, machine, median_seconds, peak_megabytes, print_table, random_network
 
 from certnet import CertnetError, FeedForward, ShallowNetwork, certify
-from certnet.certify.claim import Claim
-from certnet.certify.reference import solve_lipsdp
-from certnet.certify.search import search_multipliers
-from certnet.certify.verify import BoundChecker
+from certnet.claims.claim import Claim
+from certnet.proofs.shallow import BoundChecker
+from certnet.searches.reference_ import solve_lipsdp
+from certnet.searches.shallow import search_multipliers
 
 SIZES = ((100, 12, 1), (1000, 100, 1), (10_000, 50, 1), (100_000, 20, 1), (1024, 784, 1), (50, 784, 10), (256, 784, 10))
 # what the generic solvers are given: the LMI of the others has an order of 1000 to 100 000

@@ -18,8 +18,8 @@ import numpy as np
 from _common import machine, median_seconds, print_table
 
 from certnet import CertnetError, FeedForward, certify
-from certnet.certify.claim import Claim
-from certnet.certify.deep import solve_deep
+from certnet.claims.claim import Claim
+from certnet.searches.deep_barrier import solve_deep
 
 SHAPES = ((10, 64, 64, 1), (10, 64, 64, 64, 64, 64, 1), (784, 256, 256, 10))
 GENERIC = ((10, 16, 16, 16, 16, 16, 1), (10, 32, 32, 32, 32, 32, 1), (10, 64, 64, 64, 64, 64, 1))

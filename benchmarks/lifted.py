@@ -28,8 +28,8 @@ from _common import machine, median_seconds, print_table
 
 from certnet.data.images import load_images
 from certnet.lifted import LiftedClassifier, LiftedNetwork
-from certnet.lifted.qp import BoxQP, natural_residual, posed
-from certnet.lifted.solvers import Limits, solver_named
+from certnet.programs.box_qp import BoxQP, natural_residual, posed
+from certnet.solvers.box import Limits, solver_named
 
 GRID = {
     "check_termination": (5, 25),

@@ -25,9 +25,9 @@ from sklearn.neural_network import MLPRegressor
 
 from certnet import ShallowNetwork, from_sklearn, load_dataset, refine
 from certnet.data import Dataset
-from certnet.restrict.program import Restriction, Solution, whole_cell
-from certnet.restrict.run import product_weights
-from certnet.restrict.solvers import cvxpy_, interior
+from certnet.programs.restriction import Restriction, Solution, whole_cell
+from certnet.refinement.run import product_weights
+from certnet.solvers import cvxpy_, interior
 
 NAMES = ("servo", "machine", "diabetes", "rastrigin", "solar", "wine")
 WEIGHT = 0.01

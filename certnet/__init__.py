@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from certnet._version import __version__
 
-# eager: a function that bears its subpackage's name must be bound after the subpackage is
-from certnet.certify import Certificate, certify, certify_outputs
-from certnet.errors import CertnetError
-from certnet.feedforward import FeedForward
-from certnet.network import ShallowNetwork
-
 if TYPE_CHECKING:
+    from certnet.certification import certify, certify_outputs
+    from certnet.claims.certificate import Certificate
+    from certnet.core.errors import CertnetError
     from certnet.data import load_dataset
     from certnet.estimators import CertifiedRegressor, CertifiedRegressorCV
     from certnet.io import from_sklearn, from_torch, load_onnx, save_onnx, to_sklearn, to_torch
-    from certnet.restrict import RefineResult, objective, objective_floor, refine, refine_path
+    from certnet.networks.feedforward import FeedForward
+    from certnet.networks.shallow import ShallowNetwork
+    from certnet.programs.floor import objective_floor
+    from certnet.programs.objectives import objective
+    from certnet.refinement import RefineResult, refine, refine_path
     from certnet.robust import PGDAttack, adversarial_mse, certified_mse
 
 __all__ = [
@@ -46,31 +47,38 @@ __all__ = [
     "to_torch",
 ]
 
-# where the other public names live; imported on first use: scikit-learn alone takes longer than a certificate
+# where the public names live; imported on first use, so that what needs one of them loads nothing else
 _HOMES = {
+    "Certificate": "claims.certificate",
     "CertifiedRegressor": "estimators",
     "CertifiedRegressorCV": "estimators",
+    "CertnetError": "core.errors",
+    "FeedForward": "networks.feedforward",
     "PGDAttack": "robust",
-    "RefineResult": "restrict",
+    "RefineResult": "refinement",
+    "ShallowNetwork": "networks.shallow",
     "adversarial_mse": "robust",
     "certified_mse": "robust",
+    "certify": "certification",
+    "certify_outputs": "certification",
     "from_sklearn": "io",
     "from_torch": "io",
     "load_dataset": "data",
     "load_onnx": "io",
+    "objective": "programs.objectives",
+    "objective_floor": "programs.floor",
+    "refine": "refinement",
+    "refine_path": "refinement",
     "save_onnx": "io",
-    "objective": "restrict",
-    "objective_floor": "restrict",
-    "refine": "restrict",
-    "refine_path": "restrict",
     "to_sklearn": "io",
     "to_torch": "io",
 }
+_SUBPACKAGES = (
+    *("data", "demo", "errors", "estimators", "io", "lifted"),
+    *("plot", "refinement", "robust", "study", "train"),
+)
 
 logging.getLogger("certnet").addHandler(logging.NullHandler())
-
-
-_SUBPACKAGES = ("data", "demo", "estimators", "io", "lifted", "plot", "restrict", "robust", "study", "train")
 
 
 def __getattr__(name: str) -> Any:
@@ -78,8 +86,7 @@ def __getattr__(name: str) -> Any:
         return import_module(f"{__name__}.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
+    globals()[name] = value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     return value
 
 

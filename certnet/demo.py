@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from certnet._version import __version__
-from certnet.certify import Certificate, certify
+from certnet.certification import Certificate, certify
+from certnet.core.digits import above
+from certnet.core.errors import CertificateError, OutputError
+from certnet.core.files import check_writable, write_atomic
 from certnet.data import Dataset, load_dataset
-from certnet.digits import above
-from certnet.errors import CertificateError, OutputError
-from certnet.files import check_writable, write_atomic
 from certnet.io import from_sklearn
-from certnet.network import ShallowNetwork, require_shallow
+from certnet.networks.shallow import ShallowNetwork, require_shallow
+from certnet.refinement import RefineResult, refine
 from certnet.report import Evaluation, evaluate, html_page, table
-from certnet.restrict import RefineResult, refine
 
 __all__ = ["OUTPUTS", "DemoResult", "run", "write"]
 

@@ -18,17 +18,17 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from certnet.certify import certify
-from certnet.errors import InvalidInputError, UnsupportedModelError
-from certnet.feedforward import FeedForward
+from certnet.certification import certify
+from certnet.core.errors import InvalidInputError, UnsupportedModelError
+from certnet.core.outcome import Status
+from certnet.core.validation import Float, finite_array, positive_number, whole_number
 from certnet.io.sklearn_ import from_sklearn
 from certnet.io.torch_ import from_torch
-from certnet.network import ShallowNetwork
-from certnet.outcome import Status
-from certnet.restrict.objective import PENALTIES, mean_squared_error
-from certnet.restrict.refine import METHODS, RefineResult, refine, require_solver
+from certnet.networks.feedforward import FeedForward
+from certnet.networks.shallow import ShallowNetwork
+from certnet.programs.objectives import PENALTIES, mean_squared_error
+from certnet.refinement.refinement import METHODS, RefineResult, refine, require_solver
 from certnet.robust.curves import adversarial_mse
-from certnet.validation import Float, finite_array, positive_number, whole_number
 
 __all__ = ["CertifiedRegressor", "CertifiedRegressorCV"]
 
@@ -37,7 +37,7 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
     r"""A one-hidden-layer ReLU regressor, refined by a convex program, with a proved Lipschitz bound.
 
     ``fit`` starts from a trained network and minimises, over the network's activation cell
-    (:func:`certnet.restrict.refine`),
+    (:func:`certnet.refinement.refinement`),
 
         J(f) = (1/N) Σ_i ‖f(z_i) − t_i‖² + weight · ρ,    z = (x − x_mean) / x_std,   t = (y − y_mean) / y_std
 
@@ -60,13 +60,13 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
     penalty : {"lipschitz", "l2"}
         ρ, or ``‖W‖_F² + ‖b‖² + ‖V‖_F²`` of the standardised network in its place.
     method : {"joint", "alternating"}
-        See :func:`certnet.restrict.refine`.
+        See :func:`certnet.refinement.refinement`.
     solver : {"auto", "CERTNET", "CLARABEL", "SCS", "MOSEK"}
         Solver of the convex programs; "auto" is certnet's own, with Clarabel where it fails.
     tol : float, optional
-        See :func:`certnet.restrict.refine`.
+        See :func:`certnet.refinement.refinement`.
     cells : int
-        Activation cells that may be visited, 1 for the start's own; see :func:`certnet.restrict.refine`.
+        Activation cells that may be visited, 1 for the start's own; see :func:`certnet.refinement.refinement`.
     standardise : bool
         False trains and refines on the data as they are: all units are raw, and ``weight`` depends on them.
     prefit : bool
@@ -107,7 +107,7 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
     -----
     Several outputs are supported: L then bounds the l2 norm of all of them together. Sample weights and sparse inputs
     are not supported. What the training says (``ConvergenceWarning``) and what the refinement says
-    (:class:`~certnet.errors.NotConvergedWarning`) is passed on.
+    (:class:`~certnet.core.errors.NotConvergedWarning`) is passed on.
 
     Examples
     --------

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from certnet.certify import Certificate, certify
-from certnet.digits import above, below
-from certnet.network import ShallowNetwork
-from certnet.restrict.objective import mean_squared_error
+from certnet.certification import Certificate, certify
+from certnet.core.digits import above, below
+from certnet.networks.shallow import ShallowNetwork
+from certnet.programs.objectives import mean_squared_error
 from certnet.robust import AdversarialCurve, PGDAttack, adversarial_mse
 
 __all__ = ["Evaluation", "evaluate", "html_page", "table"]

@@ -12,9 +12,9 @@ import numpy as np
 from judge import LEAKY, network
 from lmi import Array
 
-from certnet.activations import Activation
-from certnet.certify import Certificate
-from certnet.feedforward import FeedForward
+from certnet.certification import Certificate
+from certnet.networks.activations import Activation
+from certnet.networks.feedforward import FeedForward
 
 Rng = np.random.Generator
 

@@ -14,10 +14,10 @@ import numpy as np
 from exact import Matrix, definite
 from lmi import Array, exactly_feasible
 
-from certnet.activations import Activation
-from certnet.certify import Certificate, certify
-from certnet.certify import certificate as certificate_module
-from certnet.feedforward import FeedForward
+from certnet.certification import Certificate, certify
+from certnet.certification import certificate as certificate_module
+from certnet.networks.activations import Activation
+from certnet.networks.feedforward import FeedForward
 
 Row = list[Fraction]
 Slopes = Sequence[tuple[Fraction, Fraction]]

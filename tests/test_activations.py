@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certnet.activations import ACTIVATIONS, Activation, activation
-from certnet.errors import InvalidInputError, UnsupportedModelError
+from certnet.core.errors import InvalidInputError, UnsupportedModelError
+from certnet.networks.activations import ACTIVATIONS, Activation, activation
 
 PHIS = [
     *map(Activation, ACTIVATIONS),

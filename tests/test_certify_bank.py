@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from lmi import Array, Form, centred, coefficients, exactly_feasible, live, normalised, optimum
 
-from certnet.activations import Activation
-from certnet.certify import certify
-from certnet.certify.search import search_multipliers
-from certnet.certify.verify import BoundChecker
-from certnet.feedforward import FeedForward
-from certnet.network import ShallowNetwork
+from certnet.certification import certify
+from certnet.networks.activations import Activation
+from certnet.networks.feedforward import FeedForward
+from certnet.networks.shallow import ShallowNetwork
+from certnet.proofs.shallow import BoundChecker
+from certnet.searches.shallow import search_multipliers
 
 Rng = np.random.Generator
 Make = Callable[[Rng], FeedForward]

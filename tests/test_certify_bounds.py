@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 
 from certnet.backends import cvxpy_, mosek_
-from certnet.certify import certify, cheap_upper_bounds, reference
-from certnet.certify.bounds import norm_sum, spectral_product
-from certnet.certify.lower import lower_bound
-from certnet.certify.reference import lipsdp_rho, solve_lipsdp
-from certnet.certify.search import SearchResult, closed_form, search_multipliers
-from certnet.errors import (
+from certnet.certification import certify, cheap_upper_bounds, reference
+from certnet.core.errors import (
     CertificateError,
     InvalidInputError,
     NotConvergedWarning,
     SolverError,
     SolverUnavailableError,
 )
-from certnet.network import ShallowNetwork
-from certnet.outcome import Status
+from certnet.core.outcome import Status
+from certnet.networks.shallow import ShallowNetwork
+from certnet.searches.closed_form import norm_sum, spectral_product
+from certnet.searches.lower import lower_bound
+from certnet.searches.reference_ import lipsdp_rho, solve_lipsdp
+from certnet.searches.shallow import SearchResult, closed_form, search_multipliers
 
 
 def gaussian(seed: int, d: int, h: int, m: int = 1) -> ShallowNetwork:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from certnet import FeedForward, certify
-from certnet.certify.chain import compose, product_norms, spectral_norm
-from certnet.certify.verify_chain import ChainChecker, norm_at_most, pair
-from certnet.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError
+from certnet.proofs.chain import ChainChecker, norm_at_most, pair
+from certnet.searches.chain import compose, product_norms, spectral_norm
 
 
 def random_network(widths, activation="relu", seed=0):

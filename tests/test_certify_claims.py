@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from certnet import FeedForward, ShallowNetwork, certify
-from certnet.activations import Activation
-from certnet.certify import Certificate, meaning
-from certnet.certify.certificate import seal
-from certnet.errors import FileFormatError, InvalidInputError, NotConvergedWarning
+from certnet.certification import Certificate, meaning
+from certnet.claims.certificate import seal
+from certnet.core.errors import FileFormatError, InvalidInputError, NotConvergedWarning
+from certnet.networks.activations import Activation
 
 
 def shallow(seed: int = 0, h: int = 9, d: int = 3, m: int = 1) -> ShallowNetwork:

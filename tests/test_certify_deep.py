@@ -15,18 +15,18 @@ import numpy as np
 import pytest
 from exact import Matrix, definite
 
-from certnet.activations import Activation
 from certnet.backends import cvxpy_
-from certnet.certify import certify
-from certnet.certify.certificate import Certificate, seal, square_above
-from certnet.certify.chain import product_norms
-from certnet.certify.deep import search_deep, solve_deep
-from certnet.certify.verify_chain import ChainChecker
-from certnet.certify.verify_deep import DeepChecker, gradient_below
-from certnet.digits import above
-from certnet.errors import CertificateError, FileFormatError, InvalidInputError, SolverUnavailableError
-from certnet.feedforward import FeedForward
-from certnet.outcome import Status
+from certnet.certification import certify
+from certnet.claims.certificate import Certificate, seal, square_above
+from certnet.core.digits import above
+from certnet.core.errors import CertificateError, FileFormatError, InvalidInputError, SolverUnavailableError
+from certnet.core.outcome import Status
+from certnet.networks.activations import Activation
+from certnet.networks.feedforward import FeedForward
+from certnet.proofs.chain import ChainChecker
+from certnet.proofs.deep import DeepChecker, gradient_below
+from certnet.searches.chain import product_norms
+from certnet.searches.deep_barrier import search_deep, solve_deep
 
 HARD = Activation("hard_sigmoid")
 LEAKY, BENT = Activation("leaky_relu", (0.01,)), Activation("leaky_relu", (-0.5,))
@@ -214,7 +214,7 @@ def test_better_methods_give_lower_bounds_and_all_bound_the_slopes(phi: Any, siz
     assert np.all(rise <= neuron.upper * np.linalg.norm(x - y, axis=1) + 1e-13)
 
 
-@pytest.mark.filterwarnings("ignore::certnet.errors.NotConvergedWarning")  # the optimal T are infinite
+@pytest.mark.filterwarnings("ignore::certnet.core.errors.NotConvergedWarning")  # the optimal T are infinite
 def test_without_nonlinearity_the_bound_is_the_norm_of_the_product() -> None:
     net = network((3, 4, 3, 2), "identity")
     W = np.linalg.multi_dot(net.weights[::-1])

@@ -10,7 +10,7 @@ import pytest
 from alter import multipliers
 from judge import SUBJECTS, edge_of, is_true, subject
 
-from certnet.certify import Certificate
+from certnet.certification import Certificate
 
 
 @pytest.mark.parametrize("name", SUBJECTS)

@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from certnet.certify import branch, verify_tree
-from certnet.certify.branch import BranchResult, close_bracket
-from certnet.certify.cells import Cells
-from certnet.certify.relax import relaxation
-from certnet.certify.verify_tree import EmptyCells, TreeChecker, _kernel, side_slopes
-from certnet.errors import InvalidInputError
-from certnet.network import ShallowNetwork
-from certnet.validation import Float
+from certnet.certification import branch, verify_tree
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float
+from certnet.networks.shallow import ShallowNetwork
+from certnet.proofs.tree import EmptyCells, TreeChecker, _kernel, side_slopes
+from certnet.searches.branch import BranchResult, close_bracket
+from certnet.searches.cells import Cells
+from certnet.searches.relax import relaxation
 
 # ------------------------------------------------------------------------------------- the second implementation
 

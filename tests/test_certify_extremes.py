@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from certnet import FeedForward, ShallowNetwork, certify
-from certnet.activations import Activation
-from certnet.certify import verify_tree
-from certnet.certify.claim import Claim
-from certnet.certify.reduce import fold_linear
-from certnet.certify.verify import BoundChecker
-from certnet.certify.verify_tree import TreeChecker
+from certnet.certification import verify_tree
+from certnet.claims.claim import Claim
+from certnet.networks.activations import Activation
+from certnet.proofs.selection import fold_linear
+from certnet.proofs.shallow import BoundChecker
+from certnet.proofs.tree import TreeChecker
 
 POWERS = 10.0 ** np.arange(-120, 121, 20.0)
 
@@ -44,7 +44,7 @@ def test_what_underflows_before_a_steep_linear_layer_is_charged(slope: float, we
     assert Fraction(charge) >= lost if math.isfinite(charge) else charge > 0.0
 
 
-@pytest.mark.filterwarnings("ignore::certnet.errors.NotConvergedWarning")  # no multipliers for what underflows
+@pytest.mark.filterwarnings("ignore::certnet.core.errors.NotConvergedWarning")  # no multipliers for what underflows
 @pytest.mark.parametrize("method", ["shallow", "product", "composition"])
 def test_a_network_that_does_nothing_has_a_certificate_of_a_difference(method: str) -> None:
     net = shallow()

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from judge import SUBJECTS, assert_true, subject
 
-from certnet.certify import Certificate
-from certnet.certify import certificate as certificate_module
-from certnet.certify.sealed import seal
-from certnet.errors import CertnetError, FileFormatError
-from certnet.feedforward import FeedForward
+from certnet.certification import Certificate
+from certnet.certification import certificate as certificate_module
+from certnet.claims.sealed import seal
+from certnet.core.errors import CertnetError, FileFormatError
+from certnet.networks.feedforward import FeedForward
 
 Rng = np.random.Generator
 

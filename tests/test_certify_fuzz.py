@@ -10,8 +10,8 @@ from alter import ALTERATIONS
 from judge import SUBJECTS, assert_true, has_point, network, rows, subject
 from scipy.optimize import linprog
 
-from certnet.certify.verify_tree import EmptyCells
-from certnet.network import ShallowNetwork
+from certnet.networks.shallow import ShallowNetwork
+from certnet.proofs.tree import EmptyCells
 
 
 @pytest.mark.parametrize("name", SUBJECTS)

@@ -13,16 +13,16 @@ from exact import definite
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from certnet.activations import ACTIVATIONS, Activation
-from certnet.certify.search import search_multipliers
-from certnet.certify.search_linf import lower_bound_sup, search_sup
-from certnet.certify.verify import BoundChecker
-from certnet.certify.verify_deep import in_ball, slopes_in_ball
-from certnet.certify.verify_linf import SupChecker, gradient_sum_below
-from certnet.errors import InvalidInputError
-from certnet.feedforward import FeedForward
-from certnet.network import ShallowNetwork
-from certnet.outcome import Status
+from certnet.core.errors import InvalidInputError
+from certnet.core.outcome import Status
+from certnet.networks.activations import ACTIVATIONS, Activation
+from certnet.networks.feedforward import FeedForward
+from certnet.networks.shallow import ShallowNetwork
+from certnet.proofs.deep import in_ball, slopes_in_ball
+from certnet.proofs.shallow import BoundChecker
+from certnet.proofs.sup_norm import SupChecker, gradient_sum_below
+from certnet.searches.shallow import search_multipliers
+from certnet.searches.sup_norm import lower_bound_sup, search_sup
 
 # ----------------------------------------------------------------------------------------------- second implementations
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certnet import FeedForward, ShallowNetwork, certify
-from certnet.certify import Certificate, certify_outputs
-from certnet.certify.reduce import parse_output, select_output
-from certnet.errors import InvalidInputError
+from certnet.certification import Certificate, certify_outputs
+from certnet.core.errors import InvalidInputError
+from certnet.proofs.selection import parse_output, select_output
 
 
 def classifier(seed=0, h=12, d=4, m=3):

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from certnet.certify import Certificate, certify
-from certnet.certify.search import search_multipliers
-from certnet.network import ShallowNetwork
+from certnet.certification import Certificate, certify
+from certnet.networks.shallow import ShallowNetwork
+from certnet.searches.shallow import search_multipliers
 
 quick = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 weights = st.one_of(st.floats(-2.0, 2.0, width=16), st.floats(-2.0, 2.0, width=16), st.just(0.0))

@@ -13,12 +13,12 @@ from exact import Matrix, definite
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certnet.activations import Activation
-from certnet.certify import certify
-from certnet.certify.search import search_multipliers
-from certnet.certify.verify import BoundChecker, is_positive_semidefinite, sum_and_width
-from certnet.feedforward import FeedForward
-from certnet.network import ShallowNetwork
+from certnet.certification import certify
+from certnet.networks.activations import Activation
+from certnet.networks.feedforward import FeedForward
+from certnet.networks.shallow import ShallowNetwork
+from certnet.proofs.shallow import BoundChecker, is_positive_semidefinite, sum_and_width
+from certnet.searches.shallow import search_multipliers
 
 
 def layer(seed: int, h: int = 4, d: int = 3, m: int = 2) -> ShallowNetwork:

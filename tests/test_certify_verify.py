@@ -16,12 +16,12 @@ from exact import Matrix, definite
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from certnet.certify import Certificate, certify, verify_bound
-from certnet.certify import certificate as certificate_module
-from certnet.certify.certificate import SCHEMA, square_above
-from certnet.certify.verify import BoundChecker, _assemble, _dominates, gradient_norm_below
-from certnet.errors import FileFormatError, NotConvergedWarning, OutputError
-from certnet.network import ShallowNetwork
+from certnet.certification import Certificate, certify, verify_bound
+from certnet.certification import certificate as certificate_module
+from certnet.claims.certificate import SCHEMA, square_above
+from certnet.core.errors import FileFormatError, NotConvergedWarning, OutputError
+from certnet.networks.shallow import ShallowNetwork
+from certnet.proofs.shallow import BoundChecker, _assemble, _dominates, gradient_norm_below
 
 # --------------------------------------------------------------------------- the second implementation, in rationals
 

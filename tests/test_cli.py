@@ -17,10 +17,10 @@ import pytest
 import certnet
 import certnet.__main__ as entry
 from certnet import Certificate, ShallowNetwork, certify, cli
-from certnet.certify.certificate import square_above
+from certnet.claims.certificate import square_above
 from certnet.cli import tools
-from certnet.outcome import Status
-from certnet.restrict import objective
+from certnet.core.outcome import Status
+from certnet.refinement import objective
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def test_refine_to_an_onnx_file(run, network, table, tmp_path):
 
 
 def test_refine_needs_one_hidden_relu_layer(run, table, tmp_path):
-    deep = certnet.feedforward.FeedForward([np.eye(2), np.eye(2), [[1.0, 1.0]]], [[0, 0], [0, 0], [0]], "tanh")
+    deep = certnet.networks.feedforward.FeedForward([np.eye(2), np.eye(2), [[1.0, 1.0]]], [[0, 0], [0, 0], [0]], "tanh")
     model = deep.save(tmp_path / "deep.npz")
     code, _, err = run("refine", model, "--data", table, "--target", "y", "--out", tmp_path / "r.npz")
     assert code == 2

@@ -594,7 +594,7 @@ def test_a_place_that_takes_no_file_is_found_before_the_training(run, images, tm
     def refuse(*_, **__):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("certnet.files.tempfile.mkstemp", refuse)
+    monkeypatch.setattr("certnet.core.files.tempfile.mkstemp", refuse)
     code, out, err = lifted(run, "train", images, "--out", tmp_path / "own.npz", *SMALL)
     assert (code, out) == (2, "")
     assert "Read-only file system" in " ".join(err.split())

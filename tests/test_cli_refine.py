@@ -9,7 +9,7 @@ import pytest
 from test_cli import model, network, run, table  # noqa: F401 - fixtures
 
 from certnet import Certificate, ShallowNetwork, certify
-from certnet.restrict import mean_squared_error
+from certnet.refinement import mean_squared_error
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from image_files import FORMS, TOY_CIFAR, batches, load_toy, pack, pickled, pickled_by_python_2, sample, write_cifar
 
+from certnet.core.errors import FileFormatError
 from certnet.data.cifar import read_cifar10
 from certnet.data.cifar_pickle import unpickle_batch
-from certnet.errors import FileFormatError
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import pickle
 import numpy as np
 import pytest
 
+from certnet.core.errors import InvalidInputError
 from certnet.data import Dataset, Scaling
-from certnet.errors import InvalidInputError
 
 
 def _values(**changes):

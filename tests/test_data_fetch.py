@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from certnet.core.errors import DatasetError
 from certnet.data import load_dataset
 from certnet.data.fetch import cache_folder, fetch_file
 from certnet.data.registry import UPSTREAM_URL, DatasetInfo, RemoteFile, dataset_info
 from certnet.data.uci import read_uci
-from certnet.errors import DatasetError
 
 CONTENT = b"certnet" * 40
 

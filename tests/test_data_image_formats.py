@@ -14,12 +14,12 @@ from image_files import (
     write_npz_file,
 )
 
+from certnet.core.errors import FileFormatError
 from certnet.data import (
     read_idx,
     read_npz_images,
 )
 from certnet.data.cifar_pickle import unpickle_batch
-from certnet.errors import FileFormatError
 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 2, 3), (5, 2, 3, 3)])

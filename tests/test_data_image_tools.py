@@ -5,8 +5,8 @@ import colorsys
 import numpy as np
 import pytest
 
+from certnet.core.errors import InvalidInputError
 from certnet.data import gaussian_like, grey, mirrored, split_off
-from certnet.errors import InvalidInputError
 
 
 def _images(*shape, seed=0):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from image_files import TOY, idx_bytes, load_toy, sample, write_idx_files, write_npz_file
 
+from certnet.core.errors import CertnetWarning, DatasetError, FileFormatError, InvalidInputError
 from certnet.data import (
     IMAGE_SETS,
     ImageDataset,
@@ -20,7 +21,6 @@ from certnet.data import (
 )
 from certnet.data.image_arrays import LabelledImages
 from certnet.data.image_content import content_digest
-from certnet.errors import CertnetWarning, DatasetError, FileFormatError, InvalidInputError
 
 
 @pytest.fixture

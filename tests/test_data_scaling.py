@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.preprocessing import StandardScaler
 
+from certnet.core.errors import InvalidInputError
 from certnet.data import Scaling
-from certnet.errors import InvalidInputError
-from certnet.network import ShallowNetwork
+from certnet.networks.shallow import ShallowNetwork
 
 
 def _samples(seed=0, n=40, d=3):

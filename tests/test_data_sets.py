@@ -11,8 +11,8 @@ from sklearn.datasets import load_diabetes
 
 import certnet.data.load
 import certnet.data.scaling
+from certnet.core.errors import CertnetWarning, DatasetError, InvalidInputError
 from certnet.data import DATASETS, dataset_info, list_datasets, load_dataset, make_rastrigin, rastrigin
-from certnet.errors import CertnetWarning, DatasetError, InvalidInputError
 
 needs_files = pytest.mark.skipif(not os.environ.get("CERTNET_DATA_HOME"), reason="CERTNET_DATA_HOME is not set")
 UCI = tuple(name for name in DATASETS if dataset_info(name).files)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from certnet.core.errors import FileFormatError, InvalidInputError
 from certnet.data import load_table
-from certnet.errors import FileFormatError, InvalidInputError
 
 
 def _write(tmp_path, text, name="d.csv"):

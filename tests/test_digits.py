@@ -7,7 +7,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certnet.digits import above, below
+from certnet.core.digits import above, below
 
 positive = st.floats(min_value=1e-300, max_value=1e300)
 

@@ -22,8 +22,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from certnet.certify import certify
-from certnet.errors import (
+from certnet.certification import certify
+from certnet.core.errors import (
     InvalidInputError,
     NotConvergedWarning,
     SolverError,
@@ -32,8 +32,8 @@ from certnet.errors import (
 )
 from certnet.estimators import CertifiedRegressor
 from certnet.io import from_sklearn, to_sklearn, to_torch
-from certnet.network import ShallowNetwork
-from certnet.restrict import objective
+from certnet.networks.shallow import ShallowNetwork
+from certnet.refinement import objective
 
 quiet = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

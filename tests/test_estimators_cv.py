@@ -18,9 +18,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from test_estimators import data, mlp, quiet, small_network
 
 from certnet import ShallowNetwork
-from certnet.errors import InvalidInputError, SolverUnavailableError
+from certnet.core.errors import InvalidInputError, SolverUnavailableError
 from certnet.estimators import CertifiedRegressor, CertifiedRegressorCV
-from certnet.restrict import mean_squared_error, refine
+from certnet.refinement import mean_squared_error, refine
 from certnet.robust.curves import adversarial_mse
 
 GRID = (0.001, 0.1, 100.0)

@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.frozen import FrozenEstimator
 
-from certnet.activations import ACTIVATIONS, Activation
-from certnet.errors import FileFormatError, InvalidInputError, OutputError, UnsupportedModelError
+from certnet.core.errors import FileFormatError, InvalidInputError, OutputError, UnsupportedModelError
 from certnet.estimators import CertifiedRegressor
-from certnet.feedforward import FeedForward
 from certnet.io import to_sklearn
-from certnet.network import ShallowNetwork
-from certnet.restrict import refine
+from certnet.networks.activations import ACTIVATIONS, Activation
+from certnet.networks.feedforward import FeedForward
+from certnet.networks.shallow import ShallowNetwork
+from certnet.refinement import refine
 
 
 def random_network(phis: object = "relu", sizes: tuple[int, ...] = (3, 5, 4, 2), seed: int = 0) -> FeedForward:

@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 import pytest
 
 from certnet import files
-from certnet.errors import OutputError
-from certnet.files import check_writable, write_atomic
+from certnet.core.errors import OutputError
+from certnet.core.files import check_writable, write_atomic
 
 
 def names(folder: Path) -> list[str]:

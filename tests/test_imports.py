@@ -18,17 +18,19 @@ ROOT = Path(certnet.__file__).parent
 
 # bottom to top; a part may import from parts of its own line and of the lines before it
 LAYERS: list[tuple[str, ...]] = [
-    ("errors", "_version"),
-    ("digits", "files", "outcome", "validation"),
-    ("kernels",),
-    ("activations",),
-    ("network",),
-    ("feedforward", "energy"),
-    ("backends",),
+    ("_version",),
+    ("core",),
+    ("networks",),
+    ("claims",),
+    ("proofs",),
+    ("kernels", "backends"),
+    ("searches",),
+    ("certification",),
+    ("programs",),
+    ("solvers",),
     ("data",),
     ("io",),
-    ("certify",),
-    ("restrict",),
+    ("refinement",),
     ("train",),
     ("lifted",),
     ("robust",),
@@ -36,7 +38,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("plot",),
     ("report",),
     ("study", "demo"),
-    ("cli", "__init__"),
+    ("cli", "errors", "__init__"),
     ("__main__",),
 ]
 
@@ -47,8 +49,8 @@ OPTIONAL = {
     "onnxruntime": ("io.onnx_",),
     "matplotlib": ("plot.figures",),
     "mosek": ("backends.mosek_",),
-    "daqp": ("lifted.solvers.daqp_",),
-    "proxsuite": ("lifted.solvers.proxqp_",),
+    "daqp": ("solvers.box.daqp_",),
+    "proxsuite": ("solvers.box.proxqp_",),
     "dask": ("study.dask_",),
     "distributed": ("study.dask_",),
     "pyarrow": ("study.parquet_",),
@@ -231,9 +233,9 @@ def test_the_walker_sees_what_it_should() -> None:
     assert seen(inner=False, types=False) == {"a"}
     assert seen(inner=True, types=False) == {"a", "b.c"}
     assert seen(inner=True, types=True) == {"a", "b.c", "e"}
-    assert own("certnet.certify.verify") == "certify.verify"
-    assert own("certnet.certify.verify.BoundChecker") is None
-    assert rank("certify.verify") > rank("network") > rank("errors")
+    assert own("certnet.proofs.shallow") == "proofs.shallow"
+    assert own("certnet.proofs.shallow.BoundChecker") is None
+    assert rank("proofs.shallow") > rank("networks.shallow") > rank("core.errors")
 
 
 def loaded_after(code: str) -> set[str]:

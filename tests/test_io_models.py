@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from certnet.errors import FileFormatError, MissingDependencyError, OutputError, UnsupportedModelError
-from certnet.feedforward import FeedForward
+from certnet.core.errors import FileFormatError, MissingDependencyError, OutputError, UnsupportedModelError
 from certnet.io import SUFFIXES, WITHOUT_UNITS, from_torch, load_model, load_torch, save_model, to_torch
-from certnet.network import ShallowNetwork
+from certnet.networks.feedforward import FeedForward
+from certnet.networks.shallow import ShallowNetwork
 
 
 def network() -> ShallowNetwork:

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certnet.activations import ACTIVATIONS, Activation
-from certnet.errors import (
+from certnet.core.errors import (
     CertnetError,
     FileFormatError,
     InvalidInputError,
@@ -22,10 +21,11 @@ from certnet.errors import (
     OutputError,
     UnsupportedModelError,
 )
-from certnet.feedforward import FeedForward
 from certnet.io import load_model, load_onnx, onnx_, save_model, save_onnx
 from certnet.io.affine import Dense, Scale, Shift, fold
-from certnet.network import ShallowNetwork
+from certnet.networks.activations import ACTIVATIONS, Activation
+from certnet.networks.feedforward import FeedForward
+from certnet.networks.shallow import ShallowNetwork
 
 onnx = pytest.importorskip("onnx", reason='onnx is not installed: pip install "certnet[onnx]"')
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402

@@ -19,11 +19,11 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
-from certnet.activations import Activation
-from certnet.errors import InvalidInputError, UnsupportedModelError
-from certnet.feedforward import FeedForward
+from certnet.core.errors import InvalidInputError, UnsupportedModelError
 from certnet.io import from_sklearn, to_sklearn
-from certnet.network import ShallowNetwork
+from certnet.networks.activations import Activation
+from certnet.networks.feedforward import FeedForward
+from certnet.networks.shallow import ShallowNetwork
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

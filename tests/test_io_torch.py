@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certnet.activations import ACTIVATIONS, Activation
-from certnet.errors import FileFormatError, InvalidInputError, OutputError, UnsupportedModelError
-from certnet.feedforward import FeedForward
+from certnet.core.errors import FileFormatError, InvalidInputError, OutputError, UnsupportedModelError
 from certnet.io import from_torch, load_model, load_torch, save_torch, to_torch
-from certnet.network import ShallowNetwork
+from certnet.networks.activations import ACTIVATIONS, Activation
+from certnet.networks.feedforward import FeedForward
+from certnet.networks.shallow import ShallowNetwork
 
 torch = pytest.importorskip("torch", reason='PyTorch is not installed: pip install "certnet[torch]"')
 nn = torch.nn

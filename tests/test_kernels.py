@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from certnet.kernels import compiled as module
-from certnet.kernels.climb import climb
+from certnet.kernels.climbing import climb
 from certnet.kernels.elliptope import ascend
 
 

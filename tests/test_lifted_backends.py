@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from lifted_bank import BANK, instance, random_network
 
-from certnet.errors import InvalidInputError, MissingDependencyError
+from certnet.core.errors import InvalidInputError, MissingDependencyError
+from certnet.core.outcome import Status
 from certnet.lifted import infer
-from certnet.lifted.qp import BoxQP, natural_residual, posed
-from certnet.lifted.solvers import SOLVERS, Limits, solver_named
-from certnet.lifted.solvers.generic import one_by_one
-from certnet.outcome import Status
+from certnet.programs.box_qp import BoxQP, natural_residual, posed
+from certnet.solvers.box import SOLVERS, Limits, solver_named
+from certnet.solvers.box.tightened import one_by_one
 
 BACKENDS = ("osqp", "daqp", "proxqp", "clarabel")
 PACKAGES = {"daqp": "daqp", "proxqp": "proxsuite"}
@@ -110,7 +110,7 @@ def test_no_samples_a_start_and_one_step(solver: str) -> None:
 def test_a_missing_package_names_the_extra(solver: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
     hide = lambda name, *rest: None if name == package else found(name, *rest)  # noqa: E731
-    monkeypatch.setattr(f"certnet.lifted.solvers.{SOLVERS[solver]}.find_spec", hide)
+    monkeypatch.setattr(f"certnet.solvers.box.{SOLVERS[solver]}.find_spec", hide)
     net, X, _ = instance(1)
     with pytest.raises(MissingDependencyError, match=rf"{package} is not installed.*certnet\[qp\]"):
         infer(net, X, solver=solver)

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lifted_judge import random_net, true
 
-from certnet.errors import CertificateError, InvalidInputError, NotConvergedWarning
+from certnet.core.errors import CertificateError, InvalidInputError, NotConvergedWarning
 from certnet.lifted import LiftedNetwork
 from certnet.lifted.bounds import LiftedCertificate, lipschitz_bound, lipschitz_bounds
-from certnet.lifted.bounds.layers import layer_limits, layer_multipliers
-from certnet.lifted.bounds.reduced import reduce_program
-from certnet.lifted.bounds.verify import MatrixChecker
-from certnet.lifted.bounds.verify_layers import LayerChecker
-from certnet.lifted.qp import hessian
+from certnet.programs.box_qp import hessian
+from certnet.proofs.lifted_layers import LayerChecker
+from certnet.proofs.lifted_matrix import MatrixChecker
+from certnet.searches.lifted_layers import layer_limits, layer_multipliers
+from certnet.searches.lifted_program import reduce_program
 
 METHODS = ("theorem", "layerwise", "sdp")
 
@@ -162,7 +162,7 @@ def test_more_rows_than_columns_needs_the_zero():
     assert cert.check(net)
 
 
-@pytest.mark.filterwarnings("ignore::certnet.errors.NotConvergedWarning")
+@pytest.mark.filterwarnings("ignore::certnet.core.errors.NotConvergedWarning")
 @settings(max_examples=6, deadline=None, derandomize=True)
 @given(st.integers(0, 2**20), st.floats(-150, 150), st.floats(-150, 150))
 def test_weights_of_any_size_are_bounded_or_refused(seed, first, second):
@@ -177,7 +177,7 @@ def test_weights_of_any_size_are_bounded_or_refused(seed, first, second):
         assert true(net, cert)
 
 
-@pytest.mark.filterwarnings("ignore::certnet.errors.NotConvergedWarning")
+@pytest.mark.filterwarnings("ignore::certnet.core.errors.NotConvergedWarning")
 @pytest.mark.parametrize("size", [1e-150, 1e-30, 1e-10, 1e10, 1e30, 1e150])
 def test_extreme_weights_in_every_layer(size):
     rng = np.random.default_rng(1)

@@ -15,13 +15,13 @@ from lifted_judge import random_net, true
 from typer.testing import CliRunner
 
 import certnet.lifted.bounds.certificate as module
-from certnet.certify import Certificate
+from certnet.certification import Certificate
 from certnet.cli import app
-from certnet.errors import CertificateError, CertnetError, FileFormatError, InvalidInputError, OutputError
+from certnet.core.errors import CertificateError, CertnetError, FileFormatError, InvalidInputError, OutputError
 from certnet.lifted import LiftedNetwork
 from certnet.lifted.bounds import LiftedCertificate, certified_radius, lipschitz_bound, lipschitz_bounds
-from certnet.lifted.bounds.verify import MatrixChecker
-from certnet.lifted.scores import scores
+from certnet.lifted.scoring import scores
+from certnet.proofs.lifted_matrix import MatrixChecker
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ from lifted_judge import edge, fractions, layers_proved, matrix_proved, program,
 
 from certnet.lifted import LiftedNetwork
 from certnet.lifted.bounds import LiftedCertificate, lipschitz_bound, slope_below
-from certnet.lifted.bounds.assembly import hessian_charged, linear_term_charged
-from certnet.lifted.bounds.layers import layer_multipliers
-from certnet.lifted.bounds.verify import MatrixChecker
-from certnet.lifted.bounds.verify_layers import LayerChecker, norm_at_least, steepest
-from certnet.lifted.qp import hessian, linear_term
+from certnet.programs.box_qp import hessian, linear_term
+from certnet.proofs.lifted_energy import hessian_charged, linear_term_charged
+from certnet.proofs.lifted_layers import LayerChecker, norm_at_least, steepest
+from certnet.proofs.lifted_matrix import MatrixChecker
+from certnet.searches.lifted_layers import layer_multipliers
 
 Rng = np.random.Generator
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from lifted_bank import BANK, instance, random_network
 
-from certnet.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError
 from certnet.lifted import LiftedNetwork, infer
 from certnet.lifted.dual import Duals, dual_energy, duality_gap, duals, feasible_duals
 from certnet.lifted.inference import Inference, measured
-from certnet.lifted.qp import posed
-from certnet.lifted.solvers import Limits
+from certnet.programs.box_qp import posed
+from certnet.solvers.box import Limits
 
 SOLVER = "osqp"
 

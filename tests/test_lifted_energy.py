@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lifted_bank import BANK, by_loops, instance, random_network
 
-from certnet.energy import BOXES, LiftedEnergy
-from certnet.errors import FileFormatError, InvalidInputError, OutputError
+from certnet.core.errors import FileFormatError, InvalidInputError, OutputError
+from certnet.core.outcome import Status
 from certnet.lifted import LiftedNetwork, infer
 from certnet.lifted.inference import measured
-from certnet.lifted.qp import as_clamp, assemble, hessian, linear_term, natural_residual, posed, sample_qp
-from certnet.lifted.solvers import Limits
-from certnet.lifted.solvers.active_set import finish
-from certnet.outcome import Status
+from certnet.networks.energy import BOXES, LiftedEnergy
+from certnet.programs.box_qp import as_clamp, assemble, hessian, linear_term, natural_residual, posed, sample_qp
+from certnet.solvers.box import Limits
+from certnet.solvers.box.active_set import finish
 
 SOLVER = "reference"
 

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from certnet.errors import (
+from certnet.core.errors import (
     FileFormatError,
     InvalidInputError,
     NotConvergedWarning,

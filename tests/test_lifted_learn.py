@@ -20,8 +20,7 @@ import pytest
 from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_info
 
-from certnet.data import load_images
-from certnet.errors import (
+from certnet.core.errors import (
     DatasetError,
     FileFormatError,
     InvalidInputError,
@@ -29,6 +28,8 @@ from certnet.errors import (
     OutputError,
     SolverError,
 )
+from certnet.core.outcome import Status
+from certnet.data import load_images
 from certnet.lifted import LiftedNetwork
 from certnet.lifted.learn import Objective, Training, initial_network, linear_fraction, train
 from certnet.lifted.learn.optimisers import Optimiser, rate_factor
@@ -36,7 +37,6 @@ from certnet.lifted.learn.parameters import Parameters
 from certnet.lifted.learn.phases import Phases
 from certnet.lifted.loss_functions import CrossEntropy, HuberLoss
 from certnet.lifted.losses import infer_with_loss
-from certnet.outcome import Status
 
 SHAPES: dict[str, dict[str, Any]] = {
     "H": {"widths": (5, 4, 3, 2), "beta": [1.0, 1.0, 0.0], "gamma": 0.125},

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression, Ridge
 
-from certnet.energy import Gradients, LiftedEnergy
-from certnet.errors import InvalidInputError, SolverError, UnsupportedModelError
-from certnet.feedforward import FeedForward
+from certnet.core.errors import InvalidInputError, SolverError, UnsupportedModelError
 from certnet.lifted import infer
 from certnet.lifted.baselines import linear_regression
 from certnet.lifted.feed_forward import linear_fraction_feed_forward, to_feed_forward
 from certnet.lifted.fractions import fractions_inside, strictly_inside
 from certnet.lifted.limits import GradientGap, contrastive_gradient, gradient_gap, limit_gradient
-from certnet.lifted.qp import posed
 from certnet.lifted.stiff import activations_at, solve_on
 from certnet.lifted.targets import accuracy, as_targets, labels_of, one_hot
+from certnet.networks.energy import Gradients, LiftedEnergy
+from certnet.networks.feedforward import FeedForward
+from certnet.programs.box_qp import posed
 
 needs_data = pytest.mark.skipif("CERTNET_DATA_HOME" not in os.environ, reason="CERTNET_DATA_HOME is not set")
 

@@ -12,13 +12,13 @@ import pytest
 from lifted_bank import BANK, instance, random_network
 from numpy.typing import ArrayLike
 
-from certnet.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError
+from certnet.core.outcome import Status
 from certnet.lifted import LiftedNetwork, infer
 from certnet.lifted.inference import Inference
 from certnet.lifted.losses import CrossEntropy, HuberLoss, Loss, SquaredHinge, SquaredLoss, infer_with_loss
-from certnet.lifted.qp import posed
-from certnet.lifted.solvers import SOLVERS
-from certnet.outcome import Status
+from certnet.programs.box_qp import posed
+from certnet.solvers.box import SOLVERS
 
 LOSSES = [SquaredLoss(), HuberLoss(0.5), CrossEntropy(), SquaredHinge()]
 

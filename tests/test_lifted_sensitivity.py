@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from lifted_bank import BANK, instance, random_network
 
-from certnet.errors import InvalidInputError, NotConvergedWarning
+from certnet.core.errors import InvalidInputError, NotConvergedWarning
 from certnet.lifted import LiftedNetwork, infer
 from certnet.lifted.inference import Inference
-from certnet.lifted.qp import posed
 from certnet.lifted.sensitivity import free_units, jacobian, parameter_vjp, pull_back, vjp
+from certnet.programs.box_qp import posed
 
 STEP = 1e-5
 
@@ -161,7 +161,7 @@ def test_bad_input() -> None:
         jacobian(net, X[:, :-1], found)
 
 
-@pytest.mark.filterwarnings("ignore::certnet.errors.NotConvergedWarning")
+@pytest.mark.filterwarnings("ignore::certnet.core.errors.NotConvergedWarning")
 def test_a_singular_h_has_no_derivative() -> None:
     net = LiftedNetwork([[[1.0]], [[1e9]]], beta=0.0, units="linear")
     X = np.ones((1, 1))

@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lifted_bank import BANK, instance, random_network
 
+from certnet.core.outcome import Status
 from certnet.kernels.box_descent import descend
 from certnet.lifted import LiftedNetwork, infer
-from certnet.lifted.energies import energies
-from certnet.lifted.qp import BoxQP, natural_residual, posed
-from certnet.lifted.solvers import Limits, solver_named
-from certnet.lifted.solvers.active_set import finish
-from certnet.lifted.solvers.reduce import reduced
-from certnet.outcome import Status
+from certnet.lifted.energy_values import energies
+from certnet.programs.box_qp import BoxQP, natural_residual, posed
+from certnet.solvers.box import Limits, solver_named
+from certnet.solvers.box.active_set import finish
+from certnet.solvers.box.eliminated import reduced
 
 CASES = [(number, clamped) for number in BANK for clamped in (False, True) if number % 4 or not clamped]
 """Networks of the bank, free and clamped: those of one layer have nothing left to infer with their output clamped."""

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 
 from certnet import certify
+from certnet.core.errors import InvalidInputError, MissingDependencyError, NotConvergedWarning, SolverError
 from certnet.data import load_dataset
-from certnet.energy import LiftedEnergy
-from certnet.errors import InvalidInputError, MissingDependencyError, NotConvergedWarning, SolverError
 from certnet.lifted import LiftedNetwork, infer
 from certnet.lifted.feed_forward import to_feed_forward
 from certnet.lifted.limits import limit_gradient
-from certnet.lifted.qp import BoxQP, posed
-from certnet.lifted.solvers.active_set import finish
 from certnet.lifted.targets import one_hot
+from certnet.networks.energy import LiftedEnergy
+from certnet.programs.box_qp import BoxQP, posed
+from certnet.solvers.box.active_set import finish
 
 torch = pytest.importorskip("torch", reason='PyTorch is not installed: pip install "certnet[torch]"')
 
@@ -79,7 +79,7 @@ BANK = {
 
 
 # 1e-13 is near rounding, and a residual of 1.0e-13 serves the differences as well
-@pytest.mark.filterwarnings("ignore::certnet.errors.NotConvergedWarning")
+@pytest.mark.filterwarnings("ignore::certnet.core.errors.NotConvergedWarning")
 @pytest.mark.parametrize("output", ["last", "all"])
 @pytest.mark.parametrize("name", BANK)
 def test_gradients_by_inputs_and_parameters_against_finite_differences(name: str, output: str) -> None:

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from certnet import network as network_module
-from certnet.errors import FileFormatError, InvalidInputError, OutputError
-from certnet.network import UNITS, ShallowNetwork
-from certnet.validation import as_samples, finite_array, positive_number
+from certnet.core.errors import FileFormatError, InvalidInputError, OutputError
+from certnet.core.validation import as_samples, finite_array, positive_number
+from certnet.networks.shallow import UNITS, ShallowNetwork
 
 
 def network(seed: int = 0, d: int = 3, h: int = 5, m: int = 1, **kwargs: Any) -> ShallowNetwork:

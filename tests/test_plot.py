@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from certnet.errors import InvalidInputError, MissingDependencyError, OutputError
+from certnet.core.errors import InvalidInputError, MissingDependencyError, OutputError
 from certnet.plot import (
     AdversarialCurveDisplay,
     BoundsDisplay,

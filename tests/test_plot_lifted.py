@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from certnet.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError
 from certnet.plot import (
     EnergyDisplay,
     FilterDisplay,

@@ -10,11 +10,11 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from certnet import ShallowNetwork, certify, refine
-from certnet.certify.search import search_multipliers
-from certnet.errors import CertnetError, InvalidInputError
-from certnet.restrict.descend import SmoothObjective, descend
-from certnet.restrict.objective import mean_squared_error, objective
-from certnet.restrict.smoothed import MAX_ORDER, SmoothedBound
+from certnet.core.errors import CertnetError, InvalidInputError
+from certnet.programs.objectives import mean_squared_error, objective
+from certnet.refinement.descent import SmoothObjective, descend
+from certnet.refinement.smoothed import MAX_ORDER, SmoothedBound
+from certnet.searches.shallow import search_multipliers
 
 instance = partial(instances.instance, h=8, d=3, n=30)
 

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certnet import ShallowNetwork, load_dataset, objective, refine
-from certnet.errors import InvalidInputError, NotConvergedWarning
-from certnet.outcome import Status
-from certnet.restrict import floor as module
-from certnet.restrict.floor import Floor, objective_floor
+from certnet.core.errors import InvalidInputError, NotConvergedWarning
+from certnet.core.outcome import Status
+from certnet.programs.floor import Floor, objective_floor
+from certnet.refinement import floor as module
 
 
 def instance(seed, n=20, d=2, m=1, noise=0.3):

@@ -13,10 +13,10 @@ from numpy.testing import assert_allclose
 from threadpoolctl import threadpool_limits
 
 from certnet import ShallowNetwork, certify, refine
-from certnet.errors import InvalidInputError, NotConvergedWarning
-from certnet.outcome import Status
-from certnet.restrict import mean_squared_error, objective, run
-from certnet.restrict.solvers.interior import InteriorOutcome
+from certnet.core.errors import InvalidInputError, NotConvergedWarning
+from certnet.core.outcome import Status
+from certnet.refinement import mean_squared_error, objective, run
+from certnet.solvers.interior import InteriorOutcome
 
 instance = partial(instances.instance, h=6, n=25)
 

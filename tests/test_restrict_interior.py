@@ -9,16 +9,16 @@ import pytest
 from instances import instance
 
 from certnet import ShallowNetwork, certify, refine
-from certnet.errors import SolverUnavailableError
-from certnet.outcome import Status
-from certnet.restrict.objective import objective
-from certnet.restrict.program import Restriction, network_from, sampled_cell, whole_cell
-from certnet.restrict.solvers import bound, cvxpy_
-from certnet.restrict.solvers.bound import DualPoint, certified_rho, lower_bound, objective_at
-from certnet.restrict.solvers.budget import solve_budget
-from certnet.restrict.solvers.interior import solve
-from certnet.restrict.solvers.newton import NewtonSystem
-from certnet.restrict.solvers.reduced import Reduced
+from certnet.core.errors import SolverUnavailableError
+from certnet.core.outcome import Status
+from certnet.programs.objectives import objective
+from certnet.programs.restriction import Restriction, network_from, sampled_cell, whole_cell
+from certnet.solvers import bound, cvxpy_
+from certnet.solvers.budget import solve_budget
+from certnet.solvers.dual_bound import DualPoint, certified_rho, lower_bound, objective_at
+from certnet.solvers.interior import solve
+from certnet.solvers.newton import NewtonSystem
+from certnet.solvers.reduced import Reduced
 
 
 def random_instance(seed):

@@ -7,11 +7,11 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from test_restrict_goals import instance, interrupt, variance
 
-from certnet.errors import InvalidInputError, NotConvergedWarning
-from certnet.feedforward import FeedForward
-from certnet.outcome import Status
+from certnet.core.errors import InvalidInputError, NotConvergedWarning
+from certnet.core.outcome import Status
+from certnet.networks.feedforward import FeedForward
 from certnet.plot import TradeoffDisplay, figure_png
-from certnet.restrict import objective, refine, refine_path, weight_grid
+from certnet.refinement import objective, refine, refine_path, weight_grid
 from certnet.robust.attacks import PGDAttack
 from certnet.robust.curves import adversarial_mse
 

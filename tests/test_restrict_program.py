@@ -7,10 +7,10 @@ from instances import instance
 
 from certnet import ShallowNetwork, certify
 from certnet.backends.cvxpy_ import why_unusable
-from certnet.errors import InvalidInputError
-from certnet.restrict.objective import l2_penalty, mean_squared_error, objective
-from certnet.restrict.program import Restriction, Solution, network_from, sampled_cell, whole_cell
-from certnet.restrict.solvers.cvxpy_ import build, solve
+from certnet.core.errors import InvalidInputError
+from certnet.programs.objectives import l2_penalty, mean_squared_error, objective
+from certnet.programs.restriction import Restriction, Solution, network_from, sampled_cell, whole_cell
+from certnet.solvers.cvxpy_ import build, solve
 
 WEIGHT = 0.05
 

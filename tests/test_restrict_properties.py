@@ -13,15 +13,15 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
 
 from certnet import ShallowNetwork, from_sklearn, load_dataset, refine
-from certnet.outcome import Status
-from certnet.restrict.objective import objective
+from certnet.core.outcome import Status
+from certnet.programs.objectives import objective
 
 few = settings(max_examples=12, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)
 weights = st.sampled_from([1e-4, 1e-2, 1.0])
 kinds = st.sampled_from([{}, {"penalty": "l2"}, {"method": "alternating", "max_rounds": 1}])
 # units that have all but vanished leave later alternating rounds a badly scaled program: it may end inaccurately
-rounds_may_end_early = pytest.mark.filterwarnings("ignore::certnet.errors.NotConvergedWarning")
+rounds_may_end_early = pytest.mark.filterwarnings("ignore::certnet.core.errors.NotConvergedWarning")
 
 
 @st.composite

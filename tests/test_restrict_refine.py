@@ -17,10 +17,10 @@ from instances import instance
 from certnet import ShallowNetwork, certify, refine
 from certnet.backends import cvxpy_ as backend
 from certnet.backends.cvxpy_ import SolveReport, why_unusable
-from certnet.errors import CertificateError, InvalidInputError, NotConvergedWarning, SolverUnavailableError
-from certnet.outcome import Status
-from certnet.restrict.objective import l2_penalty, mean_squared_error, objective
-from certnet.restrict.solvers import cvxpy_ as solvers
+from certnet.core.errors import CertificateError, InvalidInputError, NotConvergedWarning, SolverUnavailableError
+from certnet.core.outcome import Status
+from certnet.programs.objectives import l2_penalty, mean_squared_error, objective
+from certnet.solvers import cvxpy_ as solvers
 
 KINDS = ({}, {"method": "alternating", "max_rounds": 3}, {"penalty": "l2"})
 KIND_NAMES = ("joint", "alternating", "l2")
@@ -373,7 +373,7 @@ def test_a_candidate_that_cannot_be_certified_is_dropped(kind, monkeypatch):
             raise CertificateError("rounding errors are too large")
         return certify(network, **options)
 
-    monkeypatch.setattr(import_module("certnet.restrict.run"), "certify", refuse)
+    monkeypatch.setattr(import_module("certnet.refinement.run"), "certify", refuse)
     with pytest.warns(NotConvergedWarning, match="input network is returned"):
         result = refine(net, X, y, 0.05, **kind)
     assert result.network is net

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import certnet.robust.residuals as residuals_module
 from certnet import ShallowNetwork
-from certnet.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError
 from certnet.robust.attacks import PGDAttack
 from certnet.robust.balls import BALLS, admissible, ball_of
 from certnet.robust.residuals import squared_residuals

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certnet import FeedForward, ShallowNetwork
-from certnet.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError
 from certnet.robust.attacks import PGDAttack
 from certnet.robust.curves import AdversarialCurve, adversarial_mse, certified_mse
 from certnet.robust.residuals import squared_residuals

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import pytest
 from studies import ENVIRONMENT, TINY, same, table, tiny_study
 
-from certnet.errors import InvalidInputError, MissingDependencyError
+from certnet.core.errors import InvalidInputError, MissingDependencyError
 from certnet.study import Progress, dask_, run_study
 
 needs_dask = pytest.mark.skipif(

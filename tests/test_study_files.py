@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from studies import TINY, tiny_study, write_study
 
-from certnet.errors import CertnetWarning, DatasetError, FileFormatError, InvalidInputError
+from certnet.core.errors import CertnetWarning, DatasetError, FileFormatError, InvalidInputError
 from certnet.study import builtin_studies, load_study, run_study
 from certnet.study.kinds import KINDS, kind_named
 from certnet.study.load import kind_of

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from certnet.errors import CertnetWarning, DatasetError, FileFormatError
+from certnet.core.errors import CertnetWarning, DatasetError, FileFormatError
 from certnet.lifted.bounds import lipschitz_bound
 from certnet.study import Store, collect, load_study, run_study
 from certnet.study.kinds.lifted_checks import lifted_checks, lifted_notes

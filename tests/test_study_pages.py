@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from studies import TINY, tiny_study
 
-from certnet.errors import MissingDependencyError
+from certnet.core.errors import MissingDependencyError
 from certnet.study import csv_text, load_study, write_page
 from certnet.study.kinds import ReportTable, objectives, robustness
 from certnet.study.kinds.statistics import improvement, median_error
@@ -231,7 +231,7 @@ def test_pages_have_tables_choices_checks_and_pictures(tmp_path):
 
 @needs_matplotlib
 def test_the_picture_of_improvements_shows_every_trial_and_the_mean():
-    from certnet.errors import InvalidInputError
+    from certnet.core.errors import InvalidInputError
     from certnet.plot.figures import COLOURS
     from certnet.study.pictures import ImprovementDisplay
 

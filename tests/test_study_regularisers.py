@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from studies import tiny_study
 
-from certnet.certify import certify
-from certnet.errors import CertnetWarning, DatasetError, FileFormatError, InvalidInputError, SolverError
-from certnet.feedforward import FeedForward
+from certnet.certification import certify
+from certnet.core.errors import CertnetWarning, DatasetError, FileFormatError, InvalidInputError, SolverError
+from certnet.networks.feedforward import FeedForward
 from certnet.plot import CouplingDisplay, NoiseDisplay
 from certnet.study import load_study, run_study
 from certnet.study.kinds import KINDS

@@ -16,8 +16,8 @@ import pytest
 from studies import CERTNET, ENVIRONMENT, NO_ARRAYS, TINY, same, table, tiny_study, until, write_study
 
 from certnet import ShallowNetwork, certify, files, objective
-from certnet.errors import FileFormatError, InvalidInputError, OutputError
-from certnet.restrict import mean_squared_error
+from certnet.core.errors import FileFormatError, InvalidInputError, OutputError
+from certnet.refinement import mean_squared_error
 from certnet.robust import adversarial_mse
 from certnet.study import Progress, Store, load_study, progress_of, run_study
 from certnet.study.claims import Claims, me

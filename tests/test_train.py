@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from certnet import FeedForward, ShallowNetwork, load_dataset
-from certnet.errors import InvalidInputError, MissingDependencyError, SolverError
-from certnet.restrict.objective import mean_squared_error, objective
+from certnet.core.errors import InvalidInputError, MissingDependencyError, SolverError
+from certnet.programs.objectives import mean_squared_error, objective
 from certnet.robust import PGDAttack
 from certnet.train import train_pgd, train_sgd
 from certnet.train.task import Attack
@@ -57,7 +57,7 @@ def test_several_hidden_layers_give_a_feed_forward_network():
 
 
 def test_one_full_batch_step_is_minus_the_gradient():
-    """By finite differences of the objective of certnet.restrict, in every weight."""
+    """By finite differences of the objective of certnet.refinement, in every weight."""
     X, y = samples(n=20)
     one = {"batch_size": 20, "momentum": 0.0, "weight_decay": 0.05}
     first = quick(X, y, (4,), epochs=1, learning_rate=1e-12, **one).network

@@ -11,9 +11,9 @@ import pytest
 from scipy.optimize import check_grad
 
 from certnet import FeedForward, ShallowNetwork, certify, load_dataset
-from certnet.certify.search import search_multipliers
-from certnet.errors import InvalidInputError, SolverError
-from certnet.restrict.objective import mean_squared_error, objective
+from certnet.core.errors import InvalidInputError, SolverError
+from certnet.programs.objectives import mean_squared_error, objective
+from certnet.searches.shallow import search_multipliers
 from certnet.train import train_admm
 from certnet.train.admm import _penalised_loss, balanced, loss_step
 from certnet.train.lmi import NearestBounded, bound_at, lmi_multipliers, smooth_bound

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certnet.errors import InvalidInputError, SolverError
+from certnet.core.errors import InvalidInputError, SolverError
 from certnet.train import Coupled, CoupledBound, MaxNorm, PerLayerSpectral, Unregularized, train_regularized
 from certnet.train.regularizers import require_regularizer, spectral_norms
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from certnet.errors import InvalidInputError, SolverError
+from certnet.core.errors import InvalidInputError, SolverError
 from certnet.train import MaxNorm, Unregularized, train_admm, train_pgd, train_regularized, train_sgd, tune
 
 pytest.importorskip("torch")

@@ -10,7 +10,7 @@ import pytest
 
 import certnet
 from certnet import ShallowNetwork, certify, refine
-from certnet.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError
 from certnet.lifted import LiftedNetwork, train
 from certnet.study import load_study
 

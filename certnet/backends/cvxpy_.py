@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from certnet.backends import mosek_
-from certnet.errors import SolverUnavailableError
-from certnet.outcome import Status
+from certnet.core.errors import SolverUnavailableError
+from certnet.core.outcome import Status
 
 if TYPE_CHECKING:
     import cvxpy

@@ -17,7 +17,7 @@ from certnet.cli.refine import refine_command
 from certnet.cli.study import study_app
 from certnet.cli.terminal import Interrupted, error_console, warn
 from certnet.cli.tools import demo_command, doctor_command
-from certnet.errors import CertificateError, CertnetError, CertnetWarning, SolverError
+from certnet.core.errors import CertificateError, CertnetError, CertnetWarning, SolverError
 
 __all__ = ["app", "main"]
 

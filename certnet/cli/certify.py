@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from certnet.certify import Certificate, Verdict, certify, certify_outputs, meaning
-from certnet.certify.sealed import read_json
+from certnet.certification import Certificate, Verdict, certify, certify_outputs, meaning
+from certnet.claims.sealed import read_json
 from certnet.cli.terminal import Force, Json, Model, interruptible, print_json, print_table, say, working
-from certnet.digits import above, below
-from certnet.errors import CertificateError, FileFormatError, InvalidInputError
-from certnet.files import check_writable
+from certnet.core.digits import above, below
+from certnet.core.errors import CertificateError, FileFormatError, InvalidInputError
+from certnet.core.files import check_writable
 from certnet.io import load_model
 from certnet.lifted import LiftedNetwork
 from certnet.lifted.bounds import LIFTED_SCHEMA, LiftedCertificate

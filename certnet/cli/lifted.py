@@ -15,10 +15,10 @@ from certnet.cli.lifted_model import Model, Net, read_model
 from certnet.cli.lifted_train import train_command
 from certnet.cli.samples import Drop, Grey, Labels, Limit, Part, Samples, Source, Target, one_part
 from certnet.cli.terminal import Force, Json, finite_or_none, interruptible, print_json, print_table, say, working
-from certnet.digits import above, below
-from certnet.errors import CertificateError, InvalidInputError, OutputError
-from certnet.files import check_writable
-from certnet.validation import finite_array
+from certnet.core.digits import above, below
+from certnet.core.errors import CertificateError, InvalidInputError, OutputError
+from certnet.core.files import check_writable
+from certnet.core.validation import finite_array
 
 if TYPE_CHECKING:
     from certnet.lifted.bounds import LiftedCertificate
@@ -135,7 +135,7 @@ def _robustness(
 
 
 def _say_certificate(model: Model, certificate: LiftedCertificate, robust: dict[str, Any] | None) -> None:
-    from certnet.certify import meaning
+    from certnet.certification import meaning
 
     say(f"{below(certificate.lower)} <= L <= {above(certificate.upper)}")
     say(meaning(certificate))  # type: ignore[arg-type]  # it has what the sentence says

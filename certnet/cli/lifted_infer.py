@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from certnet.cli.lifted_model import Model, Net, read_model
 from certnet.cli.samples import Data, Drop, Grey, Labels, Limit, Part, Source, Target, one_part
 from certnet.cli.terminal import Force, Json, interruptible, print_json, print_table, say, working
-from certnet.errors import OutputError
-from certnet.files import check_writable, write_atomic
+from certnet.core.errors import OutputError
+from certnet.core.files import check_writable, write_atomic
 
 if TYPE_CHECKING:
     from certnet.lifted import Inference

@@ -10,8 +10,8 @@ import typer
 from numpy.typing import NDArray
 
 from certnet.cli.samples import Source
-from certnet.errors import InvalidInputError
-from certnet.validation import Float, as_inputs
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float, as_inputs
 
 if TYPE_CHECKING:
     from certnet.lifted import LiftedNetwork
@@ -75,7 +75,7 @@ def read_model(path: Path) -> Model:
     """The network of a file, whoever wrote it."""
     from certnet.lifted import LiftedNetwork
     from certnet.lifted.learn.stored import load_estimator
-    from certnet.network import read_arrays
+    from certnet.networks.shallow import read_arrays
 
     if not read_arrays(path, lambda file, source: "estimator" in file):
         return Model(LiftedNetwork.load(path))

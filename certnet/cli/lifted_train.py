@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from certnet.cli.samples import Data, Drop, Grey, Labels, Limit, Samples, Source, Target, read_parts
 from certnet.cli.terminal import Force, Interrupted, Json, finite_or_none, print_json, say, warn
-from certnet.errors import InvalidInputError, OutputError
-from certnet.files import check_writable
+from certnet.core.errors import InvalidInputError, OutputError
+from certnet.core.files import check_writable
 
 if TYPE_CHECKING:
     from certnet.lifted.estimators import LiftedClassifier, LiftedDensity, LiftedRegressor

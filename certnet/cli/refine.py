@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from certnet.certify import Certificate, certify, meaning
+from certnet.certification import Certificate, certify, meaning
 from certnet.cli.terminal import (
     Force,
     Interrupted,
@@ -24,16 +24,16 @@ from certnet.cli.terminal import (
     warn,
     working,
 )
-from certnet.digits import above, below
-from certnet.errors import InvalidInputError, OutputError
-from certnet.files import check_writable
+from certnet.core.digits import above, below
+from certnet.core.errors import InvalidInputError, OutputError
+from certnet.core.files import check_writable
+from certnet.core.outcome import Status
+from certnet.core.validation import Float
 from certnet.io import SUFFIXES, WITHOUT_UNITS, load_model, save_model
-from certnet.network import ShallowNetwork
-from certnet.outcome import Status
-from certnet.validation import Float
+from certnet.networks.shallow import ShallowNetwork
 
 if TYPE_CHECKING:
-    from certnet.restrict import RefineResult
+    from certnet.refinement import RefineResult
 
 __all__ = ["refine_command"]
 
@@ -77,7 +77,7 @@ def refine_command(
 ) -> None:
     """Refine MODEL on a table: never worse on the regularised objective, with a certificate."""
     from certnet.data import load_table
-    from certnet.restrict import mean_squared_error
+    from certnet.refinement import mean_squared_error
 
     proof = certificate if certificate is not None else out.with_suffix(".certificate.json")
     for path in (out, proof):
@@ -173,7 +173,7 @@ def _refined(
     network: ShallowNetwork, X: Float, y: Float, weight: float, standardise: bool, options: dict[str, Any]
 ) -> tuple[RefineResult, ShallowNetwork, Certificate]:
     """The refinement, its network and certificate in the model's own units."""
-    from certnet.restrict import refine
+    from certnet.refinement import refine
 
     if not standardise:
         done = refine(network, X, y, weight, **options)

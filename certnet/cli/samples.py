@@ -13,11 +13,11 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from certnet.core.errors import FileFormatError, InvalidInputError
 from certnet.data import IMAGE_SETS, load_images, load_table, read_idx
 from certnet.data import grey as to_grey
 from certnet.data.idx import read_idx_pair
 from certnet.data.npz import read_npz_samples
-from certnet.errors import FileFormatError, InvalidInputError
 
 __all__ = [
     "Data",

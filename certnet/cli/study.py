@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from certnet.cli.terminal import Interrupted, Json, error_console, print_json, print_table, say
-from certnet.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from certnet.study import Progress, Store, Study
@@ -125,7 +125,7 @@ def collect_command(
     ] = None,
 ) -> None:
     """Write all rows as one table: table.csv and table.parquet in the folder."""
-    from certnet.files import write_atomic
+    from certnet.core.files import write_atomic
     from certnet.study import collect, csv_text
     from certnet.study.parquet_ import can_write, parquet_bytes
 

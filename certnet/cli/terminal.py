@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from certnet.errors import CertnetError
+from certnet.core.errors import CertnetError
 
 __all__ = [
     "Force",

@@ -13,10 +13,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from certnet.core.errors import FileFormatError
+from certnet.core.files import path_of
 from certnet.data.cifar_pickle import unpickle_batch
 from certnet.data.image_arrays import LabelledImages, labelled
-from certnet.errors import FileFormatError
-from certnet.files import path_of
 
 __all__ = ["MAX_BATCH_BYTES", "has_batches", "read_cifar10"]
 

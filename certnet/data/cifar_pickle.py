@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from certnet.errors import FileFormatError
+from certnet.core.errors import FileFormatError
 
 __all__ = ["unpickle_batch"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float, finite_array
 from certnet.data.scaling import Scaling
-from certnet.errors import InvalidInputError
-from certnet.validation import Float, finite_array
 
 __all__ = ["Dataset"]
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from certnet._version import __version__
+from certnet.core.errors import DatasetError, OutputError
+from certnet.core.files import path_of, write_atomic
 from certnet.data.registry import UPSTREAM_URL, RemoteFile
-from certnet.errors import DatasetError, OutputError
-from certnet.files import path_of, write_atomic
 
 __all__ = ["TIMEOUT_SECONDS", "cache_folder", "fetch_file", "search_folders"]
 

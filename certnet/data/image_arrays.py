@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from certnet.errors import FileFormatError
+from certnet.core.errors import FileFormatError
 
 __all__ = ["MAX_BYTES", "LabelledImages", "labelled"]
 

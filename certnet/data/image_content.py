@@ -10,9 +10,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from certnet.core.errors import FileFormatError
 from certnet.data.image_arrays import LabelledImages
 from certnet.data.image_registry import IMAGE_REGISTRY, ContentDigest, ImageInfo
-from certnet.errors import FileFormatError
 
 __all__ = ["EVERY", "Note", "content_digest", "divided", "image_shape", "recognise"]
 

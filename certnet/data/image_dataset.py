@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from certnet.errors import InvalidInputError
-from certnet.validation import whole_number
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import whole_number
 
 __all__ = ["ImageDataset"]
 

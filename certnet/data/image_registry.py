@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from certnet.errors import DatasetError
+from certnet.core.errors import DatasetError
 
 __all__ = ["IMAGE_REGISTRY", "IMAGE_SETS", "ContentDigest", "ImageInfo", "image_info"]
 

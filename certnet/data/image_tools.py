@@ -7,8 +7,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from certnet.errors import InvalidInputError
-from certnet.validation import whole_number
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import whole_number
 
 __all__ = ["gaussian_like", "grey", "mirrored", "split_off"]
 

@@ -12,6 +12,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from certnet.core.errors import CertnetWarning, DatasetError, InvalidInputError
+from certnet.core.files import path_of
 from certnet.data.fetch import search_folders
 from certnet.data.image_arrays import LabelledImages
 from certnet.data.image_content import Note, divided, image_shape, recognise
@@ -19,8 +21,6 @@ from certnet.data.image_dataset import ImageDataset
 from certnet.data.image_files import ImageSource, expected_files, find_images
 from certnet.data.image_registry import ImageInfo, image_info
 from certnet.data.image_tools import grey as to_grey
-from certnet.errors import CertnetWarning, DatasetError, InvalidInputError
-from certnet.files import path_of
 
 __all__ = ["load_image_set", "load_images"]
 

@@ -6,6 +6,7 @@ import operator
 import os
 import warnings
 
+from certnet.core.errors import CertnetWarning, DatasetError, InvalidInputError
 from certnet.data.bundled import diabetes
 from certnet.data.dataset import Dataset
 from certnet.data.registry import DATASETS, DatasetInfo, dataset_info
@@ -13,7 +14,6 @@ from certnet.data.samples import N_SPLITS, Samples
 from certnet.data.scaling import Scaling
 from certnet.data.synthetic import rastrigin_split
 from certnet.data.uci import read_uci
-from certnet.errors import CertnetWarning, DatasetError, InvalidInputError
 
 __all__ = ["list_datasets", "load_dataset"]
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from certnet.core.errors import FileFormatError
+from certnet.core.files import path_of
 from certnet.data.image_arrays import MAX_BYTES, LabelledImages, labelled
-from certnet.errors import FileFormatError
-from certnet.files import path_of
 
 __all__ = ["read_npz_images", "read_npz_part", "read_npz_samples"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from certnet.errors import DatasetError
+from certnet.core.errors import DatasetError
 
 __all__ = ["DATASETS", "REGISTRY", "UPSTREAM_COMMIT", "UPSTREAM_URL", "DatasetInfo", "RemoteFile", "dataset_info"]
 

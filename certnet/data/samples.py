@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from certnet.validation import Float
+from certnet.core.validation import Float
 
 __all__ = ["N_SPLITS", "Samples"]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from certnet.errors import InvalidInputError
-from certnet.network import ShallowNetwork
-from certnet.validation import Float, as_inputs, finite_array
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float, as_inputs, finite_array
+from certnet.networks.shallow import ShallowNetwork
 
 __all__ = ["Scaling"]
 

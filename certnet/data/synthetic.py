@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike
 
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float, finite_array, positive_number
 from certnet.data.samples import N_SPLITS, Samples
-from certnet.errors import InvalidInputError
-from certnet.validation import Float, finite_array, positive_number
 
 __all__ = ["make_rastrigin", "rastrigin", "rastrigin_split"]
 

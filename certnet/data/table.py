@@ -14,9 +14,9 @@ from typing import TextIO
 
 import numpy as np
 
-from certnet.errors import FileFormatError, InvalidInputError
-from certnet.files import path_of
-from certnet.validation import Float
+from certnet.core.errors import FileFormatError, InvalidInputError
+from certnet.core.files import path_of
+from certnet.core.validation import Float
 
 __all__ = ["load_table", "table_columns"]
 

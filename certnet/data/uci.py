@@ -8,10 +8,10 @@ import os
 
 import numpy as np
 
+from certnet.core.validation import Float
 from certnet.data.fetch import fetch_file
 from certnet.data.registry import DatasetInfo
 from certnet.data.samples import Samples
-from certnet.validation import Float
 
 __all__ = ["read_uci"]
 

@@ -8,8 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from certnet.errors import UnsupportedModelError
-from certnet.validation import Float
+from certnet.core.errors import UnsupportedModelError
+from certnet.core.validation import Float
 
 __all__ = ["MAX_ENTRIES", "Dense", "Scale", "Shift", "Step", "fold"]
 

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from certnet.errors import FileFormatError, OutputError
-from certnet.feedforward import FeedForward
-from certnet.files import path_of
+from certnet.core.errors import FileFormatError, OutputError
+from certnet.core.files import path_of
 from certnet.io.networks import simplest
 from certnet.io.onnx_ import load_onnx, save_onnx
 from certnet.io.paths import readable_file
 from certnet.io.torch_ import load_torch, save_torch
-from certnet.network import ShallowNetwork
+from certnet.networks.feedforward import FeedForward
+from certnet.networks.shallow import ShallowNetwork
 
 __all__ = ["SUFFIXES", "WITHOUT_UNITS", "load_model", "save_model"]
 
@@ -35,7 +35,8 @@ def load_model(path: str | os.PathLike[str]) -> ShallowNetwork | FeedForward:
     """The network in a file: ``.npz`` of ``save``, ``.onnx``, ``.pt`` or ``.pth`` with a PyTorch state dict.
 
     The suffix decides (in either case of letters); nothing in the file is executed. A network with one hidden layer
-    and ReLU is a :class:`~certnet.network.ShallowNetwork`, any other a :class:`~certnet.feedforward.FeedForward`.
+    and ReLU is a :class:`~certnet.networks.shallow.ShallowNetwork`, any other a
+    :class:`~certnet.networks.feedforward.FeedForward`.
 
     Raises
     ------

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from certnet.activations import Activation
-from certnet.feedforward import FeedForward
-from certnet.network import ShallowNetwork
-from certnet.validation import Float
+from certnet.core.validation import Float
+from certnet.networks.activations import Activation
+from certnet.networks.feedforward import FeedForward
+from certnet.networks.shallow import ShallowNetwork
 
 __all__ = ["build", "simplest"]
 

@@ -12,20 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certnet._version import __version__
-from certnet.activations import Activation
-from certnet.errors import (
+from certnet.core.errors import (
     FileFormatError,
     InvalidInputError,
     MissingDependencyError,
     OutputError,
     UnsupportedModelError,
 )
-from certnet.feedforward import FeedForward
-from certnet.files import check_writable, write_atomic
+from certnet.core.files import check_writable, write_atomic
 from certnet.io.onnx_graph import OPERATORS, SUPPORTED, Graph, Node, layers_of
 from certnet.io.onnx_tensors import FLOAT_TYPES, ExternalData, read_tensor
 from certnet.io.paths import readable_file
-from certnet.network import ShallowNetwork
+from certnet.networks.activations import Activation
+from certnet.networks.feedforward import FeedForward
+from certnet.networks.shallow import ShallowNetwork
 
 __all__ = ["load_onnx", "save_onnx"]
 

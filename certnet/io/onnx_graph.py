@@ -10,11 +10,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from certnet.activations import Activation
-from certnet.errors import FileFormatError, InvalidInputError, UnsupportedModelError
+from certnet.core.errors import FileFormatError, InvalidInputError, UnsupportedModelError
+from certnet.core.validation import Float
 from certnet.io.affine import MAX_ENTRIES, Dense, Scale, Shift, Step, fold
 from certnet.io.onnx_tensors import FLOAT_TYPES
-from certnet.validation import Float
+from certnet.networks.activations import Activation
 
 __all__ = ["OPERATORS", "SUPPORTED", "Graph", "Node", "layers_of"]
 

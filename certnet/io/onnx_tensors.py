@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from certnet.errors import FileFormatError, UnsupportedModelError
+from certnet.core.errors import FileFormatError, UnsupportedModelError
 from certnet.io.paths import readable_file
 
 __all__ = ["FLOAT_TYPES", "ExternalData", "read_tensor"]

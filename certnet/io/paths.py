@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from certnet.errors import FileFormatError
-from certnet.files import path_of
+from certnet.core.errors import FileFormatError
+from certnet.core.files import path_of
 
 __all__ = ["readable_file"]
 

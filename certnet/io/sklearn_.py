@@ -15,11 +15,11 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
-from certnet.activations import Activation
-from certnet.errors import InvalidInputError, UnsupportedModelError
-from certnet.feedforward import FeedForward
+from certnet.core.errors import InvalidInputError, UnsupportedModelError
 from certnet.io.networks import build
-from certnet.network import UNITS, ShallowNetwork
+from certnet.networks.activations import Activation
+from certnet.networks.feedforward import FeedForward
+from certnet.networks.shallow import UNITS, ShallowNetwork
 
 __all__ = ["from_sklearn", "to_sklearn"]
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from certnet.activations import Activation, activation
-from certnet.errors import FileFormatError, InvalidInputError, MissingDependencyError, UnsupportedModelError
-from certnet.feedforward import FeedForward
-from certnet.files import check_writable, write_atomic
+from certnet.core.errors import FileFormatError, InvalidInputError, MissingDependencyError, UnsupportedModelError
+from certnet.core.files import check_writable, write_atomic
+from certnet.core.validation import Float
 from certnet.io.networks import build
 from certnet.io.paths import readable_file
-from certnet.network import ShallowNetwork
-from certnet.validation import Float
+from certnet.networks.activations import Activation, activation
+from certnet.networks.feedforward import FeedForward
+from certnet.networks.shallow import ShallowNetwork
 
 if TYPE_CHECKING:
     import torch
@@ -54,8 +54,8 @@ def from_torch(
         nothing, are passed over. Or a state dict of linear layers in the order of their use, ``prefix.weight``
         (n_{k+1}, n_k) and ``prefix.bias`` (n_{k+1},), with any prefixes. A missing bias is zero.
     activations : activations of the hidden layers, optional
-        Of a state dict, which does not tell them: see :class:`~certnet.feedforward.FeedForward`. Without it, *two
-        linear layers are assumed to have ReLU between them*, and nothing before, after or beside them; more layers
+        Of a state dict, which does not tell them: see :class:`~certnet.networks.feedforward.FeedForward`. Without it,
+        *two linear layers are assumed to have ReLU between them*, and nothing before, after or beside them; more layers
         are refused.
     units : {"as given", "standardised", "raw"}
         What the inputs and outputs of the model are measured in; nothing is rescaled.

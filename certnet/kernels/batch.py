@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from certnet.core.validation import Float
 from certnet.kernels.box_descent import descend, passes_of_descent
 from certnet.kernels.compiled import compiled
-from certnet.validation import Float
 
 __all__ = [
     "clamped_phase",

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from certnet.core.validation import Float
 from certnet.kernels.compiled import compiled
-from certnet.validation import Float
 
 __all__ = ["descend", "passes_of_descent", "residuals"]
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from certnet.core.validation import Float
 from certnet.kernels.box_descent import longer_than, longest_of
 from certnet.kernels.compiled import compiled
-from certnet.validation import Float
 
 __all__ = ["Single", "correct"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from certnet.core.validation import Float
 from certnet.kernels.compiled import compiled
-from certnet.validation import Float
 
 __all__ = ["ascend"]
 

@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from certnet.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float, as_inputs, finite_array, positive_number, whole_number
 from certnet.lifted.targets import accuracy, as_targets
-from certnet.validation import Float, as_inputs, finite_array, positive_number, whole_number
 
 __all__ = ["LinearModel", "linear_regression"]
 

@@ -20,11 +20,11 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike
 
-from certnet.energy import LiftedEnergy
-from certnet.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float, as_inputs, positive_number
 from certnet.lifted.inference import Inference
-from certnet.lifted.qp import BoxQP, as_clamp, posed
-from certnet.validation import Float, as_inputs, positive_number
+from certnet.networks.energy import LiftedEnergy
+from certnet.programs.box_qp import BoxQP, as_clamp, posed
 
 __all__ = ["Duals", "box_gap", "dual_energy", "duality_gap", "duals", "feasible_duals"]
 

@@ -10,12 +10,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from certnet.activations import Activation
-from certnet.energy import BOXES, LiftedEnergy
-from certnet.errors import UnsupportedModelError
-from certnet.feedforward import FeedForward
+from certnet.core.errors import UnsupportedModelError
+from certnet.core.validation import Float, as_inputs
 from certnet.lifted.fractions import fractions_inside
-from certnet.validation import Float, as_inputs
+from certnet.networks.activations import Activation
+from certnet.networks.energy import BOXES, LiftedEnergy
+from certnet.networks.feedforward import FeedForward
 
 __all__ = ["linear_fraction_feed_forward", "to_feed_forward"]
 
@@ -28,7 +28,7 @@ _LIMITS: Final = {"identity": BOXES["linear"], "relu": BOXES["relu"], "hard_sigm
 
 
 def to_feed_forward(net: LiftedEnergy) -> FeedForward:
-    """``z_{k+1} = Π(W_k z_k + b_k)`` as a :class:`~certnet.feedforward.FeedForward`; β, γ and c play no part.
+    """``z_{k+1} = Π(W_k z_k + b_k)`` as a :class:`~certnet.networks.feedforward.FeedForward`; β, γ and c play no part.
 
     Raises
     ------

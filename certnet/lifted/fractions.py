@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from certnet.errors import InvalidInputError
-from certnet.validation import Float
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float
 
 __all__ = ["fractions_inside", "strictly_inside"]
 

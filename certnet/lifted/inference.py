@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from certnet.energy import LiftedEnergy
-from certnet.errors import InvalidInputError
-from certnet.lifted.energies import energies
-from certnet.lifted.qp import EPS, BoxQP, as_clamp, natural_residual, posed, rounding
-from certnet.lifted.solvers import PASSING, SOLVERS, Limits, solver_named
-from certnet.lifted.solvers.active_set import finish
-from certnet.outcome import Status
-from certnet.validation import Float, as_inputs, positive_number, whole_number
+from certnet.core.errors import InvalidInputError
+from certnet.core.outcome import Status
+from certnet.core.validation import Float, as_inputs, positive_number, whole_number
+from certnet.lifted.energy_values import energies
+from certnet.networks.energy import LiftedEnergy
+from certnet.programs.box_qp import EPS, BoxQP, as_clamp, natural_residual, posed, rounding
+from certnet.solvers.box import PASSING, SOLVERS, Limits, solver_named
+from certnet.solvers.box.active_set import finish
 
 __all__ = ["ILL_CONDITIONED", "Inference", "finished", "infer", "measured", "statuses"]
 
@@ -103,7 +103,7 @@ def infer(
     X : array_like, shape (N, d)
     clamp : array_like, shape (N, n_L), optional
     solver : str
-        A name of :data:`~certnet.lifted.solvers.SOLVERS`.
+        A name of :data:`~certnet.solvers.box.SOLVERS`.
     tol : float
         Natural residual to reach, in the units of the gradient of E. That of layer k carries γ^{k−1}: for small γ take
         tol in proportion to γ^{L−1}, or read ``error_bound``, which is in the units of the activations.

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from certnet.energy import Gradients, LiftedEnergy
-from certnet.errors import InvalidInputError
-from certnet.lifted.qp import as_clamp, posed
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float, as_inputs, finite_array
 from certnet.lifted.stiff import activations_at, solve_on
-from certnet.validation import Float, as_inputs, finite_array
+from certnet.networks.energy import Gradients, LiftedEnergy
+from certnet.programs.box_qp import as_clamp, posed
 
 __all__ = ["GradientGap", "contrastive_gradient", "gradient_gap", "limit_gradient"]
 

@@ -14,8 +14,8 @@ import numpy as np
 import scipy.special
 from numpy.typing import ArrayLike
 
-from certnet.errors import InvalidInputError
-from certnet.validation import Float, finite_array, positive_number
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float, finite_array, positive_number
 
 __all__ = ["LOSSES", "CrossEntropy", "HuberLoss", "Loss", "SquaredHinge", "SquaredLoss", "loss_named"]
 

@@ -12,16 +12,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from certnet.energy import LiftedEnergy
-from certnet.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError
+from certnet.core.outcome import Status
+from certnet.core.validation import Float, as_inputs, positive_number, whole_number
 from certnet.lifted.dual import box_gap
 from certnet.lifted.inference import ILL_CONDITIONED, Inference, finished, statuses
 from certnet.lifted.loss_functions import CrossEntropy, HuberLoss, Loss, SquaredHinge, SquaredLoss, loss_named
-from certnet.lifted.qp import BoxQP, posed, rounding
-from certnet.lifted.solvers import SOLVERS, Limits, solver_named
-from certnet.lifted.solvers.loss import Augmented, newton
-from certnet.outcome import Status
-from certnet.validation import Float, as_inputs, positive_number, whole_number
+from certnet.lifted.loss_newton import Augmented, newton
+from certnet.networks.energy import LiftedEnergy
+from certnet.programs.box_qp import BoxQP, posed, rounding
+from certnet.solvers.box import SOLVERS, Limits, solver_named
 
 __all__ = ["NEWTON", "CrossEntropy", "HuberLoss", "Loss", "SquaredHinge", "SquaredLoss", "infer_with_loss"]
 
@@ -59,7 +59,7 @@ def infer_with_loss(
         Natural residual of the whole problem to reach.
     solver : str
         "newton" (projected Newton, any loss), or for the squared loss, which leaves a quadratic program, a name of
-        :data:`~certnet.lifted.solvers.SOLVERS`.
+        :data:`~certnet.solvers.box.SOLVERS`.
     max_steps : int
         Limit of Newton steps, or of the passes or iterations of another solver.
     start : array_like, shape (N, n), optional

@@ -6,21 +6,22 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from certnet.energy import LiftedEnergy
+from certnet.core.validation import Float
 from certnet.lifted.bounds import Guarantee, LiftedCertificate, certified_radius, lipschitz_bound
 from certnet.lifted.bounds.radius import Certificates
 from certnet.lifted.dual import Duals, duality_gap, duals
 from certnet.lifted.inference import Inference, infer
 from certnet.lifted.losses import Loss, infer_with_loss
-from certnet.lifted.qp import SampleQP, sample_qp
-from certnet.lifted.scores import scores
-from certnet.validation import Float
+from certnet.lifted.scoring import scores
+from certnet.networks.energy import LiftedEnergy
+from certnet.programs.box_qp import SampleQP, sample_qp
 
 __all__ = ["LiftedNetwork"]
 
 
 class LiftedNetwork(LiftedEnergy):
-    """``x ↦ z_L*(x)`` with ``z*(x) = argmin_z E(z; x)``; parameters are those of :class:`~certnet.energy.LiftedEnergy`.
+    """``x ↦ z_L*(x)`` with ``z*(x) = argmin_z E(z; x)``; parameters are those of
+    :class:`~certnet.networks.energy.LiftedEnergy`.
 
     Examples
     --------

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from certnet.errors import InvalidInputError
-from certnet.feedforward import FeedForward
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float, positive_number, whole_number
 from certnet.lifted.torch_ import import_torch
-from certnet.validation import Float, positive_number, whole_number
+from certnet.networks.feedforward import FeedForward
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +87,7 @@ def rr_network(
     torch.nn.Module
         Beside ``forward``: ``lipschitz_bound()``, the product of the layers' norms, which for β = 1 is at most the norm
         of the last layer (a float64 figure, not a certificate), and ``to_feed_forward()``, the same function as a
-        :class:`~certnet.feedforward.FeedForward`, which :func:`certnet.certify` bounds with a proof.
+        :class:`~certnet.networks.feedforward.FeedForward`, which :func:`certnet.certify` bounds with a proof.
 
     Raises
     ------

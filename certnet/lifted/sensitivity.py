@@ -23,11 +23,11 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
-from certnet.energy import Gradients, LiftedEnergy
-from certnet.errors import InvalidInputError, NotConvergedWarning
+from certnet.core.errors import InvalidInputError, NotConvergedWarning
+from certnet.core.validation import Float, as_inputs, finite_array
 from certnet.lifted.inference import Inference
-from certnet.lifted.qp import BoxQP, linear_term, natural_residual, posed
-from certnet.validation import Float, as_inputs, finite_array
+from certnet.networks.energy import Gradients, LiftedEnergy
+from certnet.programs.box_qp import BoxQP, linear_term, natural_residual, posed
 
 __all__ = ["Pullback", "free_units", "jacobian", "parameter_vjp", "pull_back", "vjp"]
 

@@ -17,11 +17,11 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from certnet.energy import LiftedEnergy
-from certnet.errors import SolverError
-from certnet.lifted.qp import BoxQP
-from certnet.lifted.solvers.active_set import finish
-from certnet.validation import Float
+from certnet.core.errors import SolverError
+from certnet.core.validation import Float
+from certnet.networks.energy import LiftedEnergy
+from certnet.programs.box_qp import BoxQP
+from certnet.solvers.box.active_set import finish
 
 __all__ = ["activations_at", "solve_on"]
 

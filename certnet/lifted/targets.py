@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from certnet.errors import InvalidInputError
-from certnet.validation import Float, finite_array
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float, finite_array
 
 __all__ = ["accuracy", "as_targets", "labels_of", "one_hot"]
 

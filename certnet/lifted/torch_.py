@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from certnet.energy import LiftedEnergy, require_lifted
-from certnet.errors import InvalidInputError, MissingDependencyError, NotConvergedWarning
+from certnet.core.errors import InvalidInputError, MissingDependencyError, NotConvergedWarning
+from certnet.core.validation import Float, positive_number
 from certnet.lifted.inference import Inference, infer
 from certnet.lifted.network import LiftedNetwork
 from certnet.lifted.sensitivity import pull_back
-from certnet.lifted.solvers import solver_named
-from certnet.validation import Float, positive_number
+from certnet.networks.energy import LiftedEnergy, require_lifted
+from certnet.solvers.box import solver_named
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +80,7 @@ def lifted_layer(
     output : {"last", "all"}
         z_L, shape (…, n_L), or (z_1, …, z_L) side by side, shape (…, n).
     solver : str
-        A name of :data:`certnet.lifted.solvers.SOLVERS`.
+        A name of :data:`certnet.solvers.box.SOLVERS`.
     tol : float
         Natural residual; the error of the gradients is of its order.
 

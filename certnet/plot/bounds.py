@@ -8,8 +8,9 @@ from typing import Any, final
 
 import numpy as np
 
-from certnet.digits import above, below
-from certnet.errors import InvalidInputError
+from certnet.core.digits import above, below
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import positive_number
 from certnet.plot.figures import (
     COLOURS,
     GREY,
@@ -20,7 +21,6 @@ from certnet.plot.figures import (
     legend_above,
     wide,
 )
-from certnet.validation import positive_number
 
 __all__ = ["BoundsDisplay"]
 

@@ -9,9 +9,9 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from certnet.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float, finite_array, positive_number
 from certnet.plot.figures import COLOURS, GREY, MARKERS, Display, axes_for, check_models, legend_above
-from certnet.validation import Float, finite_array, positive_number
 
 __all__ = ["CouplingDisplay", "NoiseDisplay"]
 

@@ -8,8 +8,9 @@ from typing import Any, final
 
 import numpy as np
 
-from certnet.errors import InvalidInputError
-from certnet.network import UNITS
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float, finite_array
+from certnet.networks.shallow import UNITS
 from certnet.plot.figures import (
     COLOURS,
     GREY,
@@ -21,9 +22,8 @@ from certnet.plot.figures import (
     spoken,
     wide,
 )
-from certnet.restrict.path import TradeoffPath
+from certnet.refinement.path import TradeoffPath
 from certnet.robust.curves import AdversarialCurve
-from certnet.validation import Float, finite_array
 
 __all__ = ["AdversarialCurveDisplay", "TradeoffDisplay"]
 

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from certnet.errors import InvalidInputError, MissingDependencyError
-from certnet.files import check_writable, path_of, write_atomic
-from certnet.validation import Float, positive_number
+from certnet.core.errors import InvalidInputError, MissingDependencyError
+from certnet.core.files import check_writable, path_of, write_atomic
+from certnet.core.validation import Float, positive_number
 
 __all__ = [
     "COLOURS",

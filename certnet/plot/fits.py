@@ -9,7 +9,8 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from certnet.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float, finite_array
 from certnet.plot.figures import (
     COLOURS,
     GREY,
@@ -19,7 +20,6 @@ from certnet.plot.figures import (
     legend_above,
     wide,
 )
-from certnet.validation import Float, finite_array
 
 __all__ = ["PredictionDisplay", "TraceDisplay"]
 

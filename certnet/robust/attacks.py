@@ -10,11 +10,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from certnet.errors import InvalidInputError
-from certnet.network import ShallowNetwork, require_shallow
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float, as_samples, positive_number
+from certnet.networks.shallow import ShallowNetwork, require_shallow
 from certnet.robust.balls import Ball, admissible, ball_of
 from certnet.robust.residuals import block_rows, padded_blocks
-from certnet.validation import Float, as_samples, positive_number
 
 __all__ = ["PGDAttack"]
 

@@ -10,8 +10,8 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from certnet.errors import InvalidInputError
-from certnet.validation import Float
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float
 
 __all__ = ["BALLS", "Ball", "L2Ball", "LinfBall", "admissible", "ball_of"]
 

@@ -9,12 +9,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from certnet.errors import InvalidInputError
-from certnet.network import ShallowNetwork, require_shallow
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float, finite_array, positive_number
+from certnet.networks.shallow import ShallowNetwork, require_shallow
 from certnet.robust.attacks import PGDAttack
 from certnet.robust.balls import ball_of
 from certnet.robust.residuals import squared_residuals
-from certnet.validation import Float, finite_array, positive_number
 
 __all__ = ["AdversarialCurve", "adversarial_mse", "certified_mse"]
 

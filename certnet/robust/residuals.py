@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from certnet.network import ShallowNetwork
-from certnet.validation import Float, as_samples
+from certnet.core.validation import Float, as_samples
+from certnet.networks.shallow import ShallowNetwork
 
 __all__ = ["block_rows", "padded_blocks", "squared_residuals"]
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, final
 
-from certnet.errors import OutputError
+from certnet.core.errors import OutputError
 
 __all__ = ["PATIENCE", "Claims", "me"]
 

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Final, final
 
-from certnet.errors import InvalidInputError, MissingDependencyError
+from certnet.core.errors import InvalidInputError, MissingDependencyError
 from certnet.study.pools import Pool, Result
 from certnet.study.tasks import Task
 from certnet.study.work import perform

@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from certnet.errors import FileFormatError, InvalidInputError
-from certnet.files import path_of
+from certnet.core.errors import FileFormatError, InvalidInputError
+from certnet.core.files import path_of
 from certnet.study.kinds import KINDS, Kind
 from certnet.study.spec import Misplaced, Study, StudySpec
 from certnet.study.toml_lines import Path as KeyPath

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from certnet.errors import OutputError
-from certnet.files import write_atomic
+from certnet.core.errors import OutputError
+from certnet.core.files import write_atomic
 from certnet.study.kinds import Report, ReportTable, Row
 from certnet.study.kinds.statistics import failures
 from certnet.study.load import kind_of

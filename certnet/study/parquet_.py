@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
-from certnet.errors import MissingDependencyError
+from certnet.core.errors import MissingDependencyError
 from certnet.study.store import Row
 from certnet.study.tables import Scalar, columns_of
 

@@ -10,7 +10,7 @@ from typing import Any, final
 
 import numpy as np
 
-from certnet.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError
 from certnet.plot import AdversarialCurveDisplay
 from certnet.plot.figures import COLOURS, GREY, Display, axes_for
 from certnet.robust import AdversarialCurve

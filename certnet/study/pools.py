@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, final
 
-from certnet.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError
 from certnet.study.kinds import Row
 from certnet.study.tasks import Task
 from certnet.study.work import perform

@@ -8,7 +8,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Final
 
-from certnet.errors import InvalidInputError, OutputError
+from certnet.core.errors import InvalidInputError, OutputError
+from certnet.core.validation import positive_number
 from certnet.study.claims import Claims
 from certnet.study.kinds.splits import check_data
 from certnet.study.load import kind_of
@@ -18,7 +19,6 @@ from certnet.study.spec import Study
 from certnet.study.store import Row, Store
 from certnet.study.tasks import Task, parse_shard, shard
 from certnet.study.work import failed_row
-from certnet.validation import positive_number
 
 __all__ = ["BACKENDS", "progress_of", "run_study"]
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from certnet.errors import FileFormatError
+from certnet.core.errors import FileFormatError
 from certnet.study.toml_lines import Path as KeyPath
 from certnet.study.toml_lines import key_lines, placed
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from certnet._version import __version__
-from certnet.errors import FileFormatError, OutputError
-from certnet.files import path_of, write_atomic
+from certnet.core.errors import FileFormatError, OutputError
+from certnet.core.files import path_of, write_atomic
 from certnet.study.spec import Study
 from certnet.study.tasks import FORMAT
 

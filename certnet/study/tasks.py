@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from certnet.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError
 from certnet.study.spec import canonical
 
 __all__ = ["FORMAT", "Task", "parse_shard", "seed_for", "shard"]

@@ -30,15 +30,15 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
-from certnet.certify import certify
-from certnet.errors import NotConvergedWarning, SolverError
-from certnet.network import ShallowNetwork, require_shallow
-from certnet.restrict.objective import mean_squared_error, objective
+from certnet.certification import certify
+from certnet.core.errors import NotConvergedWarning, SolverError
+from certnet.core.validation import Float, as_samples, positive_number, whole_number
+from certnet.networks.shallow import ShallowNetwork, require_shallow
+from certnet.programs.objectives import mean_squared_error, objective
 from certnet.train.lmi import NearestBounded, lmi_multipliers
 from certnet.train.result import TrainResult, versions
 from certnet.train.sgd import train_sgd
 from certnet.train.task import training_samples, validation_samples
-from certnet.validation import Float, as_samples, positive_number, whole_number
 
 __all__ = ["balanced", "loss_step", "train_admm"]
 
@@ -94,7 +94,7 @@ def train_admm(
     -------
     TrainResult
         The network with the least certified objective seen, the start included. ``loss_curve`` is that objective, as
-        :func:`certnet.restrict.objective` defines it, of the better of the two networks of each iteration; ``history``
+        :func:`certnet.programs.objectives` defines it, of the better of the two networks of each iteration; ``history``
         has its parts ``mse`` and ``rho``, and ``primal_residual`` and ``dual_residual``
         (``‖(W, V) − (W̄, V̄)‖`` and ``μ ‖change of (W̄, V̄)‖``), one number per iteration after the start's.
 

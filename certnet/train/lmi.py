@@ -21,9 +21,9 @@ from typing import Final
 import numpy as np
 from scipy.optimize import minimize
 
-from certnet.certify.search import search_multipliers
-from certnet.network import ShallowNetwork
-from certnet.validation import Float
+from certnet.core.validation import Float
+from certnet.networks.shallow import ShallowNetwork
+from certnet.searches.shallow import search_multipliers
 
 __all__ = ["NearestBounded", "bound_at", "lmi_multipliers", "smooth_bound"]
 
@@ -107,7 +107,7 @@ def bound_at(W: Float, V: Float, t: Float) -> float:
 def lmi_multipliers(network: ShallowNetwork) -> Float:
     """T of the LMI (Y (2)) for a network, shape (h,): the best up to a relative 1e-5 of ρ.
 
-    The search's multipliers t belong to ``[2L I − (…)]`` of :mod:`certnet.certify.search`; those of the LMI are L t.
+    The search's multipliers t belong to ``[2L I − (…)]`` of :mod:`certnet.searches.shallow`; those of the LMI are L t.
     """
     found = search_multipliers(network, tol=1e-5)
     t = _SLACK * found.upper * found.multipliers

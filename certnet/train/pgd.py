@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from numpy.typing import ArrayLike
 
+from certnet.core.validation import whole_number
 from certnet.train.regularizers import Unregularized
 from certnet.train.result import TrainResult
 from certnet.train.task import Attack, Descent, Task
 from certnet.train.torch_ import fit
-from certnet.validation import whole_number
 
 __all__ = ["train_pgd"]
 

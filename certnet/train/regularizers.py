@@ -22,8 +22,8 @@ from typing import Any, final
 
 import numpy as np
 
-from certnet.errors import InvalidInputError
-from certnet.validation import Float, positive_number
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float, positive_number
 
 __all__ = [
     "Constraint",

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from certnet._version import __version__
-from certnet.feedforward import FeedForward
-from certnet.network import ShallowNetwork
+from certnet.networks.feedforward import FeedForward
+from certnet.networks.shallow import ShallowNetwork
 
 __all__ = ["TrainResult", "versions"]
 

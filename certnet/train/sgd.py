@@ -32,7 +32,7 @@ def train_sgd(
 ) -> TrainResult:
     r"""Minimise ``(1/N) Σ_i ‖f(x_i) − y_i‖² + weight_decay · (‖W‖_F² + ‖b‖² + ‖V‖_F²)`` by mini-batch steps.
 
-    The objective is Y (4a) without the Lipschitz term, :func:`certnet.restrict.objective` with ``penalty="l2"``; with
+    The objective is Y (4a) without the Lipschitz term, :func:`certnet.programs.objectives` with ``penalty="l2"``; with
     more hidden layers all weights and biases but the output's biases are decayed. Y states no learning rate, batch
     size or number of epochs: the defaults are choices, see :func:`~certnet.train.tune.tune`.
 

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from numpy.typing import ArrayLike
 
-from certnet.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float, as_inputs, as_samples, finite_array, positive_number, whole_number
 from certnet.train.regularizers import Regularizer
-from certnet.validation import Float, as_inputs, as_samples, finite_array, positive_number, whole_number
 
 __all__ = ["NORMS", "OPTIMIZERS", "Attack", "Descent", "Task", "training_samples", "validation_samples"]
 

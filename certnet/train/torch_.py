@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from certnet.errors import InvalidInputError, MissingDependencyError, SolverError
-from certnet.feedforward import FeedForward
-from certnet.network import ShallowNetwork
+from certnet.core.errors import InvalidInputError, MissingDependencyError, SolverError
+from certnet.core.validation import Float
+from certnet.networks.feedforward import FeedForward
+from certnet.networks.shallow import ShallowNetwork
 from certnet.train.regularizers import Constraint, Penalty
 from certnet.train.result import TrainResult, versions
 from certnet.train.task import Attack, Descent, Task
-from certnet.validation import Float
 
 if TYPE_CHECKING:
     import torch

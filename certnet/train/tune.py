@@ -13,10 +13,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from certnet.errors import InvalidInputError, SolverError
+from certnet.core.errors import InvalidInputError, SolverError
+from certnet.core.validation import Float, positive_number, whole_number
 from certnet.train.result import TrainResult
 from certnet.train.task import training_samples, validation_samples
-from certnet.validation import Float, positive_number, whole_number
 
 __all__ = ["LEARNING_RATES", "Trial", "TuneResult", "tune"]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from certnet.lifted.bounds.bracket import METHODS, lipschitz_bound, lipschitz_bounds
 from certnet.lifted.bounds.certificate import LIFTED_SCHEMA, LiftedCertificate
-from certnet.lifted.bounds.prove import METHODS, lipschitz_bound, lipschitz_bounds
 from certnet.lifted.bounds.radius import Guarantee, certified_radius
-from certnet.lifted.bounds.verify_slope import slope_below
+from certnet.proofs.lifted_slope import slope_below
 
 __all__ = [
     "LIFTED_SCHEMA",

@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from certnet.certify.card import card
-from certnet.certify.sealed import (
+from certnet.claims.cards import card
+from certnet.claims.sealed import (
     number,
     numbers,
     read_json,
@@ -24,23 +24,23 @@ from certnet.certify.sealed import (
     verify_written,
     widths,
 )
-from certnet.certify.sealed import output as chosen_output
-from certnet.certify.verify import Verdict
-from certnet.digits import above, below
-from certnet.energy import LiftedEnergy, require_lifted
-from certnet.errors import FileFormatError
-from certnet.files import write_atomic
-from certnet.lifted.bounds.verify import MatrixChecker, Output
-from certnet.lifted.bounds.verify_layers import LayerChecker
-from certnet.lifted.bounds.verify_slope import slope_below
-from certnet.validation import Float
+from certnet.claims.sealed import output as chosen_output
+from certnet.core.digits import above, below
+from certnet.core.errors import FileFormatError
+from certnet.core.files import write_atomic
+from certnet.core.validation import Float
+from certnet.networks.energy import LiftedEnergy, require_lifted
+from certnet.proofs.lifted_layers import LayerChecker
+from certnet.proofs.lifted_matrix import MatrixChecker, Output
+from certnet.proofs.lifted_slope import slope_below
+from certnet.proofs.shallow import Verdict
 
 __all__ = ["KINDS", "LIFTED_SCHEMA", "LiftedCertificate", "checker"]
 
 LIFTED_SCHEMA: Final = "certnet-lifted-certificate-1"
 KINDS: Final = ("sdp", "layerwise", "theorem")
-"""What multipliers can be: of :mod:`certnet.lifted.bounds.verify`, or limits of singular values
-(:mod:`certnet.lifted.bounds.verify_layers`)."""
+"""What multipliers can be: of :mod:`certnet.proofs.lifted_matrix`, or limits of singular values
+(:mod:`certnet.proofs.lifted_layers`)."""
 _FIRST = ("schema", "upper", "upper_decimal", "upper_rational", "lower", "output", "kind")
 
 

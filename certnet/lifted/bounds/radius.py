@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from certnet.energy import LiftedEnergy
-from certnet.errors import CertificateError, InvalidInputError
+from certnet.core.errors import CertificateError, InvalidInputError
+from certnet.core.validation import Float
+from certnet.lifted.bounds.bracket import lipschitz_bound, lipschitz_bounds
 from certnet.lifted.bounds.certificate import LiftedCertificate
-from certnet.lifted.bounds.prove import lipschitz_bound, lipschitz_bounds
 from certnet.lifted.inference import infer
-from certnet.validation import Float
+from certnet.networks.energy import LiftedEnergy
 
 __all__ = ["Certificates", "Guarantee", "certified_radius"]
 
@@ -61,8 +61,8 @@ def certified_radius(
     ----------
     X : array_like, shape (N, d)
     certificate : str, LiftedCertificate or mapping
-        A method of :func:`~certnet.lifted.bounds.prove.lipschitz_bound`, or what it returned; for ``pairs`` the
-        certificates of :func:`~certnet.lifted.bounds.prove.lipschitz_bounds` with ``differences=True``. They are
+        A method of :func:`~certnet.lifted.bounds.bracket.lipschitz_bound`, or what it returned; for ``pairs`` the
+        certificates of :func:`~certnet.lifted.bounds.bracket.lipschitz_bounds` with ``differences=True``. They are
         checked once more here.
     pairs : bool
         Use the bounds of the differences of outputs; never smaller radii where each L_ij is at most √2 L.

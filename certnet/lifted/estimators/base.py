@@ -16,7 +16,9 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from certnet.errors import FileFormatError, InvalidInputError, NotConvergedWarning
+from certnet.core.errors import FileFormatError, InvalidInputError, NotConvergedWarning
+from certnet.core.outcome import Status
+from certnet.core.validation import Float
 from certnet.lifted.bounds import LiftedCertificate
 from certnet.lifted.inference import Inference
 from certnet.lifted.learn.fitting import Plan, seed_of
@@ -28,8 +30,6 @@ from certnet.lifted.learn.state import State
 from certnet.lifted.learn.stored import Stored, load_estimator, save_estimator
 from certnet.lifted.learn.trained import Trained
 from certnet.lifted.network import LiftedNetwork
-from certnet.outcome import Status
-from certnet.validation import Float
 
 __all__ = ["DTYPES", "LiftedEstimator"]
 

@@ -10,14 +10,14 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from certnet.errors import InvalidInputError, UnsupportedModelError
+from certnet.core.errors import InvalidInputError, UnsupportedModelError
+from certnet.core.validation import Float
 from certnet.lifted.bounds import LiftedCertificate, lipschitz_bounds
 from certnet.lifted.bounds.radius import Certificates
 from certnet.lifted.estimators.base import DTYPES, LiftedEstimator
 from certnet.lifted.learn.fitting import betas, hidden_sizes, seed_of
 from certnet.lifted.learn.objective import Objective
 from certnet.lifted.network import LiftedNetwork
-from certnet.validation import Float
 
 __all__ = ["LiftedClassifier"]
 
@@ -37,8 +37,8 @@ class LiftedClassifier(ClassifierMixin, LiftedEstimator):
     ----------
     hidden_layer_sizes : tuple of int
     units : str, pair, or sequence of them
-        Of the hidden layers, see :class:`~certnet.energy.LiftedEnergy`; the output is linear. A sequence holds one for
-        each hidden layer and one for the output.
+        Of the hidden layers, see :class:`~certnet.networks.energy.LiftedEnergy`; the output is linear. A sequence
+        holds one for each hidden layer and one for the output.
     beta : float or sequence of L floats
         Reconstruction. One number is that of the hidden layers, and the output's is 0 then (H, Corollary 2).
     gamma : float

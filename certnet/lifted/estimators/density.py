@@ -9,11 +9,11 @@ from numpy.typing import ArrayLike
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from certnet.core.validation import Float
 from certnet.lifted.estimators.base import DTYPES, LiftedEstimator
 from certnet.lifted.learn.fitting import betas, hidden_sizes, layer_units, seed_of
 from certnet.lifted.learn.objective import Objective
 from certnet.lifted.network import LiftedNetwork
-from certnet.validation import Float
 
 __all__ = ["LiftedDensity"]
 

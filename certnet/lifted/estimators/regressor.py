@@ -10,13 +10,13 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import column_or_1d, validate_data
 
-from certnet.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float, finite_array
 from certnet.lifted.estimators.base import DTYPES, LiftedEstimator
 from certnet.lifted.learn.fitting import betas, hidden_sizes, layer_units, seed_of
 from certnet.lifted.learn.objective import Objective
 from certnet.lifted.learn.scaling import Scaling
 from certnet.lifted.network import LiftedNetwork
-from certnet.validation import Float, finite_array
 
 __all__ = ["LiftedRegressor"]
 

@@ -13,13 +13,13 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from certnet.errors import FileFormatError, InvalidInputError
-from certnet.files import check_writable, path_of, write_atomic
+from certnet.core.errors import FileFormatError, InvalidInputError
+from certnet.core.files import check_writable, path_of, write_atomic
+from certnet.core.validation import Float
 from certnet.lifted.learn.settings import Training
 from certnet.lifted.learn.state import State
 from certnet.lifted.network import LiftedNetwork
-from certnet.network import read_arrays
-from certnet.validation import Float
+from certnet.networks.shallow import read_arrays
 
 __all__ = ["Checkpoint", "stored_seed"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from certnet.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float, as_inputs, finite_array
 from certnet.lifted.learn.settings import Training
 from certnet.lifted.loss_functions import SquaredLoss
 from certnet.lifted.network import LiftedNetwork
-from certnet.lifted.qp import as_clamp
-from certnet.validation import Float, as_inputs, finite_array
+from certnet.programs.box_qp import as_clamp
 
 __all__ = ["samples_of"]
 

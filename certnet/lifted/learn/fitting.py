@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from certnet.energy import is_interval
-from certnet.errors import InvalidInputError
-from certnet.files import path_of
+from certnet.core.errors import InvalidInputError
+from certnet.core.files import path_of
+from certnet.core.validation import Float, positive_number, whole_number
 from certnet.lifted.learn.checkpoint import stored_seed
 from certnet.lifted.learn.initial import initial_network
 from certnet.lifted.learn.loop import train
@@ -21,7 +21,7 @@ from certnet.lifted.learn.objective import Objective
 from certnet.lifted.learn.settings import Training
 from certnet.lifted.learn.trained import Trained
 from certnet.lifted.network import LiftedNetwork
-from certnet.validation import Float, positive_number, whole_number
+from certnet.networks.energy import is_interval
 
 __all__ = ["Plan", "betas", "hidden_sizes", "layer_units", "seed_of"]
 

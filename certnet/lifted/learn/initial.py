@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from certnet.energy import Unit
-from certnet.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import whole_number
 from certnet.lifted.network import LiftedNetwork
-from certnet.validation import whole_number
+from certnet.networks.energy import Unit
 
 __all__ = ["initial_network"]
 
@@ -34,13 +34,13 @@ def initial_network(
     widths : sequence of int
         n_0 (inputs), n_1 … n_L (outputs).
     beta, gamma, units
-        Of :class:`~certnet.energy.LiftedEnergy`.
+        Of :class:`~certnet.networks.energy.LiftedEnergy`.
     random_state : int, Generator or None
 
     Raises
     ------
     InvalidInputError
-        Fewer than two widths, one below 1, or what :class:`~certnet.energy.LiftedEnergy` refuses.
+        Fewer than two widths, one below 1, or what :class:`~certnet.networks.energy.LiftedEnergy` refuses.
     """
     if len(widths) < 2:
         raise InvalidInputError(f"widths is {tuple(widths)}: the inputs and at least one layer are needed")

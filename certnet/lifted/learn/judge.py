@@ -7,10 +7,10 @@ from typing import Final, Self
 
 import numpy as np
 
-from certnet.errors import SolverError
+from certnet.core.errors import SolverError
+from certnet.core.validation import Float
 from certnet.lifted.learn.settings import Training
 from certnet.lifted.network import LiftedNetwork
-from certnet.validation import Float
 
 __all__ = ["Diverged", "Judge"]
 

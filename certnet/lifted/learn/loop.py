@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
 
-from certnet.errors import InvalidInputError, NotConvergedWarning
+from certnet.core.errors import InvalidInputError, NotConvergedWarning
+from certnet.core.outcome import Status
+from certnet.core.validation import Float, whole_number
 from certnet.lifted.learn.checkpoint import Checkpoint
 from certnet.lifted.learn.data import samples_of
 from certnet.lifted.learn.judge import Diverged, Judge
@@ -24,8 +26,6 @@ from certnet.lifted.learn.settings import Training
 from certnet.lifted.learn.state import State
 from certnet.lifted.learn.trained import Trained
 from certnet.lifted.network import LiftedNetwork
-from certnet.outcome import Status
-from certnet.validation import Float, whole_number
 
 __all__ = ["train"]
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from certnet.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import positive_number
 from certnet.lifted.loss_functions import SquaredLoss
-from certnet.validation import positive_number
 
 __all__ = ["OBJECTIVES", "Objective"]
 

@@ -18,8 +18,8 @@ from typing import Final, Self
 import numpy as np
 from scipy.linalg.blas import daxpy
 
-from certnet.errors import InvalidInputError
-from certnet.validation import Float
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float
 
 __all__ = ["OPTIMISERS", "SCHEDULES", "Optimiser", "rate_factor"]
 

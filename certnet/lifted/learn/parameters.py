@@ -8,8 +8,8 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from certnet.energy import LiftedEnergy
-from certnet.validation import Float
+from certnet.core.validation import Float
+from certnet.networks.energy import LiftedEnergy
 
 __all__ = ["Parameters"]
 
@@ -24,7 +24,7 @@ class Parameters:
     ----------
     flat : ndarray, shape (p,)
     weights, biases, reconstruction_biases : tuple of L ndarrays
-        Shapes as in :class:`~certnet.energy.LiftedEnergy`.
+        Shapes as in :class:`~certnet.networks.energy.LiftedEnergy`.
     """
 
     flat: Float

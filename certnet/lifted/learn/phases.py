@@ -6,7 +6,8 @@ With A the hidden layers and O the output, ``H = [H_AA H_AO; H_OA H_OO]``:
     free, O without limits   (H_AA − H_AO M⁻¹ H_OA) z_A  against  q_A − H_AO M⁻¹ q_O,  M = H_OO      (exact)
     squared loss     the same with  M = H_OO + weight I  and  q_O + weight y
 
-What :mod:`certnet.lifted.qp` does for one network and many samples, this does for few samples and a network that moves.
+What :mod:`certnet.programs.box_qp` does for one network and many samples, this does for few samples and a network that
+moves.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from scipy.linalg.blas import dgemm
 from scipy.linalg.lapack import dposv
 
+from certnet.core.validation import Float
 from certnet.kernels.batch import (
     clamped_phase,
     curvature,
@@ -29,10 +31,9 @@ from certnet.kernels.batch import (
 )
 from certnet.lifted.learn.objective import Objective
 from certnet.lifted.learn.parameters import Parameters
+from certnet.lifted.loss_newton import Augmented, newton
 from certnet.lifted.network import LiftedNetwork
-from certnet.lifted.qp import BoxQP
-from certnet.lifted.solvers.loss import Augmented, newton
-from certnet.validation import Float
+from certnet.programs.box_qp import BoxQP
 
 __all__ = ["Phases", "Work"]
 

@@ -8,8 +8,8 @@ from typing import Self
 
 import numpy as np
 
-from certnet.errors import InvalidInputError
-from certnet.validation import Float
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float
 
 __all__ = ["Scaling"]
 

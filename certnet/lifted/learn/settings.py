@@ -6,12 +6,12 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from certnet.digits import above
-from certnet.errors import InvalidInputError
+from certnet.core.digits import above
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import positive_number, whole_number
 from certnet.lifted.learn.objective import Objective
 from certnet.lifted.learn.optimisers import OPTIMISERS, SCHEDULES
 from certnet.lifted.network import LiftedNetwork
-from certnet.validation import positive_number, whole_number
 
 __all__ = ["SCALES", "Training"]
 

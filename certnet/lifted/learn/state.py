@@ -9,11 +9,11 @@ from typing import Any, Self
 
 import numpy as np
 
+from certnet.core.validation import Float
 from certnet.lifted.learn.optimisers import Optimiser
 from certnet.lifted.learn.parameters import Parameters
 from certnet.lifted.learn.settings import Training
 from certnet.lifted.network import LiftedNetwork
-from certnet.validation import Float
 
 __all__ = ["State"]
 

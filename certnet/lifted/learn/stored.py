@@ -12,12 +12,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from certnet.errors import FileFormatError, InvalidInputError
-from certnet.files import write_atomic
+from certnet.core.errors import FileFormatError, InvalidInputError
+from certnet.core.files import write_atomic
 from certnet.lifted import loss_functions
 from certnet.lifted.learn.scaling import Scaling
 from certnet.lifted.network import LiftedNetwork
-from certnet.network import read_arrays
+from certnet.networks.shallow import read_arrays
 
 __all__ = ["Stored", "load_estimator", "save_estimator"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from certnet.core.outcome import Status
 from certnet.lifted.learn.state import State
 from certnet.lifted.network import LiftedNetwork
-from certnet.outcome import Status
 
 __all__ = ["Trained"]
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from certnet.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError
 from certnet.study.kinds import lifted, objectives, regularisers, robustness
 from certnet.study.kinds.base import Check, Kind, Outcome, Report, ReportTable, Row
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from certnet.certify import Certificate, certify
+from certnet.certification import Certificate, certify
 from certnet.data import Dataset
-from certnet.network import ShallowNetwork
-from certnet.restrict.objective import l2_penalty, mean_squared_error
+from certnet.networks.shallow import ShallowNetwork
+from certnet.programs.objectives import l2_penalty, mean_squared_error
 from certnet.robust import PGDAttack, adversarial_mse
 from certnet.study.spec import Attack
 

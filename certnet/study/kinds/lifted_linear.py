@@ -12,12 +12,12 @@ import numpy as np
 import scipy.linalg
 import scipy.optimize
 
-from certnet.energy import LiftedEnergy
+from certnet.core.validation import Float
 from certnet.lifted import infer
+from certnet.networks.energy import LiftedEnergy
 from certnet.study.kinds.base import Outcome, Row
 from certnet.study.kinds.lifted_data import load_image_settings
 from certnet.study.tasks import Task
-from certnet.validation import Float
 
 __all__ = ["compare_components", "learned_layer"]
 

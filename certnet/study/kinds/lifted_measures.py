@@ -10,15 +10,15 @@ from typing import Any, Final
 
 import numpy as np
 
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float
 from certnet.data import ImageDataset, gaussian_like, mirrored
-from certnet.errors import InvalidInputError
 from certnet.lifted import LiftedNetwork
 from certnet.lifted.limits import gradient_gap
 from certnet.study.kinds.base import Outcome, Row
 from certnet.study.kinds.lifted_data import load_image_settings
 from certnet.study.kinds.lifted_training import lifted_from
 from certnet.study.tasks import Task
-from certnet.validation import Float
 
 __all__ = ["MEASURES", "filters_of", "measure_network", "packed_filters"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from certnet.digits import above, below
+from certnet.core.digits import above, below
 from certnet.study.kinds.base import Report, ReportTable, Row
 from certnet.study.kinds.lifted_checks import done_rows, lifted_checks, lifted_notes
 from certnet.study.kinds.lifted_spec import LiftedSpec

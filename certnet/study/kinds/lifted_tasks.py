@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from certnet.errors import DatasetError
+from certnet.core.errors import DatasetError
 from certnet.study.kinds.base import Outcome
 from certnet.study.kinds.lifted_data import available, image_settings, require, resolved
 from certnet.study.kinds.lifted_linear import compare_components

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from certnet.core.outcome import Status
+from certnet.core.validation import Float
 from certnet.data import ImageDataset
 from certnet.lifted import LiftedNetwork
 from certnet.lifted.baselines import linear_regression
 from certnet.lifted.fractions import fractions_inside
 from certnet.lifted.learn import Objective, Training, initial_network, train
-from certnet.outcome import Status
 from certnet.study.kinds.base import Outcome, Row
 from certnet.study.kinds.lifted_data import load_image_settings
 from certnet.study.tasks import Task
-from certnet.validation import Float
 
 __all__ = ["lifted_bytes", "lifted_from", "outputs_of", "train_network"]
 

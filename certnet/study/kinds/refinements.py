@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from certnet.certify import Certificate
+from certnet.certification import Certificate
+from certnet.core.errors import InvalidInputError, SolverError, SolverUnavailableError
+from certnet.core.outcome import Status
 from certnet.data import Dataset
-from certnet.errors import InvalidInputError, SolverError, SolverUnavailableError
-from certnet.network import ShallowNetwork
-from certnet.outcome import Status
-from certnet.restrict import refine
-from certnet.restrict.refine import SOLVERS, require_solver
+from certnet.networks.shallow import ShallowNetwork
+from certnet.refinement import refine
+from certnet.refinement.refinement import SOLVERS, require_solver
 from certnet.study.kinds.base import Outcome, Row
 from certnet.study.kinds.evaluation import Evaluation, evaluate, finite, network_bytes, network_from
 from certnet.study.kinds.splits import data_of, load_split

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from certnet.feedforward import FeedForward
-from certnet.validation import Float
+from certnet.core.validation import Float
+from certnet.networks.feedforward import FeedForward
 
 __all__ = ["Noise", "NoiseErrors", "noise_errors"]
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from certnet.certify import certify
+from certnet.certification import certify
+from certnet.core.errors import InvalidInputError, SolverError
+from certnet.core.validation import Float
 from certnet.data import Dataset, Scaling, load_dataset
-from certnet.errors import InvalidInputError, SolverError
-from certnet.feedforward import FeedForward
+from certnet.networks.feedforward import FeedForward
 from certnet.study.kinds.base import Outcome, Row
 from certnet.study.kinds.regularisers_noise import Noise, noise_errors
 from certnet.study.kinds.splits import load_split
@@ -29,7 +30,6 @@ from certnet.train import (
     train_regularized,
 )
 from certnet.train.regularizers import spectral_norms
-from certnet.validation import Float
 
 __all__ = ["chosen_value", "execute", "redrawn", "regularizer_of"]
 

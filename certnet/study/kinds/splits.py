@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from certnet.core.errors import CertnetWarning, DatasetError, FileFormatError, InvalidInputError
+from certnet.core.validation import Float
 from certnet.data import Dataset, Scaling, dataset_info, load_dataset, load_table
 from certnet.data.table import table_columns
-from certnet.errors import CertnetWarning, DatasetError, FileFormatError, InvalidInputError
 from certnet.study.spec import Study, Table
 from certnet.study.tasks import seed_for
-from certnet.validation import Float
 
 __all__ = ["check_data", "data_of", "load_split"]
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from certnet.core.errors import InvalidInputError, UnsupportedModelError
 from certnet.data import Dataset
-from certnet.errors import InvalidInputError, UnsupportedModelError
-from certnet.network import ShallowNetwork, require_shallow
+from certnet.networks.shallow import ShallowNetwork, require_shallow
 from certnet.study.spec import Count, Device, NonNegative, Part, Positive, Study
 
 __all__ = ["ADMM_STARTS", "AdmmStart", "MlpStart", "PgdStart", "SgdStart", "Starts", "check_device", "train_start"]

@@ -1,0 +1,64 @@
+"""What certnet raises. Every message says what was wrong, where, and what to do."""
+
+__all__ = [
+    "CertificateError",
+    "CertnetError",
+    "CertnetWarning",
+    "DatasetError",
+    "FileFormatError",
+    "InvalidInputError",
+    "MissingDependencyError",
+    "NotConvergedWarning",
+    "OutputError",
+    "SolverError",
+    "SolverUnavailableError",
+    "UnsupportedModelError",
+]
+
+
+class CertnetError(Exception):
+    """Base of every error that certnet raises on purpose."""
+
+
+class InvalidInputError(CertnetError, ValueError):
+    """An argument has a wrong shape, type or value (NaN, infinite, out of range)."""
+
+
+class UnsupportedModelError(CertnetError, ValueError):
+    """A model of a kind that certnet does not read; the message names the kinds that it does."""
+
+
+class FileFormatError(CertnetError, ValueError):
+    """A file is truncated, of another format, or holds what its format does not allow."""
+
+
+class OutputError(CertnetError, OSError):
+    """An output exists already and may not be overwritten, or cannot be written; nothing half-written is left."""
+
+
+class MissingDependencyError(CertnetError, ImportError):
+    """An optional package is not installed; the message names the extra that brings it."""
+
+
+class SolverError(CertnetError, RuntimeError):
+    """A solver failed and left no usable point."""
+
+
+class SolverUnavailableError(SolverError):
+    """A solver is not installed, has no licence, or cannot solve this kind of program."""
+
+
+class CertificateError(CertnetError, ValueError):
+    """A certificate does not prove what it claims, or is not a certificate of this network."""
+
+
+class DatasetError(CertnetError, LookupError):
+    """A data set cannot be found, downloaded or trusted (its sha256 differs)."""
+
+
+class CertnetWarning(UserWarning):
+    """Base of every warning that certnet issues."""
+
+
+class NotConvergedWarning(CertnetWarning):
+    """A solver stopped before it reached its tolerance; the status of the result says what to try."""

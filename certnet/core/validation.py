@@ -1,0 +1,97 @@
+"""Arrays from outside, checked once at the door."""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from certnet.core.errors import InvalidInputError
+
+__all__ = ["Float", "as_inputs", "as_samples", "finite_array", "positive_number", "whole_number"]
+
+Float = NDArray[np.float64]
+
+
+def finite_array(value: ArrayLike, name: str, *, ndim: tuple[int, ...]) -> Float:
+    """A float64 copy of ``value`` with a permitted number of dimensions and finite entries.
+
+    Raises
+    ------
+    InvalidInputError
+        Not numeric (strings, objects, complex), ragged, of another number of dimensions, NaN or infinite.
+    """
+    try:
+        raw = np.asarray(value)
+    except ValueError as error:
+        raise InvalidInputError(f"{name} is not a rectangular array: {error}") from error
+    if raw.dtype.kind not in "biuf":
+        raise InvalidInputError(
+            f"{name} has dtype {raw.dtype}: real numbers are needed; encode text or categories as numbers first"
+        )
+    if raw.ndim not in ndim:
+        wanted = " or ".join(str(n) for n in ndim)
+        raise InvalidInputError(f"{name} has shape {raw.shape}: an array with {wanted} dimension(s) is needed")
+    with np.errstate(over="ignore"):
+        array = raw.astype(np.float64, order="C", copy=True)
+    bad = ~np.isfinite(array)
+    if bad.any():
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise InvalidInputError(
+            f"{name} has {int(bad.sum())} entries that are NaN or infinite, the first at {where}: "
+            "remove or impute them first"
+        )
+    return array
+
+
+def positive_number(value: float, name: str, *, zero: bool = False) -> float:
+    """``value`` as a finite float that is positive (or zero, where ``zero`` allows it)."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidInputError(f"{name} must be a number, got {str(value)[:40]}") from error
+    if not np.isfinite(number) or number < 0 or (number == 0 and not zero):
+        kind = "non-negative" if zero else "positive"
+        raise InvalidInputError(f"{name} must be a finite {kind} number, got {value!r}")
+    return number
+
+
+def whole_number(value: int, name: str, *, least: int = 0, most: int | None = None) -> int:
+    """``value`` as an int between ``least`` and ``most``."""
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise InvalidInputError(f"{name} must be a whole number, got {value!r}") from error
+    if isinstance(value, bool) or number < least or (most is not None and number > most):
+        limits = f"at least {least}" if most is None else f"between {least} and {most}"
+        raise InvalidInputError(f"{name} must be {limits}, got {value!r}")
+    return number
+
+
+def as_inputs(X: ArrayLike, n_inputs: int) -> Float:
+    """Samples as an (N, d) array; a pandas frame of numbers is welcome, a single vector is not guessed at."""
+    array = finite_array(X, "X", ndim=(1, 2))
+    if array.ndim == 1:
+        raise InvalidInputError(
+            f"X has shape {array.shape}: samples are rows of a 2-dimensional array; "
+            "use X.reshape(1, -1) for one sample or X.reshape(-1, 1) for one input"
+        )
+    if array.shape[1] != n_inputs:
+        raise InvalidInputError(f"X has {array.shape[1]} columns, the network has {n_inputs} inputs")
+    return array
+
+
+def as_samples(X: ArrayLike, y: ArrayLike, n_inputs: int, n_outputs: int) -> tuple[Float, Float]:
+    """Inputs (N, d) and targets (N, m), at least one sample; y of shape (N,) serves one output."""
+    inputs = as_inputs(X, n_inputs)
+    targets = finite_array(y, "y", ndim=(1, 2))
+    if targets.ndim == 1:
+        targets = targets[:, None]
+    if targets.shape[0] != inputs.shape[0]:
+        raise InvalidInputError(f"X has {inputs.shape[0]} samples and y has {targets.shape[0]}")
+    if targets.shape[1] != n_outputs:
+        raise InvalidInputError(f"y has {targets.shape[1]} columns, the network has {n_outputs} output(s)")
+    if inputs.shape[0] == 0:
+        raise InvalidInputError("X has no samples: at least one is needed")
+    return inputs, targets

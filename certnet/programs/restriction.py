@@ -1,0 +1,156 @@
+r"""What is minimised over which cell: the convex restriction as data.
+
+With the output directions V fixed (for one output: the signs ``s_j`` of ``v_j``) and the activation patterns
+``D_j = diag(1[X̃ w̃_j ≥ 0])`` of a network, ``X̃ = (X, 1)``, the network is linear in its hidden weights u_j over the
+cell ``{ U : (2 D_j − I) X̃ u_j ≥ 0 for all j }``. The programs, in U (h, d+1), c (m,) and, for the Lipschitz penalty,
+η (h,) and ρ:
+
+    ℓ2      (1/N) ‖ Σ_j V_:j D_j X̃ u_j + c − y ‖² + 2 λ Σ_j ‖u_j‖₂                                         (Y (6))
+    joint   (1/N) ‖ Σ_j V_:j D_j X̃ u_j + c − y ‖² + λ ρ   subject to   [ ρ I   Wᵀ        ½ WᵀVᵀ            ]
+                                                                       [ W     2 diag η  0                 ]  ⪰ 0
+                                                                       [ ½ VW  0         I − ½ V diag(η) Vᵀ ]
+    fixed   the same with η fixed: the inner program of the alternating method                              (Y (12))
+
+where W is U without its last column. The matrix inequality is linear in (ρ, W, η) together; Y's LMI is its Schur
+complement with ``T = 1/η``. Samples that repeat share their cone constraints, and their targets are averaged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float, whole_number
+from certnet.networks.shallow import ShallowNetwork
+
+__all__ = ["Cell", "Restriction", "Solution", "network_from", "sampled_cell", "whole_cell"]
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """Activation patterns and output directions that a restriction keeps.
+
+    Attributes
+    ----------
+    network : ShallowNetwork
+        The network whose activation patterns they are.
+    units : ndarray of int, shape (k,)
+        The network's unit behind each pattern; a unit may occur more than once.
+    directions : ndarray, shape (m, k)
+        Unit vectors V_:j; ±1 for one output.
+    """
+
+    network: ShallowNetwork
+    units: NDArray[np.intp]
+    directions: Float
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """A point of a restriction: U (k, d+1), c (m,), η (k,) and ρ (both None for ℓ2), in the data's own units."""
+
+    U: Float
+    c: Float
+    eta: Float | None
+    rho: float | None
+
+
+def _directions(V: Float) -> Float:
+    """Columns of V with norm one; a zero column gets the first unit vector (Y's convention: sign +)."""
+    norms = np.linalg.norm(V, axis=0)
+    D = V / np.where(norms > 0.0, norms, 1.0)
+    D[0, norms == 0.0] = 1.0
+    return D
+
+
+def whole_cell(network: ShallowNetwork) -> Cell:
+    """Every unit's pattern with its own output direction: the network itself lies in this cell."""
+    return Cell(network, np.arange(network.n_hidden), _directions(network.V))
+
+
+def sampled_cell(network: ShallowNetwork, n_patterns: int, rng: np.random.Generator) -> Cell:
+    """``n_patterns`` units drawn without replacement, each pattern with both signs (Y, section 4, "samp").
+
+    The network itself need not lie in this cell.
+
+    Raises
+    ------
+    InvalidInputError
+        Several outputs, or more patterns than units.
+    """
+    if network.n_outputs != 1:
+        raise InvalidInputError('patterns="sampled" is defined for one output: use patterns="all"')
+    n_patterns = whole_number(n_patterns, "n_patterns", least=1, most=network.n_hidden)
+    drawn = np.sort(rng.choice(network.n_hidden, n_patterns, replace=False))
+    signs = np.concatenate([np.ones(n_patterns), -np.ones(n_patterns)])
+    return Cell(network, np.concatenate([drawn, drawn]), signs[None, :])
+
+
+@dataclass(frozen=True, eq=False)
+class Restriction:
+    """One convex program: distinct samples, patterns and the penalty.
+
+    Attributes
+    ----------
+    rows : ndarray, shape (n, d)
+        Distinct rows of X.
+    shares : ndarray, shape (n,)
+        Fraction of the samples that each row stands for; sums to one.
+    targets : ndarray, shape (n, m)
+        Mean target of each row.
+    spread : float
+        ``(1/N) Σ_i ‖y_i − target of its row‖²``, which no network can avoid.
+    patterns : ndarray of bool, shape (n, k)
+    directions : ndarray, shape (m, k)
+    weight : float
+    penalty : {"lipschitz", "l2"}
+    eta : ndarray, shape (k,), or None
+        Fixed η of the alternating method; None makes it a variable.
+    """
+
+    rows: Float
+    shares: Float
+    targets: Float
+    spread: float
+    patterns: NDArray[np.bool_]
+    directions: Float
+    weight: float
+    penalty: str
+    eta: Float | None = None
+
+    @classmethod
+    def of(
+        cls, cell: Cell, X: Float, y: Float, *, weight: float, penalty: str, eta: Float | None = None
+    ) -> Restriction:
+        """The restriction to ``cell`` on samples X (N, d), y (N, m)."""
+        rows, where, counts = np.unique(X, axis=0, return_inverse=True, return_counts=True)
+        sums = np.zeros((len(rows), y.shape[1]))
+        np.add.at(sums, where.ravel(), y)
+        targets = sums / counts[:, None]
+        spread = float(np.sum((y - targets[where.ravel()]) ** 2) / len(X))
+        patterns = cell.network.patterns(rows)[:, cell.units]
+        return cls(rows, counts / len(X), targets, spread, patterns, cell.directions, weight, penalty, eta)
+
+    def fit(self, U: Float, c: Float) -> float:
+        """The mean squared error of the linear model at (U, c): that of the network where U lies in the cell."""
+        active = np.where(self.patterns, self.rows @ U[:, :-1].T + U[:, -1], 0.0)
+        residual = active @ self.directions.T + c - self.targets
+        return float(self.shares @ np.sum(residual**2, axis=1)) + self.spread
+
+    def cell_violation(self, U: Float) -> float:
+        """Largest ``−(2 D_j − I) x̃ᵀ u_j`` relative to ``‖x̃‖ ‖U‖``; 0 inside the cell."""
+        z = self.rows @ U[:, :-1].T + U[:, -1]
+        inside = np.where(self.patterns, z, -z)
+        size = np.sqrt(1.0 + np.sum(self.rows**2, axis=1))[:, None] * max(float(np.abs(U).max()), 1e-300)
+        return float(np.max(-inside / size, initial=0.0))
+
+
+def network_from(solution: Solution, directions: Float, units: str) -> ShallowNetwork:
+    """Back-mapping ``w̃_j = u_j / √‖u_j‖``, ``V_:j = direction_j √‖u_j‖`` (Y (7), (13)); zero units become zero."""
+    norms = np.linalg.norm(solution.U, axis=1)
+    root = np.sqrt(norms)
+    hidden = solution.U / np.where(norms > 0.0, root, 1.0)[:, None]
+    return ShallowNetwork(hidden[:, :-1], hidden[:, -1], directions * root, solution.c, units=units)

@@ -1,0 +1,122 @@
+"""Simpler networks of the same slopes: one output, the difference of two, or without linear layers. NumPy only.
+
+Rounding is charged. With ``W_ℓ,i − W_ℓ,j = r + δ`` exactly, r in doubles, the difference is ``f_i − f_j = f_r + f_δ``,
+and f_δ has a slope of at most ``‖δ‖ Π_k ‖W_k‖_F max|slope_k|``, about 1e-16 of the bound. The product of two matrices
+with a linear layer between them is treated in the same way: LipSDP bounds ``‖W_ℓ D_ℓ ⋯ D_1 W_0‖`` over all diagonal D
+with entries among the slopes, and such products are linear in each matrix.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float, whole_number
+from certnet.networks.activations import Activation
+from certnet.networks.feedforward import FeedForward
+from certnet.proofs.shallow import gamma
+
+__all__ = ["fold_linear", "parse_output", "select_output"]
+
+
+def parse_output(output: int | tuple[int, int] | None, n_outputs: int) -> tuple[int, ...] | None:
+    """``output`` as a tuple of one index or two different ones; None stays None.
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    if output is None:
+        return None
+    indices = output if isinstance(output, tuple | list) else (output,)
+    chosen = tuple(whole_number(i, "output", most=n_outputs - 1) for i in indices)
+    if len(chosen) not in (1, 2) or len(set(chosen)) != len(chosen):
+        raise InvalidInputError(f"output must be one index or two different ones (a difference), got {output!r}")
+    return chosen
+
+
+def select_output(network: FeedForward, output: tuple[int, ...] | None) -> tuple[FeedForward, float]:
+    """The network of one output, or of the difference of two, and a bound on the slope of what rounding left out."""
+    if output is None:
+        return network, 0.0
+    V, c = network.weights[-1], network.biases[-1]
+    if len(output) == 1:
+        (i,) = output
+        return _with_last(network, V[i : i + 1], c[i : i + 1]), 0.0
+    i, j = output
+    with np.errstate(over="ignore"):  # an infinite weight is refused by the new network
+        row = V[i] - V[j]
+        chosen = _with_last(network, row[None], np.clip(c[i : i + 1] - c[j : j + 1], -1e300, 1e300))
+    return chosen, _charge(network, _lost(V[i], V[j], row))
+
+
+def _with_last(network: FeedForward, V: Float, c: Float) -> FeedForward:
+    return FeedForward([*network.weights[:-1], V], [*network.biases[:-1], c], network.activations, units=network.units)
+
+
+def _lost(a: Float, b: Float, difference: Float) -> Float:
+    """``a − b − difference``, exactly (Knuth's TwoSum)."""
+    back = difference - a
+    return (a - (difference - back)) - (b + back)
+
+
+def fold_linear(network: FeedForward) -> tuple[FeedForward, float]:
+    """The network without its linear layers, down to one hidden layer, and a bound on what rounding left out.
+
+    ``W_{k+1} α W_k`` takes the place of two matrices with ``φ_k(z) = α z`` between them: LipSDP has no finite optimal
+    multipliers for such a layer.
+    """
+    charge = 0.0
+    while network.depth > 1:
+        linear = [k for k, phi in enumerate(network.activations) if phi.slopes[0] == phi.slopes[1]]
+        if not linear:
+            break
+        k = linear[0]
+        alpha = network.activations[k].slopes[0]
+        first, second = network.weights[k : k + 2]
+        with np.errstate(all="ignore"):  # what overflows is refused by the new network
+            product = alpha * (second @ first)
+            size = np.abs(alpha) * (np.abs(second) @ np.abs(first))
+            # the last term pays for products that underflow before α is applied
+            lost = gamma(len(first) + 8) * _frobenius_above(size) + size.size * 2.0**-1000 * max(1.0, abs(alpha))
+            bias = alpha * (second @ network.biases[k]) + network.biases[k + 1]
+        try:
+            shorter = FeedForward(
+                [*network.weights[:k], product, *network.weights[k + 2 :]],
+                [*network.biases[:k], np.clip(bias, -1e300, 1e300), *network.biases[k + 2 :]],
+                [*network.activations[:k], *network.activations[k + 1 :]],
+                units=network.units,
+            )
+        except InvalidInputError:
+            break
+        others = [W for i, W in enumerate(network.weights) if i not in (k, k + 1)]
+        charge += _through(others, [phi for i, phi in enumerate(network.activations) if i != k], lost)
+        network = shorter
+    return network, charge * (1.0 + 1e-9)
+
+
+def _charge(network: FeedForward, lost: Float) -> float:
+    """``‖lost‖`` as the last layer of the network."""
+    return _through(network.weights[:-1], network.activations, _frobenius_above(lost))
+
+
+def _through(weights: Sequence[Float], activations: Sequence[Activation], size: float) -> float:
+    """At least ``size Π ‖W‖_F Π max|slope|``, and zero only where a factor is."""
+    if size == 0.0:
+        return 0.0
+    factors = [_frobenius_above(W) for W in weights] + [max(map(abs, phi.slopes)) for phi in activations]
+    for factor in factors:
+        with np.errstate(over="ignore"):  # an infinite charge proves nothing
+            size = math.nextafter(size * factor, math.inf)
+    return size
+
+
+def _frobenius_above(W: Float) -> float:
+    top = float(np.abs(W).max())
+    if top == 0.0:
+        return 0.0
+    scaled = float(np.linalg.norm(W / top)) * (1.0 + 1e-6)  # far above the rounding of any sum in reach
+    return math.nextafter(scaled * top, math.inf) + 2.0**-1000

@@ -1,0 +1,318 @@
+r"""The checker of a branch-and-bound tree for one hidden layer with one kink at zero. NumPy only.
+
+``f(x) = V φ(W x + b) + c`` with slope low_j of φ_j where ``z_j = w_jᵀ x + b_j < 0`` and high_j where ``z_j > 0`` has
+
+    L = max { ‖V diag(s) W‖₂ : s the slopes of a cell },    cell(σ) = { x : σ_j z_j > 0 for all j with w_j ≠ 0 } ≠ ∅,
+
+because the cells are dense. A node of the tree fixes the sides σ_j of some units and stands for the cells within. It is
+
+- ``["split", j]``: followed in the list by the tree of ``σ_j = −1``, then by that of ``σ_j = +1``;
+- ``["bound", t]``: the multipliers t (h,) bound every cell of the node, by :mod:`certnet.proofs.shallow` with the
+  slopes of the fixed units known;
+- ``["empty", S]``: no cell is left. Farkas (or Gordan): there are ``y_j > 0`` for j in S, fixed units, with
+  ``Σ_S y_j σ_j w_j = 0`` and ``Σ_S y_j σ_j b_j ≤ 0``, while ``Σ_S y_j σ_j z_j > 0`` in a cell. S must leave one y up to
+  a factor; it is recomputed in exact integer arithmetic.
+
+``L ≤ u`` is proved when every bound leaf proves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certnet.core.validation import Float
+from certnet.networks.shallow import ShallowNetwork
+from certnet.proofs.shallow import BoundChecker, Verdict
+
+__all__ = ["MAX_NODES", "MAX_WORK", "EmptyCells", "Sides", "TreeChecker", "side_slopes"]
+
+MAX_NODES: Final = 300_000
+"""Nodes of a tree that are looked at; a longer list is refused."""
+
+MAX_WORK: Final = 1 << 30
+"""Products of 64-bit words, roughly, that all empty leaves together may ask for: about a minute."""
+
+Sides = NDArray[np.int8]
+"""Of every unit: −1 and +1 where it is fixed to z_j < 0 and z_j > 0, 0 where it is free."""
+
+_KEPT = 1 << 24  # numbers in matrices of leaves that are kept: 128 MiB
+_SHOWN = 8  # splits of a path that a message shows
+
+
+class TreeChecker:
+    """One hidden layer and one tree, prepared to test many bounds.
+
+    Parameters
+    ----------
+    network : ShallowNetwork
+        Its W, b and V are used; its activation is that of the slopes.
+    tree : sequence of nodes
+        In preorder, see the module; lists and numbers as JSON has them.
+    low, high : float or ndarray, shape (h,)
+        Slopes of the units for z_j < 0 and for z_j > 0: ReLU's by default. The proof is for activations that are
+        linear on either side of zero; whoever calls knows that of the network.
+
+    Attributes
+    ----------
+    refusal : str or None
+        Why no bound at all follows from this tree, if so.
+    """
+
+    def __init__(
+        self, network: ShallowNetwork, tree: object, low: Float | float = 0.0, high: Float | float = 1.0
+    ) -> None:
+        self.refusal: str | None = None
+        self._network = network
+        self._leaves: list[_Leaf] = []
+        self._room = _KEPT // (network.n_inputs + network.n_outputs) ** 2
+        try:
+            slopes = tuple(np.broadcast_to(np.asarray(s, np.float64), (network.n_hidden,)) for s in (low, high))
+        except (TypeError, ValueError, OverflowError):
+            self.refusal = f"the slopes are not numbers, or not one per unit ({network.n_hidden})"
+            return
+        self._low, self._high = slopes
+        if not all(np.isfinite(s).all() for s in slopes):
+            self.refusal = "a slope is NaN or infinite"
+        elif not isinstance(tree, list | tuple) or not tree:
+            self.refusal = "the tree is not a list of nodes"
+        elif len(tree) > MAX_NODES:
+            self.refusal = f"the tree has {len(tree)} nodes, more than {MAX_NODES}"
+        else:
+            self._read(tree)
+
+    def _read(self, tree: Sequence[object]) -> None:
+        walk = _Walk(self._network)
+        cells = EmptyCells(self._network)
+        for number, node in enumerate(tree):
+            if walk.done:
+                self.refusal = f"nodes are left over: the tree is complete before node {number}"
+                return
+            where = f"node {number} ({walk.path()})"
+            kind, data = _parsed(node)
+            reason: str | None
+            if kind == "split":
+                reason = walk.split(data)
+            elif kind == "empty":
+                reason = cells.refusal(data, walk.sides)
+                walk.leave()
+            elif kind == "bound":
+                checker = self._checker(data, walk.sides)
+                reason = checker.refusal
+                kept = checker if len(self._leaves) < self._room else None
+                self._leaves.append(_Leaf(where, data, walk.sides.copy(), kept))
+                walk.leave()
+            else:
+                reason = "not one of [split, unit], [bound, multipliers], [empty, units]"
+            if reason is not None:
+                self.refusal = f"{where}: {reason}"
+                return
+        if not walk.done:
+            self.refusal = f"the tree ends at node {len(tree)}, where the subtree of {walk.path()} is missing"
+        elif not self._leaves:
+            self.refusal = "no leaf of the tree gives a bound"
+
+    def _checker(self, multipliers: Sequence[float], sides: Sides) -> BoundChecker:
+        least, most = side_slopes(sides, self._low, self._high)
+        return BoundChecker(self._network, multipliers, low=least, high=most)
+
+    def _checkers(self) -> Iterator[tuple[str, BoundChecker]]:
+        for leaf in self._leaves:
+            yield leaf.where, leaf.kept or self._checker(leaf.multipliers, leaf.sides)
+
+    def holds(self, upper: float) -> Verdict:
+        """Is ``L ≤ upper`` proved? One Cholesky factorisation of order d + m per bound leaf."""
+        if self.refusal is not None:
+            return Verdict(False, self.refusal)
+        for where, checker in self._checkers():
+            verdict = checker.holds(upper)
+            if not verdict:
+                return Verdict(False, f"{where}: {verdict.reason}")
+        return Verdict(True, f"L <= {upper!r} is proved")
+
+    def smallest(self, guess: float) -> float | None:
+        """A bound of at least ``guess`` that :meth:`holds`, raised as little as the leaves ask for.
+
+        None when even twice the guess is not proved for some leaf.
+        """
+        if self.refusal is not None:
+            return None
+        upper = guess
+        for _, checker in self._checkers():
+            if not checker.holds(upper):
+                raised = _raised(checker, upper)
+                if raised is None:
+                    return None
+                upper = raised
+        for inflation in (0.0, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10):  # what holds need not hold for every larger number
+            if self.holds(upper * (1.0 + inflation)):
+                return upper * (1.0 + inflation)
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class _Leaf:
+    """A bound leaf; its checker is made again where there was no room to keep it."""
+
+    where: str
+    multipliers: Sequence[float]
+    sides: Sides
+    kept: BoundChecker | None
+
+
+def side_slopes(sides: Sides, low: Float, high: Float) -> tuple[Float, Float]:
+    """The interval of every unit's slope, arrays (h,), where it has low_j for z_j < 0 and high_j for z_j > 0."""
+    least = np.where(sides < 0, low, np.where(sides > 0, high, np.minimum(low, high)))
+    most = np.where(sides < 0, low, np.where(sides > 0, high, np.maximum(low, high)))
+    return least, most
+
+
+def _parsed(node: object) -> tuple[str, Any]:
+    """Kind and data of a node, its data of the right types; numbers are judged later. The kind is empty if wrong."""
+    if not isinstance(node, list | tuple) or len(node) != 2:
+        return "", None
+    kind, data = node
+    if kind == "split" and _is_index(data):
+        return "split", data
+    if kind == "empty" and isinstance(data, list | tuple) and all(map(_is_index, data)):
+        return "empty", data
+    if kind == "bound" and isinstance(data, list | tuple) and all(type(t) in (int, float) for t in data):
+        return "bound", data
+    return "", None
+
+
+def _is_index(value: object) -> bool:
+    return type(value) is int
+
+
+def _raised(checker: BoundChecker, least: float) -> float | None:
+    """A bound above ``least`` that one leaf proves, within one part in 1e13 of the smallest."""
+    proved = checker.smallest(least)
+    if proved is None:
+        return None
+    failed = least
+    while proved - failed > 1e-13 * proved:
+        middle = failed + 0.5 * (proved - failed)
+        if checker.holds(middle):
+            proved = middle
+        else:
+            failed = middle
+    return proved
+
+
+class _Walk:
+    """Where a walk through a tree in preorder stands: the sides that are fixed there."""
+
+    def __init__(self, network: ShallowNetwork) -> None:
+        self.sides: Sides = np.zeros(network.n_hidden, dtype=np.int8)
+        self.done = False
+        self._constant: list[bool] = (network.W == 0.0).all(axis=1).tolist()
+        self._path: list[int] = []
+
+    def split(self, unit: int) -> str | None:
+        """Go to the low side of a unit; the reason where that is not allowed."""
+        if not 0 <= unit < len(self.sides):
+            return f"it splits a unit that does not exist; there are {len(self.sides)}"
+        if self._constant[unit]:
+            return f"it splits unit {unit}, whose weights are zero: it has no sides"
+        if self.sides[unit]:
+            return f"it splits unit {unit}, which is fixed there"
+        self.sides[unit] = -1
+        self._path.append(unit)
+        return None
+
+    def leave(self) -> None:
+        """Go to the next node that a list in preorder holds after a leaf."""
+        while self._path and self.sides[self._path[-1]] > 0:
+            self.sides[self._path.pop()] = 0
+        if self._path:
+            self.sides[self._path[-1]] = 1
+        else:
+            self.done = True
+
+    def path(self) -> str:
+        shown = [f"{'+' if self.sides[j] > 0 else '-'}{j}" for j in self._path[-_SHOWN:]]
+        return "sides " + " ".join(["..."] * (len(self._path) > _SHOWN) + shown) if shown else "root"
+
+
+class EmptyCells:
+    """Exact proofs that no point is on the given sides of some units, with a limit on all the work.
+
+    Attributes
+    ----------
+    work : int
+        What was spent of :data:`MAX_WORK`.
+    """
+
+    def __init__(self, network: ShallowNetwork) -> None:
+        self._network = network
+        self._rows: dict[int, list[int]] = {}
+        self.work = 0
+
+    def refusal(self, units: Sequence[int], sides: Sides) -> str | None:
+        """Why the ``units`` do not prove that the open cell of ``sides`` (h,) is empty; None where they do."""
+        d = self._network.n_inputs
+        if not 2 <= len(units) <= d + 1 or len(set(units)) != len(units):
+            return f"an empty cell is shown by 2 to {d + 1} different units"
+        if any(not 0 <= j < len(sides) or sides[j] == 0 for j in units):
+            return "an empty cell is shown by units that are fixed there"
+        columns = [[int(sides[j]) * a for a in self._row(j)] for j in units]
+        bits = max(abs(a).bit_length() for column in columns for a in column)
+        words = len(units) * bits // 64
+        self.work += d * len(units) ** 2 * (1 + words + words**2 // 256)  # dividing long numbers takes their square
+        if self.work > MAX_WORK:
+            return "the tree asks for too much exact arithmetic"
+        y = _kernel([list(row) for row in zip(*(column[:d] for column in columns))])
+        if y is None:
+            return "the units of an empty cell do not determine their combination"
+        if not (all(a > 0 for a in y) or all(a < 0 for a in y)):
+            return "the cell is not shown to be empty: a multiplier is not positive"
+        if sum(abs(a) * column[d] for a, column in zip(y, columns)) > 0:
+            return "the cell is not shown to be empty: the biases leave room"
+        return None
+
+    def _row(self, j: int) -> list[int]:
+        """(w_j, b_j) times a power of two, exact integers; a zero row has no side and must not get here."""
+        if j not in self._rows:
+            ratios = [float(a).as_integer_ratio() for a in (*self._network.W[j], self._network.b[j])]
+            common = max(q for _, q in ratios)  # powers of two
+            self._rows[j] = [p * (common // q) for p, q in ratios]
+        return self._rows[j]
+
+
+def _kernel(A: list[list[int]]) -> list[int] | None:
+    """The y with ``A y = 0`` for an integer matrix of order (d, s), unique up to a factor; None where it is not.
+
+    Fraction-free Gauss–Jordan elimination (Bareiss 1968): all entries are minors of A, all divisions exact.
+    """
+    s = len(A[0])
+    pivots: list[int] = []  # the column of the pivot in every finished row
+    free: list[int] = []
+    previous = 1
+    for column in range(s):
+        at = len(pivots)
+        found = next((i for i in range(at, len(A)) if A[i][column]), None)
+        if found is None:
+            free.append(column)
+            if len(free) > 1:
+                return None
+            continue
+        A[at], A[found] = A[found], A[at]
+        row, pivot = A[at], A[at][column]
+        for i, other in enumerate(A):
+            if i != at:
+                factor = other[column]
+                A[i] = [(pivot * a - factor * b) // previous for a, b in zip(other, row)]
+        previous = pivot
+        pivots.append(column)
+    if len(free) != 1:
+        return None
+    y = [0] * s
+    y[free[0]] = previous
+    for row, column in zip(A, pivots):
+        y[column] = -row[free[0]]
+    return y

@@ -1,0 +1,143 @@
+"""The trade-off between fit and certified slope: one refinement after another along a grid of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from certnet.core.errors import InvalidInputError
+from certnet.core.outcome import Status
+from certnet.core.validation import Float, finite_array, positive_number, whole_number
+from certnet.networks.feedforward import FeedForward
+from certnet.networks.shallow import ShallowNetwork
+from certnet.refinement.refinement import RefineResult, refine
+
+__all__ = ["TradeoffPath", "refine_path", "weight_grid"]
+
+
+@dataclass(frozen=True, eq=False)
+class TradeoffPath:
+    """Refinements of one network along increasing weights.
+
+    Attributes
+    ----------
+    weights : ndarray, shape (K,)
+        Increasing.
+    results : tuple of RefineResult, length K
+        Each never worse than the start at its weight, nor than any other network of the path.
+    start : ShallowNetwork
+    """
+
+    weights: Float
+    results: tuple[RefineResult, ...]
+    start: ShallowNetwork
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __iter__(self) -> Iterator[RefineResult]:
+        return iter(self.results)
+
+    @property
+    def networks(self) -> tuple[ShallowNetwork, ...]:
+        return tuple(result.network for result in self.results)
+
+    @property
+    def upper(self) -> Float:
+        """Certified Lipschitz bounds, shape (K,)."""
+        return np.array([result.certificate.upper for result in self.results])
+
+    @property
+    def mse(self) -> Float:
+        """Training errors, shape (K,)."""
+        return np.array([result.mse for result in self.results])
+
+    def __repr__(self) -> str:
+        return f"TradeoffPath({len(self)} weights from {self.weights[0]:g} to {self.weights[-1]:g})"
+
+
+def weight_grid(y: ArrayLike, *, n_weights: int = 10, spread: float = 1e3) -> Float:
+    """``n_weights`` weights, evenly spaced in logarithms, that end at the variance of y per unit of squared slope.
+
+    At the largest weight a slope of one standard deviation of y per unit of input costs as much as the constant
+    network's error; the smallest is ``spread`` times less.
+
+    Raises
+    ------
+    InvalidInputError
+        ``n_weights`` below 1, ``spread`` not positive, no targets, or targets whose variance overflows.
+    """
+    n_weights, spread = whole_number(n_weights, "n_weights", least=1), positive_number(spread, "spread")
+    targets = finite_array(y, "y", ndim=(1, 2))
+    if targets.size == 0:
+        raise InvalidInputError("y has no entries: give at least one sample")
+    with np.errstate(over="ignore", invalid="ignore"):  # told below
+        variance = float(np.sum(np.var(targets, axis=0)))
+    if not np.isfinite(variance):
+        raise InvalidInputError("the variance of y overflows: measure it in larger units, or give the weights")
+    top = variance if variance > 0.0 else 1.0
+    return np.geomspace(top / spread, top, n_weights)
+
+
+def refine_path(
+    network: ShallowNetwork | FeedForward,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    weights: ArrayLike | None = None,
+    **options: Any,
+) -> TradeoffPath:
+    """Refine ``network`` at every weight, and let the networks of the path help each other.
+
+    Every program is a restriction to the cell of the same start, so that the optimal errors increase and the optimal
+    bounds decrease along the weights. At the end every weight takes the network of the path that is best for it.
+    (Solutions are no starts for each other: an interior-point method leaves the edge of a cell more slowly than it
+    comes from the middle.) An interrupt ends the path with the weight at which it comes.
+
+    Parameters
+    ----------
+    network : ShallowNetwork or FeedForward
+    X : array_like, shape (N, d)
+    y : array_like, shape (N,) or (N, m)
+    weights : array_like, shape (K,), optional
+        Positive numbers; by default ten up to the variance of y (:func:`weight_grid`).
+    **options
+        Of :func:`~certnet.refinement.refinement`, except what replaces the weight.
+
+    Returns
+    -------
+    TradeoffPath
+
+    Raises
+    ------
+    InvalidInputError
+        No weights, weights that are not positive, options that do not go with a path; whatever ``refine`` refuses.
+    """
+    grid = weight_grid(y) if weights is None else finite_array(weights, "weights", ndim=(1,))
+    if grid.size == 0 or not np.all(grid > 0.0):
+        raise InvalidInputError("weights must hold at least one number, all of them positive")
+    for name in ("weight", "target_lipschitz", "max_mse"):
+        if name in options:
+            raise InvalidInputError(f"{name} does not go with a path, which is along weights: use refine for one point")
+    grid = np.unique(grid)
+    results: list[RefineResult] = []
+    for weight in grid:
+        results.append(refine(network, X, y, float(weight), **options))
+        if results[-1].status is Status.INTERRUPTED:
+            break
+    grid = grid[: len(results)]
+    if options.get("penalty", "lipschitz") == "lipschitz":
+        results = [_best_for(float(weight), results[k], results) for k, weight in enumerate(grid)]
+    start = network.shallow() if isinstance(network, FeedForward) else network
+    return TradeoffPath(grid, tuple(results), start)
+
+
+def _best_for(weight: float, own: RefineResult, results: Sequence[RefineResult]) -> RefineResult:
+    """``own``, with the network of another weight in its place where that has a lower objective at this weight."""
+    best = min(results, key=lambda result: result.mse + weight * result.certificate.rho)
+    value = best.mse + weight * best.certificate.rho
+    return own if value >= own.objective_after else own.replaced_by(best, value)

@@ -1,1 +1,0 @@
-"""Solvers of the restriction, one file each: a :class:`~certnet.restrict.program.Restriction` in, a point out."""

@@ -1,0 +1,1 @@
+"""How a proof is found: multipliers, trees and witnesses in floating point; none of it is trusted."""

@@ -1,0 +1,123 @@
+r"""Multipliers of the matrix inequality by a path-following Newton method. Floating point; the checker decides.
+
+In ``y_i = t_i / t0_i`` (t0 the multipliers of the layerwise bound) unit i enters P of
+:mod:`certnet.searches.lifted_program` as ``y_i (e_i a_iᵀ + a_i e_iᵀ)``. For the barrier ``τ ρ − log det P`` with
+``Z = P⁻¹``,
+
+    gradient_i = −2 e_iᵀ Z a_i,    Hessian_ij = 2 (a_iᵀ Z e_j)(a_jᵀ Z e_i) + 2 (a_iᵀ Z a_j)(e_iᵀ Z e_j),
+
+a few products of matrices of the order of the network. On the central path ρ is above its least value by
+(order of P) / τ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+from certnet.core.outcome import Status
+from certnet.core.validation import Float
+from certnet.searches.lifted_program import Reduced
+
+__all__ = ["Found", "search_multipliers"]
+
+_FAR = 30.0  # factor from one point of the path to the next
+_NEAR = 0.3  # Newton decrement at which a point counts as central
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Multipliers t of the units with limits, ρ in floating point, and the relative gap of ρ."""
+
+    t: Float
+    rho: float
+    gap: float
+    steps: int
+    status: Status
+
+
+@np.errstate(all="ignore")  # what is not finite is never taken
+def search_multipliers(
+    program: Reduced, t: Float, rho: float, *, tol: float = 1e-6, max_iterations: int = 200
+) -> Found:
+    """Minimise ρ from the strictly feasible ``(t, ρ)``, t (b,) > 0."""
+    barrier = _Barrier(program, t, rho)
+    x = np.ones(len(t) + 1)
+    weight, spent, gap, status = float(barrier.order), 0, float("inf"), Status.MAX_ITERATIONS
+    while spent < max_iterations:
+        x, steps, centred = barrier.centre(x, weight, max_iterations - spent)
+        spent += steps
+        gap = barrier.order / (weight * float(x[-1]))
+        if not centred or gap <= tol:
+            status = Status.OPTIMAL if centred else Status.INACCURATE
+            break
+        weight *= min(_FAR, max(1.1 * gap / tol, 1.5))
+    best = t * x[:-1]
+    return Found(best, program.rho(best), gap if status is Status.OPTIMAL else float("inf"), spent, status)
+
+
+class _Barrier:
+    """``τ ρ − log det P`` over x = (y, ρ / ρ_0), P brought to order one by a congruence with a diagonal."""
+
+    def __init__(self, program: Reduced, t: Float, rho: float) -> None:
+        b, self.r = program.Q.shape
+        self.order = self.r + b
+        scale = 1.0 / np.sqrt(2.0 * t * np.diagonal(program.H))  # the diagonal of T H̃ + H̃ T is 1 at the start
+        unit = 1.0 / np.sqrt(rho)
+        A = np.hstack([-program.Q * unit, program.H * scale])
+        self.A = (t * scale)[:, None] * A
+        S = np.hstack([program.S_u * unit, program.S_v * scale])
+        self.base = -(S.T @ S)
+
+    def matrix(self, x: Float) -> Float:
+        rows = x[:-1, None] * self.A
+        P = self.base.copy()
+        P[self.r :] += rows
+        P[:, self.r :] += rows.T
+        P[np.diag_indices(self.r)] += x[-1]
+        return P
+
+    def value(self, x: Float, weight: float) -> float:
+        try:
+            R = np.linalg.cholesky(self.matrix(x))
+        except np.linalg.LinAlgError:
+            return float("inf")
+        return weight * float(x[-1]) - 2.0 * float(np.log(np.diagonal(R)).sum())
+
+    def newton(self, x: Float, weight: float) -> tuple[Float, float]:
+        """The Newton step and the squared decrement."""
+        factor = scipy.linalg.cholesky(self.matrix(x), lower=True, check_finite=False)
+        Z = scipy.linalg.lapack.dpotri(factor, lower=1)[0]
+        Z = np.tril(Z) + np.tril(Z, -1).T
+        ZA = Z @ self.A.T
+        cross, inputs = ZA[self.r :], Z[: self.r]
+        gradient = np.append(-2.0 * np.diagonal(cross), weight - float(np.trace(inputs[:, : self.r])))
+        hessian = np.empty((len(x), len(x)))
+        hessian[:-1, :-1] = 2.0 * (cross * cross.T + (self.A @ ZA) * Z[self.r :, self.r :])
+        hessian[:-1, -1] = hessian[-1, :-1] = 2.0 * np.sum(inputs[:, self.r :] * ZA[: self.r], axis=0)
+        hessian[-1, -1] = float(np.sum(inputs[:, : self.r] ** 2))
+        hessian[np.diag_indices(len(x))] *= 1.0 + 1e-13
+        # not scipy's solve, which warns of ill-conditioned systems: the end of the path is one
+        step = -scipy.linalg.cho_solve(scipy.linalg.cho_factor(hessian, check_finite=False), gradient)
+        return step, float(-gradient @ step)
+
+    def centre(self, x: Float, weight: float, limit: int) -> tuple[Float, int, bool]:
+        """Damped Newton steps towards the minimiser for the weight; how many, and whether it was reached."""
+        for count in range(1, limit + 1):
+            try:
+                step, decrement = self.newton(x, weight)
+            except (np.linalg.LinAlgError, ValueError):
+                return x, count, False
+            if not np.isfinite(step).all():
+                return x, count, False
+            if decrement <= _NEAR**2:
+                return (x + step if np.isfinite(self.value(x + step, weight)) else x), count, True
+            here, length = self.value(x, weight), 1.0
+            while not self.value(x + length * step, weight) <= here - 0.1 * length * decrement:
+                length *= 0.5
+                if length < 1e-8:  # rounding has taken over
+                    return x, count, False
+            x = x + length * step
+        return x, limit, False

@@ -1,0 +1,227 @@
+r"""A lower bound on a restriction from any guess of its dual point, made feasible first: nothing is trusted.
+
+With residuals r_i (weighted mean zero) and multipliers z_ij ≥ 0 of the cells, the gradient of the Lagrangian in the
+weights of unit j is ``p_j = Σ_i (2 share_i D_ij r_iᵀ V_:j − z_ij S_ij) x̃_i``, and
+
+    ℓ2            D = − Σ_i share_i (2 r_iᵀ y_i + ‖r_i‖²)                 where ‖p_j‖ ≤ 2 λ for every unit;
+    Lipschitz     D = − Σ_i share_i (2 r_iᵀ y_i + ‖r_i‖²) − tr Q          where the bias entry of every p_j is zero,
+                  2 y_j = p_j − Y_0 V_:j,  tr P = λ,  Q ⪰ Y_0ᵀ P⁻¹ Y_0,  ¼ V_:jᵀ Q V_:j ≥ y_jᵀ P⁻¹ y_j.
+
+For fixed η the last two conditions go, and tr Q becomes ``<Y_0ᵀ P⁻¹ Y_0, K> + 2 Σ_j η_j y_jᵀ P⁻¹ y_j``; for the
+constraint ``ρ ≤ limit`` the trace of P is free and D loses ``limit · tr P``. D is concave along multiples of
+(r, z, Y_0), whose best is taken. The code shares nothing with the solvers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from certnet.core.validation import Float
+from certnet.programs.restriction import Restriction, Solution
+
+__all__ = ["DualPoint", "lower_bound", "objective_at"]
+
+_CHUNK = 8192  # samples at a time
+
+
+@dataclass(frozen=True, eq=False)
+class DualPoint:
+    """A guess of the dual point, in the data's units; need not be feasible.
+
+    Attributes
+    ----------
+    residual : ndarray, shape (n, m)
+        r: at the optimum, the network's output less the target.
+    cone : ndarray, shape (n, k)
+        z, of the inequalities ``(2 D_j − I) X̃ u_j ≥ 0``.
+    corner : ndarray, shape (d, d), or None
+        P; None for the ℓ2 penalty, as the next.
+    output : ndarray, shape (d, m), or None
+        Y_0.
+    output_corner : ndarray, shape (m, m), or None
+        Q.
+    units : ndarray, shape (k, d), or None
+        y. Where it is given, z is moved to meet it before y is taken from z.
+    """
+
+    residual: Float
+    cone: Float
+    corner: Float | None = None
+    output: Float | None = None
+    output_corner: Float | None = None
+    units: Float | None = None
+
+
+def objective_at(program: Restriction, solution: Solution) -> float:
+    """The program's objective at a point, ρ recomputed from the weights and η; infinite outside the closed cell.
+
+    ``ρ(W, η) = λ_max( ½ Wᵀ diag(1/η) W + ¼ Wᵀ Vᵀ K⁻¹ V W )``, ``K = I − ½ V diag(η) Vᵀ``.
+    """
+    if not program.cell_violation(solution.U) <= 1e-12:
+        return float("inf")
+    fit = program.fit(solution.U, solution.c)
+    if program.penalty == "l2":
+        return fit + 2.0 * program.weight * float(np.linalg.norm(solution.U, axis=1).sum())
+    return fit + program.weight * certified_rho(program, solution)
+
+
+def certified_rho(program: Restriction, solution: Solution) -> float:
+    """The least ρ that the matrix inequality allows at the point's weights and η."""
+    if solution.eta is None:
+        return float("inf")
+    V, W, eta = program.directions, solution.U[:, :-1], solution.eta
+    K = np.eye(len(V)) - 0.5 * (V * eta) @ V.T
+    used = np.any(W != 0.0, axis=1)
+    if np.linalg.eigvalsh(K)[0] <= 0.0 or (eta[used] <= 0.0).any():
+        return float("inf")
+    N = 0.5 * (W[used].T / eta[used]) @ W[used] + 0.25 * (V @ W).T @ np.linalg.solve(K, V @ W)
+    return max(0.0, float(np.linalg.eigvalsh(0.5 * (N + N.T))[-1]))
+
+
+def lower_bound(program: Restriction, dual: DualPoint, limit: float | None = None) -> float:
+    """The value of the dual at the feasible point made from ``dual``: no point of the cell is below it.
+
+    Parameters
+    ----------
+    program : Restriction
+    dual : DualPoint
+    limit : float, optional
+        The program is ``min fit`` subject to ``ρ ≤ limit`` instead.
+    """
+    r = dual.residual - program.shares @ dual.residual
+    mean = program.shares @ program.targets
+    linear = -2.0 * float(program.shares @ np.sum(r * (program.targets - mean), axis=1))
+    square = float(program.shares @ np.sum(r**2, axis=1))
+    if program.penalty == "l2":
+        pull, _, _ = _pulls(program, r, np.maximum(dual.cone, 0.0), np.zeros(program.rows.shape[1]))
+        longest = float(np.linalg.norm(pull, axis=1).max(initial=0.0))
+        most = min(1.0, 2.0 * program.weight / longest) if longest > 0.0 else 1.0
+        best = min(most, linear / (2.0 * square)) if square > 0.0 else 0.0
+        return max(0.0, best * linear - best**2 * square) + program.spread
+    if dual.corner is None or dual.output is None or dual.output_corner is None:
+        return program.spread
+    z = np.maximum(dual.cone, 0.0)
+    if dual.units is not None:
+        z = _moved(program, r, z, 2.0 * dual.units + (dual.output @ program.directions).T)
+    pull = _balanced(program, r, z)
+    charge, trace = _charge(program, pull, dual)
+    if limit is not None:  # the best trace of P for each multiple: 2 θ sqrt(charge · limit · trace)
+        linear -= 2.0 * np.sqrt(charge * trace * limit)
+        charge = 0.0
+    elif program.weight > 0.0:
+        charge *= trace / program.weight
+    else:
+        return program.spread
+    total = square + charge
+    return (max(linear, 0.0) ** 2 / (4.0 * total) if total > 0.0 else 0.0) + program.spread
+
+
+def _pulls(program: Restriction, r: Float, z: Float, centre: Float) -> tuple[Float, Float, Float]:
+    """p_j (k, d+1) about ``centre``, and Σ_i z_ij over the active and the inactive samples of each unit."""
+    d, k = program.rows.shape[1], program.directions.shape[1]
+    pull, active, idle = np.zeros((k, d + 1)), np.zeros(k), np.zeros(k)
+    for begin in range(0, len(r), _CHUNK):
+        here = slice(begin, begin + _CHUNK)
+        on = program.patterns[here]
+        rows = np.column_stack([program.rows[here] - centre, np.ones(len(on))])
+        weights = np.where(on, 2.0 * program.shares[here, None] * (r[here] @ program.directions) - z[here], z[here])
+        pull += weights.T @ rows
+        active += np.where(on, z[here], 0.0).sum(axis=0)
+        idle += np.where(on, 0.0, z[here]).sum(axis=0)
+    return pull, active, idle
+
+
+def _moved(program: Restriction, r: Float, z: Float, wanted: Float) -> Float:
+    """z moved by factors near one, the least in its own metric, towards p_j = (wanted_j, 0).
+
+    ``z_ij (1 + S_ij c_jᵀ x̃_i)`` with ``(Σ_i z_ij x̃_i x̃_iᵀ) c_j`` what is missing; factors below 1/10 are cut there.
+    """
+    centre = program.shares @ program.rows
+    scale = np.sqrt(program.shares @ (program.rows - centre) ** 2)
+    scale = np.where(scale > 0.0, scale, 1.0)
+    p = len(centre) + 1
+    left, right = np.triu_indices(p)
+    for _ in range(2):
+        missing = _pulls(program, r, z, centre)[0] / np.append(scale, 1.0)
+        missing[:, :-1] -= wanted / scale
+        packed = np.zeros((z.shape[1], len(left)))
+        for begin in range(0, len(z), _CHUNK):
+            rows = _unit_rows(program, begin, centre, scale)
+            packed += z[begin : begin + _CHUNK].T @ (rows[:, left] * rows[:, right])
+        gram = np.empty((z.shape[1], p, p))
+        gram[:, left, right] = packed
+        gram[:, right, left] = packed
+        size = np.trace(gram, axis1=1, axis2=2)
+        used = size > 0.0
+        gram[~used] = np.eye(p)
+        gram[used] += 1e-13 * size[used, None, None] * np.eye(p)
+        c = np.where(used[:, None], np.linalg.solve(gram, missing[:, :, None])[:, :, 0], 0.0)
+        z = z.copy()
+        for begin in range(0, len(z), _CHUNK):
+            here = slice(begin, begin + _CHUNK)
+            turn = _unit_rows(program, begin, centre, scale) @ c.T
+            z[here] *= np.maximum(0.1, 1.0 + np.where(program.patterns[here], turn, -turn))
+    return z
+
+
+def _unit_rows(program: Restriction, begin: int, centre: Float, scale: Float) -> Float:
+    rows = (program.rows[begin : begin + _CHUNK] - centre) / scale
+    return np.column_stack([rows, np.ones(len(rows))])
+
+
+def _balanced(program: Restriction, r: Float, z: Float) -> Float:
+    """The first d entries of p_j, after the multipliers of one side of each unit are scaled to make the last zero."""
+    centre = program.shares @ program.rows
+    pull, active, idle = _pulls(program, r, z, centre)
+    excess = pull[:, -1]  # the active side has to grow by it, or the idle one to shrink
+    grow = np.divide(active + excess, active, out=np.ones_like(active), where=active > 0.0)
+    shrink = np.divide(idle - excess, idle, out=np.ones_like(idle), where=idle > 0.0)
+    by_active = (active > 0.0) & (grow > 0.0)
+    scaled = z * np.where(
+        program.patterns, np.where(by_active, grow, 1.0), np.where(by_active, 1.0, np.maximum(shrink, 0.0))
+    )
+    pull, _, _ = _pulls(program, r, scaled, centre)
+    left = np.abs(pull[:, -1]) > 1e-9 * (np.abs(scaled).sum(axis=0) + np.abs(r).max(initial=0.0))
+    if left.any():  # no multipliers to scale: put the missing ones on every sample of the side
+        for j in np.flatnonzero(left):
+            side = program.patterns[:, j] if pull[j, -1] > 0.0 else ~program.patterns[:, j]
+            if side.any():
+                scaled[side, j] += abs(pull[j, -1]) / side.sum()
+        pull, _, _ = _pulls(program, r, scaled, centre)
+    return pull[:, :-1]
+
+
+def _charge(program: Restriction, pull: Float, dual: DualPoint) -> tuple[float, float]:
+    """tr Q, least at the given P and Y_0 up to a multiple of the given Q, and tr P."""
+    V = program.directions
+    P, half = _inverse_factor(np.asarray(dual.corner))  # P⁻¹ = half halfᵀ
+    Y0 = np.asarray(dual.output)
+    y = 0.5 * (pull - (Y0 @ V).T)
+    squares = np.sum((y @ half) ** 2, axis=1)
+    least = (half.T @ Y0).T @ (half.T @ Y0)
+    if program.eta is not None:
+        K = np.eye(len(V)) - 0.5 * (V * program.eta) @ V.T
+        return float(np.sum(least * K)) + 2.0 * float(program.eta @ squares), float(np.trace(P))
+    Q, root = _inverse_factor(np.asarray(dual.output_corner))
+    multiple = float(np.linalg.eigvalsh(root.T @ least @ root)[-1])
+    multiple = max(multiple, float((4.0 * squares / np.einsum("oj,op,pj->j", V, Q, V)).max(initial=0.0)))
+    return multiple * float(np.trace(Q)), float(np.trace(P))
+
+
+def _inverse_factor(A: Float) -> tuple[Float, Float]:
+    """A positive definite matrix next to A, and F with ``F Fᵀ`` its inverse; small diagonals keep their digits."""
+    scale = np.sqrt(np.maximum(np.diag(A), 0.0))
+    scale = np.maximum(scale, 1e-150 + 1e-30 * scale.max(initial=0.0))
+    unit = 0.5 * (A + A.T) / np.outer(scale, scale)
+    np.fill_diagonal(unit, 1.0)
+    shift = 0.0
+    while True:
+        try:
+            L = np.linalg.cholesky(unit + shift * np.eye(len(A)))
+            break
+        except np.linalg.LinAlgError:
+            shift = 10.0 * shift or 1e-15
+    unit[np.arange(len(A)), np.arange(len(A))] += shift
+    return unit * np.outer(scale, scale), np.linalg.inv(L).T / scale[:, None]

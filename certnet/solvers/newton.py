@@ -1,0 +1,208 @@
+r"""The linear system of an interior-point step: units coupled by the fit, by the common corner and by a few columns.
+
+For the weights x = vec(U) and the multipliers v of the coupling rows,
+
+    H x + Fᵀ v = r,        D v − F x + C t = g,        Cᵀ v = b,
+
+with H one block per unit. The fit is a part of F (one row per sample and output, D = ½) where samples are few, and is
+added to H where ``h (d+1)`` is smaller: then that matrix is factored whole, at its best the cost of one Cholesky
+factorisation of order h (d+1) per step.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.linalg import blas, lapack
+
+from certnet.core.errors import SolverError
+from certnet.core.validation import Float
+from certnet.kernels.arrow import inverse_factors
+from certnet.solvers.reduced import Reduced
+
+__all__ = ["NewtonSystem"]
+
+_CHUNK = 4096  # samples at a time
+
+
+class NewtonSystem:
+    """Factors once per step, solves for several right-hand sides.
+
+    Parameters
+    ----------
+    reduced : Reduced
+    n_rows : int
+        Coupling rows of the penalty.
+    n_columns : int
+        Its columns t.
+    dense : bool, optional
+        Whether to form the whole matrix; None takes what costs fewer operations.
+    """
+
+    def __init__(self, reduced: Reduced, n_rows: int, n_columns: int, dense: bool | None = None) -> None:
+        n, p = reduced.X.shape
+        m, h = reduced.directions.shape
+        order, samples = h * p, n * m
+        whole = order**3 / 3 + order**2 * n_rows
+        parts = order * (samples + n_rows) ** 2 * 1.2 + (samples + n_rows) ** 3 / 3
+        if dense is None:
+            dense = whole < parts
+        operations = whole if dense else parts
+        self.correctors = 1 if operations < 2e8 else 3 if operations < 2e9 else 5
+        """How many right-hand sides more a factorisation of this cost is worth."""
+        self.dense, self.h, self.p, self.first = dense, h, p, 0 if dense else samples
+        width = self.first + n_rows
+        self.rows = np.zeros((h, p, width))
+        """Fᵀ: ``rows[j, a]`` is the column of F of weight a of unit j; the penalty fills ``[..., first:]``."""
+        self.careful = False
+        """Whether solutions are refined, at twice the cost."""
+        self._columns = np.zeros((width, n_columns + (0 if dense else m)))
+        if dense:
+            self._gram = _gram(reduced)
+        else:
+            root = np.sqrt(reduced.shares)
+            self._twice, self._m = 2.0 * root, m
+            for o in range(m):
+                here = slice(o * n, (o + 1) * n)
+                self.rows[:, :, here] = _features(reduced, slice(0, n), root) * reduced.outputs[o][:, None, None]
+                self._columns[here, n_columns + o] = root
+
+    def factor(self, H: Float, D: Float, columns: Float) -> None:
+        """Factor at blocks H (h, p, p), D of the penalty's rows (n_rows, n_rows) and their columns (n_rows, n_columns).
+
+        Raises
+        ------
+        SolverError
+            The matrix is not positive definite in floating point, even shifted.
+        """
+        self._H, self._D = H, D
+        order, width, n_rows = self.h * self.p, self.rows.shape[2], len(D)
+        if self.dense:
+            self._L = _factored_whole(self._gram, H)
+            flat = np.asfortranarray(self.rows.reshape(order, width))
+            self._half = blas.dtrsm(1.0, self._L, flat, lower=1, overwrite_b=1) if n_rows else flat
+            inner = blas.dsyrk(1.0, self._half, trans=1, lower=1) if n_rows else np.zeros((0, 0), order="F")
+        else:
+            self._Li = np.empty_like(H)
+            inverse_factors(H, self._Li)
+            self._half = np.matmul(self._Li, self.rows).reshape(order, width)
+            inner = blas.dsyrk(1.0, self._half.T, lower=1)
+            inner[np.arange(self.first), np.arange(self.first)] += 0.5
+        inner[self.first :, self.first :] += D
+        self._inner = _cholesky(inner)
+        self._columns[self.first :, : columns.shape[1]] = columns
+        self._turned = _solved(self._inner, self._columns)
+        self._last = np.linalg.inv(self._columns.T @ self._turned) if self._columns.shape[1] else np.zeros((0, 0))
+
+    def solve(self, r: Float, g: Float, b: Float) -> tuple[Float, Float, Float, Float | None]:
+        """x (h, p), v of the penalty's rows and t of its columns, for r (h, p), g (n_rows,) and b (n_columns,).
+
+        Where the fit is among the rows, the change of the residuals (n, m) that balances the first equation to rounding
+        comes fourth: the one that x gives may be less exact, where H is nearly singular.
+        """
+        full, target = np.zeros(self.rows.shape[2]), np.zeros(self._columns.shape[1])
+        full[self.first :], target[: len(b)] = g, b
+        x, v, t = self._once(r, full, target)
+        for _ in range(2 if self.careful else 0):
+            dx, dv, dt = self._once(*self._residuals(x, v, t, r, full, target))
+            x, v, t = x + dx, v + dv, t + dt
+        fit = None if self.dense else (v[: self.first].reshape(self._m, -1) / self._twice).T
+        return x, v[self.first :], t[: len(b)], fit
+
+    def _once(self, r: Float, g: Float, b: Float) -> tuple[Float, Float, Float]:
+        y = self._forward(r)
+        full = self._half.T @ y + g
+        v = _solved(self._inner, full)
+        t = self._last @ (self._turned.T @ full - b)
+        v = v - self._turned @ t
+        return self._backward(y - self._half @ v), v, t
+
+    def _residuals(self, x: Float, v: Float, t: Float, r: Float, g: Float, b: Float) -> tuple[Float, Float, Float]:
+        rows = self.rows.reshape(x.size, -1)
+        first = r - np.matmul(self._H, x[:, :, None])[:, :, 0] - (rows @ v).reshape(x.shape)
+        if self.dense:
+            first -= blas.dsymv(1.0, self._gram, x.ravel(), lower=1).reshape(x.shape)
+        second = g + rows.T @ x.ravel() - self._columns @ t
+        second[self.first :] -= self._D @ v[self.first :]
+        second[: self.first] -= 0.5 * v[: self.first]
+        return first, second, b - self._columns.T @ v
+
+    def _forward(self, r: Float) -> Float:
+        if self.dense:
+            return np.asarray(blas.dtrsv(self._L, r.ravel(), lower=1))
+        return np.matmul(self._Li, r[:, :, None]).ravel()
+
+    def _backward(self, y: Float) -> Float:
+        if self.dense:
+            return np.asarray(blas.dtrsv(self._L, y, lower=1, trans=1)).reshape(self.h, self.p)
+        return np.matmul(self._Li.transpose(0, 2, 1), y.reshape(self.h, self.p, 1))[:, :, 0]
+
+
+def _features(reduced: Reduced, samples: slice, root: Float) -> Float:
+    """``√share D_ij x̃_i`` of some samples, as (h, p, samples); the bias of units without inequalities has none."""
+    X, n_cone = reduced.X[samples], reduced.pattern.shape[1]
+    h = reduced.directions.shape[1]
+    weighted = np.ascontiguousarray((X * root[samples, None]).T)
+    out = np.empty((h, X.shape[1], len(X)))
+    out[:n_cone] = np.ascontiguousarray(reduced.pattern[samples].T)[:, None, :] * weighted
+    out[n_cone:] = weighted
+    out[n_cone:, -1] = 0.0
+    return out
+
+
+def _gram(reduced: Reduced) -> Float:
+    """``2 Σ_i share_i A_iᵀ A_i`` about the mean (lower triangle, Fortran order), a few thousand samples at a time."""
+    n, p = reduced.X.shape
+    h = reduced.directions.shape[1]
+    root = np.sqrt(reduced.shares)
+    gram = np.zeros((h * p, h * p), order="F")
+    mean = np.zeros(h * p)
+    for begin in range(0, n, _CHUNK):
+        here = slice(begin, min(n, begin + _CHUNK))
+        A = _features(reduced, here, root).reshape(h * p, -1)
+        gram = blas.dsyrk(2.0, A.T, beta=1.0, c=gram, trans=1, lower=1, overwrite_c=1)
+        mean += A @ root[here]
+    gram = blas.dsyr(-2.0, mean, lower=1, a=gram, overwrite_a=1)
+    alike = np.repeat(reduced.outputs, p, axis=1)
+    gram *= alike.T @ alike
+    return gram
+
+
+def _factored_whole(gram: Float, H: Float) -> Float:
+    """Cholesky factor of ``gram + blocks``, its diagonal raised by a trace of itself where rounding asks for it."""
+    h, p = H.shape[:2]
+    every = np.arange(h)
+    shift = 0.0
+    while shift < 1e-6:
+        K = gram.copy(order="F")
+        K.T.reshape(h, p, h, p)[every, :, every, :] += H
+        if shift > 0.0:
+            K[np.arange(h * p), np.arange(h * p)] *= 1.0 + shift
+        L, failed = lapack.dpotrf(K, lower=1, overwrite_a=1, clean=0)
+        if not failed:
+            return np.asarray(L)
+        shift = 100.0 * shift or 1e-14
+    raise SolverError("the Newton matrix is not positive definite in floating point")
+
+
+def _cholesky(matrix: Float) -> Float:
+    if not len(matrix):
+        return matrix
+    shift = 0.0
+    while shift < 1e-6:
+        shifted = matrix.copy(order="F")
+        if shift > 0.0:
+            shifted[np.arange(len(matrix)), np.arange(len(matrix))] *= 1.0 + shift
+        L, failed = lapack.dpotrf(shifted, lower=1, overwrite_a=1, clean=0)
+        if not failed:
+            return np.asarray(L)
+        shift = 100.0 * shift or 1e-14
+    raise SolverError("the coupling of the Newton matrix is not positive definite in floating point")
+
+
+def _solved(L: Float, b: Float) -> Float:
+    if not L.size or not b.size:
+        return np.zeros_like(b)
+    x: Any = lapack.dpotrs(L, b, lower=1)[0]
+    return np.asarray(x)
