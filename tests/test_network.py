@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from certnet import network as network_module
 from certnet.core.errors import FileFormatError, InvalidInputError, OutputError
 from certnet.core.validation import as_samples, finite_array, positive_number
+from certnet.networks import arrays as arrays_module
 from certnet.networks.shallow import UNITS, ShallowNetwork
 
 
@@ -464,7 +464,7 @@ def test_missing_files_folders_and_huge_files_are_refused(tmp_path: Path, monkey
     with pytest.raises(FileFormatError):
         ShallowNetwork.load(tmp_path)
     path = network().save(tmp_path / "net.npz")
-    monkeypatch.setattr(network_module, "_MAX_FILE_BYTES", 100)
+    monkeypatch.setattr(arrays_module, "_MAX_FILE_BYTES", 100)
     with pytest.raises(FileFormatError, match="larger than"):
         ShallowNetwork.load(path)
 

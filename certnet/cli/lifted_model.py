@@ -75,7 +75,7 @@ def read_model(path: Path) -> Model:
     """The network of a file, whoever wrote it."""
     from certnet.lifted import LiftedNetwork
     from certnet.lifted.learn.stored import load_estimator
-    from certnet.networks.shallow import read_arrays
+    from certnet.networks.arrays import read_arrays
 
     if not read_arrays(path, lambda file, source: "estimator" in file):
         return Model(LiftedNetwork.load(path))

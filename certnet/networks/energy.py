@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike
 from certnet.core.errors import FileFormatError, InvalidInputError, OutputError
 from certnet.core.files import path_of, write_atomic
 from certnet.core.validation import Float, as_inputs, finite_array, positive_number
-from certnet.networks.shallow import read_arrays
+from certnet.networks.arrays import read_arrays
 
 __all__ = ["BOXES", "Gradients", "LiftedEnergy", "Unit", "is_interval", "require_lifted"]
 

@@ -19,7 +19,7 @@ from certnet.core.validation import Float
 from certnet.lifted.learn.settings import Training
 from certnet.lifted.learn.state import State
 from certnet.lifted.network import LiftedNetwork
-from certnet.networks.shallow import read_arrays
+from certnet.networks.arrays import read_arrays
 
 __all__ = ["Checkpoint", "stored_seed"]
 

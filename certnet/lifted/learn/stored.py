@@ -17,7 +17,7 @@ from certnet.core.files import write_atomic
 from certnet.lifted import loss_functions
 from certnet.lifted.learn.scaling import Scaling
 from certnet.lifted.network import LiftedNetwork
-from certnet.networks.shallow import read_arrays
+from certnet.networks.arrays import read_arrays
 
 __all__ = ["Stored", "load_estimator", "save_estimator"]
 

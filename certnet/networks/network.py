@@ -1,0 +1,237 @@
+"""What all feed-forward networks are: layers, units of inputs and outputs, and what follows from them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from certnet.core.errors import InvalidInputError, OutputError
+from certnet.core.files import path_of, write_atomic
+from certnet.core.validation import Float, as_inputs, finite_array
+from certnet.networks.activations import Activation
+from certnet.networks.layers import Layer
+
+__all__ = ["UNITS", "Network", "known_units"]
+
+UNITS: Final = ("as given", "standardised", "raw")
+"""Units in which a network takes inputs and gives outputs, and in which its certificate speaks."""
+
+
+@dataclass(frozen=True, eq=False, init=False, repr=False)
+class Network(ABC):
+    """``x_{k+1} = φ_k(A_k x_k + b_k)``, ``f(x) = A_ℓ x_ℓ + b_ℓ``: abstract, immutable, compared by digest.
+
+    Attributes
+    ----------
+    layers : tuple of ℓ + 1 Layer
+        The hidden layers, and the output layer, whose activation is the identity.
+    units : {"as given", "standardised", "raw"}
+        What the inputs and outputs are measured in; part of the digest, repeated by every certificate.
+    """
+
+    layers: tuple[Layer, ...]
+    units: str
+
+    @classmethod
+    def from_layers(cls, layers: Sequence[Layer], units: str) -> Self:
+        """A network of layers that are known to fit, for instance those of another network; nothing is copied."""
+        made = object.__new__(cls)
+        made._hold(layers, units)
+        return made
+
+    def _hold(self, layers: Sequence[Layer], units: str) -> None:
+        object.__setattr__(self, "layers", tuple(layers))
+        object.__setattr__(self, "units", units)
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self.digest == other.digest  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    # ------------------------------------------------------------------------------------------------------ the layers
+
+    @cached_property
+    def weights(self) -> tuple[Float, ...]:
+        """The matrices of the layers, shapes (n_{k+1}, n_k)."""
+        return tuple(layer.operator.matrix for layer in self.layers)
+
+    @cached_property
+    def biases(self) -> tuple[Float, ...]:
+        return tuple(layer.bias for layer in self.layers)
+
+    @cached_property
+    def activations(self) -> tuple[Activation, ...]:
+        """φ_0 … φ_{ℓ−1}, of the hidden layers."""
+        return tuple(layer.activation for layer in self.layers[:-1])
+
+    @cached_property
+    def widths(self) -> tuple[int, ...]:
+        """n_0 (inputs), n_1 … n_ℓ (hidden), m (outputs)."""
+        return (self.layers[0].operator.n_inputs, *(layer.operator.n_outputs for layer in self.layers))
+
+    @property
+    def n_inputs(self) -> int:
+        return self.widths[0]
+
+    @property
+    def n_outputs(self) -> int:
+        return self.widths[-1]
+
+    @property
+    def n_hidden(self) -> int:
+        """Hidden units of all layers."""
+        return sum(self.widths[1:-1])
+
+    @property
+    def depth(self) -> int:
+        """Number of hidden layers."""
+        return len(self.layers) - 1
+
+    @property
+    def relu_only(self) -> bool:
+        """One hidden layer with ReLU: what a :class:`~certnet.networks.shallow.ShallowNetwork` is."""
+        return self.depth == 1 and self.layers[0].activation.name == "relu"
+
+    @property
+    def slopes(self) -> tuple[tuple[float, float], ...]:
+        """Of every hidden layer, the interval (low, high) of its activation's slopes."""
+        return tuple(layer.activation.slopes for layer in self.layers[:-1])
+
+    @property
+    def has_values(self) -> bool:
+        """Can the network be evaluated? An activation that is given by its slopes alone has no values."""
+        return all(layer.activation.has_values for layer in self.layers)
+
+    # ---------------------------------------------------------------------------------------------------------- values
+
+    def forward(self, X: ArrayLike) -> Float:
+        """``f`` at every row of X (N, d), as an (N, m) array."""
+        return self.outputs(as_inputs(X, self.n_inputs))
+
+    def outputs(self, x: Float) -> Float:
+        """:meth:`forward` of inputs that are checked already."""
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def predict(self, X: ArrayLike) -> Float:
+        """``f`` at every row of X (N, d): shape (N,) for one output, else (N, m)."""
+        values = self.forward(X)
+        return values[:, 0] if self.n_outputs == 1 else values
+
+    def gradients(self, X: ArrayLike) -> Float:
+        """Jacobians ``A_ℓ D_{ℓ−1} ⋯ D_0 A_0`` at every row of X, shape (N, m, d).
+
+        On a kink that of the piece to the right.
+        """
+        x = as_inputs(X, self.n_inputs)
+        slopes = []
+        for layer in self.layers[:-1]:
+            z = layer.preactivations(x)
+            slopes.append(layer.activation.derivative(z))
+            x = layer.activation(z)
+        # from the end that has fewer numbers: the product is small on that side all the way
+        if self.n_outputs <= self.n_inputs:
+            J = np.broadcast_to(self.weights[-1], (len(x), *self.weights[-1].shape))
+            for layer, slope in zip(self.layers[-2::-1], slopes[::-1]):
+                pulled = layer.operator.adjoint((J * slope[:, None, :]).reshape(-1, slope.shape[1]))
+                J = pulled.reshape(len(x), self.n_outputs, pulled.shape[1])
+            return np.array(J)
+        J = np.broadcast_to(np.eye(self.n_inputs), (len(x), self.n_inputs, self.n_inputs))
+        for W, slope in zip(self.weights, slopes):
+            J = slope[:, :, None] * (W @ J)
+        return np.asarray(self.weights[-1] @ J)
+
+    # -------------------------------------------------------------------------------------------------- other networks
+
+    @abstractmethod
+    def with_parameters(self, weights: Sequence[Float], biases: Sequence[Float], units: str) -> Self:
+        """The same network with other weights and biases of the same shapes, validated."""
+
+    def rescaled(
+        self, *, x_shift: ArrayLike, x_scale: ArrayLike, y_shift: ArrayLike, y_scale: ArrayLike, units: str = "raw"
+    ) -> Self:
+        """The network ``x ↦ y_scale · f((x − x_shift) / x_scale) + y_shift`` with the scaling folded into its weights.
+
+        Shifts and scales of the inputs have shape (d,) or (), of the outputs (m,) or (). The folded weights are
+        rounded to float64; a certificate of the result speaks of these stored weights.
+
+        Raises
+        ------
+        InvalidInputError
+            A scale is zero, or the folded weights overflow.
+        """
+        x_shift, x_scale = (_one_per(a, self.n_inputs, "x scaling", "input") for a in (x_shift, x_scale))
+        y_shift, y_scale = (_one_per(a, self.n_outputs, "y scaling", "output") for a in (y_shift, y_scale))
+        if not np.all(x_scale) or not np.all(y_scale):
+            raise InvalidInputError("a scale is zero: a constant column must have scale 1")
+        weights, biases = list(self.weights), list(self.biases)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused by the new network
+            weights[0] = weights[0] / x_scale
+            biases[0] = biases[0] - weights[0] @ x_shift
+            weights[-1], biases[-1] = y_scale[:, None] * weights[-1], y_scale * biases[-1] + y_shift
+        return self.with_parameters(weights, biases, units)
+
+    def labelled(self, units: str) -> Self:
+        """The same weights with another statement of what they are measured in; nothing is converted."""
+        return self.from_layers(self.layers, known_units(units))
+
+    # ------------------------------------------------------------------------------------------------ digest and files
+
+    @abstractmethod
+    def _headed(self) -> tuple[str, tuple[Float, ...]]:
+        """What the digest is taken over: a text with format, shapes, activations and units; the arrays."""
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over format, shapes, activations, units and the float64 weights (little-endian), in hexadecimal."""
+        head, arrays = self._headed()
+        sha = hashlib.sha256(head.encode())
+        for array in arrays:
+            sha.update(array.astype("<f8").tobytes())
+        return sha.hexdigest()
+
+    @abstractmethod
+    def arrays(self) -> dict[str, Any]:
+        """What :meth:`save` writes, by name."""
+
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
+        """Write the network to an ``.npz`` file (bit-exact, no pickles), complete or not at all.
+
+        Raises
+        ------
+        OutputError
+            The file exists (and ``force`` is false) or cannot be written.
+        """
+        if path_of(path).suffix.lower() != ".npz":
+            raise OutputError(f"{path}: a network is written to a file with the suffix .npz")
+        buffer = io.BytesIO()
+        np.savez(buffer, **self.arrays())
+        return write_atomic(path, buffer.getvalue(), force=force)
+
+
+def known_units(units: str) -> str:
+    """``units``, if they are among :data:`UNITS`."""
+    if units not in UNITS:
+        raise InvalidInputError(f"units must be one of {', '.join(map(repr, UNITS))}, got {units!r}")
+    return units
+
+
+def _one_per(values: ArrayLike, n: int, name: str, what: str) -> Float:
+    array = finite_array(values, name, ndim=(0, 1))
+    if array.ndim == 1 and array.shape != (n,):
+        raise InvalidInputError(f"{name} has shape {array.shape}: one number, or one per {what} ({n}), is needed")
+    return np.broadcast_to(array, (n,))
