@@ -15,7 +15,7 @@ from exact import Matrix, definite
 from lmi import Array, exactly_feasible
 
 from certnet.certification import Certificate, certify
-from certnet.certification import certificate as certificate_module
+from certnet.claims import certificate as certificate_module
 from certnet.networks.activations import Activation
 from certnet.networks.feedforward import FeedForward
 

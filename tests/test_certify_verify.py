@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from certnet.certification import Certificate, certify, verify_bound
-from certnet.certification import certificate as certificate_module
+from certnet.claims import certificate as certificate_module
 from certnet.claims.certificate import SCHEMA, square_above
 from certnet.core.errors import FileFormatError, NotConvergedWarning, OutputError
 from certnet.networks.shallow import ShallowNetwork

@@ -11,7 +11,7 @@ import sys
 import time
 import tracemalloc
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -595,17 +595,19 @@ SCRIPT = """
 import sys, time
 sys.path.insert(0, {tests!r})
 from test_lifted_learn import slow_training
-slow_training({path!r}, pause=0.1)
+slow_training({path!r}, pauses=(0.1, 0.1, 0.1, 60.0))
 """
 
 
-def slow_training(path: str | None, pause: float) -> Any:
+def slow_training(path: str | None, pauses: Iterable[float] = ()) -> Any:
     """Adam with kept activations, so that everything which a checkpoint must hold is in use."""
     net, X, y = small()
     how = Training(optimizer="adam", learning_rate=0.01, max_epochs=8, warm_activations=True, schedule="linear")
 
+    waits = iter(pauses)
+
     def score(_: LiftedNetwork) -> float:
-        time.sleep(pause)
+        time.sleep(next(waits, 0.0))
         return 0.0
 
     return train(net, X, y, how, random_state=1, score=score, checkpoint=path)
@@ -619,7 +621,7 @@ def test_a_killed_training_goes_on_to_the_same_network(tmp_path: Path) -> None:
         deadline = time.monotonic() + 60.0
         while not path.exists() and child.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
-        time.sleep(0.15)
+        time.sleep(0.15)  # somewhere within the next epochs
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait()
@@ -627,11 +629,11 @@ def test_a_killed_training_goes_on_to_the_same_network(tmp_path: Path) -> None:
     with np.load(path) as file:
         epochs = len(file["losses"])
     assert 1 <= epochs < 8
-    resumed, whole = slow_training(str(path), 0.0), slow_training(None, 0.0)
+    resumed, whole = slow_training(str(path)), slow_training(None)
     assert resumed.network == whole.network
     assert resumed.loss_curve == whole.loss_curve
     assert len(resumed.loss_curve) == 8
-    again = slow_training(str(path), 0.0)  # nothing is left to do
+    again = slow_training(str(path))  # nothing is left to do
     assert again.network == whole.network
     assert list(tmp_path.iterdir()) == [path]
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from certnet import ShallowNetwork, load_dataset, objective, refine
 from certnet.core.errors import InvalidInputError, NotConvergedWarning
 from certnet.core.outcome import Status
+from certnet.programs import floor as module
 from certnet.programs.floor import Floor, objective_floor
-from certnet.refinement import floor as module
 
 
 def instance(seed, n=20, d=2, m=1, noise=0.3):
@@ -203,12 +203,12 @@ def test_refinement_does_not_get_below():
     assert floor.value < result.objective_after < result.objective_before
 
 
-def test_a_real_data_set_in_no_time():
+def test_a_real_data_set_in_a_few_rounds():
     data = load_dataset("diabetes")
     seen: list[Floor] = []
     floor = objective_floor(data.X_train, data.y_train, 0.05, tol=1e-6, callback=seen.append)
     assert floor.status is Status.OPTIMAL
-    assert floor.seconds < 5.0
+    assert len(seen) <= 10
     assert seen[-1] == floor
     values, primals = [f.value for f in seen], [f.primal for f in seen]
     assert values == sorted(values)

@@ -279,7 +279,10 @@ def test_an_interrupt_ends_the_work_and_keeps_the_best(monkeypatch):
 def test_ctrl_c_that_scs_takes_for_itself_is_an_interrupt(monkeypatch):
     honest = scs.solve
 
+    calls = []
+
     def solve(*args, **options):
+        calls.append(options)
         alarm = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
         alarm.start()
         try:
@@ -293,7 +296,7 @@ def test_ctrl_c_that_scs_takes_for_itself_is_an_interrupt(monkeypatch):
         result = refine(net, X, y, 0.05, solver="SCS", time_limit=60)
     assert result.network == net
     assert result.status is Status.INTERRUPTED
-    assert result.trace[-1].seconds < 50
+    assert len(calls) == 1
 
 
 def _ends(status, change):
@@ -383,22 +386,25 @@ def test_a_candidate_that_cannot_be_certified_is_dropped(kind, monkeypatch):
 
 @pytest.mark.parametrize("solver", ["CLARABEL", "SCS"])
 @pytest.mark.parametrize("method", ["joint", "alternating"])
-def test_a_tiny_time_limit_warns_and_is_never_worse(solver, method):
+def test_a_tiny_time_limit_warns_and_is_never_worse(solver, method, monkeypatch):
     net, X, y = instance(7, h=40, d=8, n=120)
-    begin = time.perf_counter()
+    honest, solved = cvxpy.Problem.solve, []
+    monkeypatch.setattr(cvxpy.Problem, "solve", lambda *a, **options: solved.append(options) or honest(*a, **options))
     with pytest.warns(NotConvergedWarning, match="time limit"):
         result = refine(net, X, y, 0.01, solver=solver, method=method, time_limit=0.01)
     assert result.status is Status.TIME_LIMIT
-    assert time.perf_counter() - begin < 10.0
+    assert len(solved) <= 1  # no second program
     assert_sound(result, net, X, y, 0.01)
 
 
-def test_the_time_limit_between_rounds_is_told():
+def test_the_time_limit_between_rounds_is_told(monkeypatch):
     net, X, y = instance()
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[-1])
     with pytest.warns(NotConvergedWarning, match="time limit"):
         result = refine(
             net, X, y, 0.05, method="alternating", time_limit=2.0,
-            callback=lambda row: time.sleep(2.0 if row.stage == "alternating round 1" else 0.0),
+            callback=lambda row: now.append(2.0 if row.stage == "alternating round 1" else 0.0),
         )  # fmt: skip
     assert len(result.trace) == 2
     assert result.status is Status.TIME_LIMIT

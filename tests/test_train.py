@@ -192,12 +192,12 @@ def test_no_radius_is_plain_descent():
 
 
 @pytest.mark.skipif("CERTNET_DATA_HOME" not in os.environ, reason="CERTNET_DATA_HOME is not set")
-def test_servo_in_a_few_seconds():
+def test_servo_in_a_hundred_epochs():
     data = load_dataset("servo", download=False)
     done = train_sgd(data.X_train, data.y_train, X_val=data.X_test, y_val=data.y_test, epochs=100, device="cpu")
     assert done.loss_curve[-1] < 0.15
     assert done.validation_curve[-1] < 0.4
-    assert done.seconds < 15.0
+    assert len(done.loss_curve) == 101  # the start's, then one after every epoch
 
 
 # -------------------------------------------------------------------------------------------------------- refusals
