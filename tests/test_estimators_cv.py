@@ -190,7 +190,7 @@ def test_an_interrupt_chooses_nothing(monkeypatch):
     def interrupted(*args, **options):
         return refine(*args, **options, should_stop=lambda: True)
 
-    monkeypatch.setattr("certnet.estimators.refine", interrupted)
+    monkeypatch.setattr("certnet.estimators.fitting.refine", interrupted)
     unfitted = model()
     with pytest.warns(match="interrupted"), pytest.raises(KeyboardInterrupt):
         unfitted.fit(*data())
