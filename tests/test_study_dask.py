@@ -124,7 +124,7 @@ def test_two_workers_one_of_them_killed(cluster, tmp_path):
 
     run_study(study, tmp_path / "out", backend="dask", scheduler=address, timeout=60.0, watch=watch)
     assert half.is_set()
-    assert workers[0].wait(timeout=10) == -signal.SIGKILL
+    assert workers[0].wait(timeout=120) == -signal.SIGKILL
     assert workers[1].poll() is None
     assert same(table(study, tmp_path / "out"), table(study, tmp_path / "alone"))
     assert len(table(study, tmp_path / "out")) == 18

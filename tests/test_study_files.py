@@ -42,7 +42,7 @@ def test_yin_objectives_has_all_that_table_1_has():
     study = load_study("yin-objectives")
     tasks = kind_of(study).tasks(study)
     assert len(tasks) == 5 * 10 * (3 + 8)  # C-lip and joint from both ADMM starts
-    assert {task.settings["hidden"] for task in tasks} == {100}
+    assert {task.settings.hidden for task in tasks} == {100}
     assert len({task.digest for task in tasks}) == len({task.name for task in tasks}) == len(tasks)
 
 
@@ -298,10 +298,10 @@ def test_columns_that_are_not_used_may_hold_anything(tmp_path):
     study = tiny_study(tmp_path)
     rows = (tmp_path / "mine.csv").read_text().splitlines()
     (tmp_path / "mine.csv").write_text("\n".join([f"note,{rows[0]}", *(f"some text,{row}" for row in rows[1:])]))
-    from certnet.study.kinds.splits import check_data, data_of, load_split
+    from certnet.study.kinds.splits import check_data, split_of
 
     check_data(study)
-    assert load_split(dict(data_of(study, 0))["mine"], tmp_path).feature_names == ("a", "b")
+    assert split_of(study, "mine", 0).load(tmp_path).feature_names == ("a", "b")
     with pytest.raises(InvalidInputError, match="column 'note' holds text"):
         check_data(tiny_study_beside(tmp_path, TINY.replace('inputs = ["a", "b"]\n', "")))
 
@@ -313,16 +313,16 @@ def tiny_study_beside(folder: Path, text: str) -> Any:
 
 
 def test_a_mask_column_is_no_input_and_the_same_for_all_trials(tmp_path):
-    from certnet.study.kinds.splits import data_of, load_split
+    from certnet.study.kinds.splits import split_of
 
     text = TINY.replace("test_fraction = 0.2", 'test_column = "held"').replace('inputs = ["a", "b"]\n', "")
     study = tiny_study(tmp_path, text)
-    first, second = (load_split(dict(data_of(study, trial))["mine"], tmp_path) for trial in (0, 1))
+    first, second = (split_of(study, "mine", trial).load(tmp_path) for trial in (0, 1))
     assert first.feature_names == ("a", "b")
     assert (len(first.y_train), len(first.y_test)) == (30, 10)
     assert (first.X_test == second.X_test).all()
     drawn = tiny_study(tmp_path)
-    one, two = (load_split(dict(data_of(drawn, trial))["mine"], tmp_path) for trial in (0, 1))
+    one, two = (split_of(drawn, "mine", trial).load(tmp_path) for trial in (0, 1))
     assert len(one.y_test) == 8
     assert (one.X_test != two.X_test).any()
 

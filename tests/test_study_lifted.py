@@ -16,13 +16,14 @@ import scipy.optimize
 from certnet.core.errors import CertnetWarning, DatasetError, FileFormatError
 from certnet.lifted.bounds import lipschitz_bound
 from certnet.study import Store, collect, load_study, run_study
-from certnet.study.kinds.lifted_checks import lifted_checks, lifted_notes
-from certnet.study.kinds.lifted_data import available, image_settings, load_image_settings, resolved
-from certnet.study.kinds.lifted_linear import learned_layer
-from certnet.study.kinds.lifted_measures import filters_of, packed_filters
-from certnet.study.kinds.lifted_spec import LiftedSpec
-from certnet.study.kinds.lifted_tasks import lifted_check, lifted_execute, lifted_tasks
-from certnet.study.kinds.lifted_training import lifted_from
+from certnet.study.kinds.lifted.checks import lifted_checks, lifted_notes
+from certnet.study.kinds.lifted.components import learned_layer
+from certnet.study.kinds.lifted.images import ImageSettings, available, drawn_images, resolved
+from certnet.study.kinds.lifted.measures import filters_of, packed_filters
+from certnet.study.kinds.lifted.runs import lifted_execute
+from certnet.study.kinds.lifted.spec import LiftedSpec, lifted_check
+from certnet.study.kinds.lifted.tasks import lifted_tasks
+from certnet.study.kinds.lifted.training import lifted_from
 from certnet.study.page import markdown, write_page
 from certnet.study.spec import Study
 from certnet.study.work import VOLATILE, perform
@@ -137,7 +138,11 @@ def network_of(finished: Any, name: str) -> Any:
 def images() -> Any:
     from certnet.study.tasks import seed_for
 
-    return load_image_settings(image_settings("digits", 600, None, seed_for(3, "digits", 0, "images")))
+    return digits(600, None, seed_for(3, "digits", 0, "images"))
+
+
+def digits(max_train: int | None, max_test: int | None, seed: int) -> Any:
+    return drawn_images(ImageSettings(name="digits", max_train=max_train, max_test=max_test, seed=seed))
 
 
 # ---------------------------------------------------------------------------------------------------------- study files
@@ -244,12 +249,12 @@ def test_measures_do_not_change_the_training_and_settings_do(tmp_path: Path):
 
 def test_quick_limits_the_epochs(tmp_path: Path):
     tasks = lifted_tasks(study_of(tmp_path, quick=True))
-    assert {task.settings["network"]["epochs"] for task in tasks if task.settings["part"] == "training"} == {1}
+    assert {task.settings.network.epochs for task in tasks if task.settings.part == "training"} == {1}
 
 
 def test_networks_of_one_shape_start_from_the_same_weights(tmp_path: Path):
     tasks = {task.name: task for task in lifted_tasks(study_of(tmp_path))}
-    seeds = {tasks[f"digits/{name}"].settings["start_seed"] for name in ("contrastive", "z-contrastive", "z-lifted")}
+    seeds = {tasks[f"digits/{name}"].settings.start_seed for name in ("contrastive", "z-contrastive", "z-lifted")}
     assert len(seeds) == 1
     assert tasks["digits/contrastive"].seed != tasks["digits/z-lifted"].seed
 
@@ -287,13 +292,13 @@ def test_a_loss_that_diverges_is_a_failed_row(tmp_path: Path):
 
 
 def test_sizes_are_limited_by_a_seeded_draw():
-    small, again = (load_image_settings(image_settings("digits", 100, 50, 1)) for _ in range(2))
-    other = load_image_settings(image_settings("digits", 100, 50, 2))
+    small, again = (digits(100, 50, 1) for _ in range(2))
+    other = digits(100, 50, 2)
     assert small.X_train.shape == (100, 64)
     assert small.X_test.shape == (50, 64)
     np.testing.assert_array_equal(small.X_train, again.X_train)
     assert not np.array_equal(small.X_train, other.X_train)
-    whole = load_image_settings(image_settings("digits", None, None, 1))
+    whole = digits(None, None, 1)
     assert len(whole.X_train) + len(whole.X_test) == 1797
     assert np.bincount(whole.y_test).min() >= 34  # every fifth of each class
 
@@ -445,7 +450,7 @@ def test_the_twin_is_evaluated_in_its_forward_pass(tmp_path: Path):
 
 def test_checks_hold_and_fail_where_rows_are_wrong(finished):
     study, _, rows = finished
-    found = {check.claim: check for check in lifted_checks(rows, study.spec)}
+    found = {check.statement: check for check in lifted_checks(rows, study.spec)}
     required = [check for check in found.values() if check.required]
     assert all(not check.violations for check in required)
     assert sum(check.cases for check in required) >= 4
@@ -464,13 +469,13 @@ def test_accuracies_are_expected_of_whole_runs_only(finished):
     study, _, rows = finished
     expected = {"contrastive": {"digits": 100.0}}
     whole = study.spec.model_copy(update={"max_train": None, "expected": expected})
-    (check,) = (check for check in lifted_checks(rows, whole) if "expects" in check.claim)
+    (check,) = (check for check in lifted_checks(rows, whole) if "expects" in check.statement)
     assert check.cases == 1
     assert "< 100" in check.violations[0]
     low = whole.model_copy(update={"expected": {"contrastive": {"digits": 1.0}}})
-    assert not any(check.violations for check in lifted_checks(rows, low) if "expects" in check.claim)
+    assert not any(check.violations for check in lifted_checks(rows, low) if "expects" in check.statement)
     limited = study.spec.model_copy(update={"expected": expected})
-    assert not any("expects" in check.claim for check in lifted_checks(rows, limited))
+    assert not any("expects" in check.statement for check in lifted_checks(rows, limited))
 
 
 def test_the_page_has_our_numbers_and_the_published_ones(finished):

@@ -13,8 +13,10 @@ from studies import TINY, tiny_study
 
 from certnet.core.errors import MissingDependencyError
 from certnet.study import csv_text, load_study, write_page
-from certnet.study.kinds import ReportTable, objectives, robustness
-from certnet.study.kinds.statistics import improvement, median_error
+from certnet.study.kinds import ReportTable
+from certnet.study.kinds.refinement import objectives, robustness
+from certnet.study.kinds.refinement.evaluation import median_error
+from certnet.study.kinds.refinement.objectives import improvement
 from certnet.study.page import grid
 from certnet.study.parquet_ import parquet_bytes
 from certnet.study.tables import columns_of, flat
@@ -88,7 +90,7 @@ def test_the_published_averages_are_no_averages_of_trials():
 
 def checks_of(rows: list[dict[str, Any]]) -> dict[str, str]:
     report = objectives.report(load_study("yin-objectives"), rows)
-    return {check.claim: check.verdict for check in report.checks}
+    return {check.statement: check.verdict for check in report.checks}
 
 
 def test_checks_that_hold_and_that_do_not():
@@ -233,7 +235,7 @@ def test_pages_have_tables_choices_checks_and_pictures(tmp_path):
 def test_the_picture_of_improvements_shows_every_trial_and_the_mean():
     from certnet.core.errors import InvalidInputError
     from certnet.plot.figures import COLOURS
-    from certnet.study.pictures import ImprovementDisplay
+    from certnet.study.kinds.refinement.pictures import ImprovementDisplay
 
     values = {"joint": (1.0, 3.0), "samp": (-90.0, -50.0)}
     display = ImprovementDisplay.from_improvements(values, title="servo")

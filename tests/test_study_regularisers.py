@@ -19,10 +19,12 @@ from certnet.networks.feedforward import FeedForward
 from certnet.plot import CouplingDisplay, NoiseDisplay
 from certnet.study import load_study, run_study
 from certnet.study.kinds import KINDS
-from certnet.study.kinds.regularisers_noise import Noise, NoiseErrors, noise_errors
-from certnet.study.kinds.regularisers_notes import notes
-from certnet.study.kinds.regularisers_report import networks
-from certnet.study.kinds.regularisers_runs import chosen_value, execute, redrawn, regularizer_of
+from certnet.study.kinds.regularisers.data import redrawn
+from certnet.study.kinds.regularisers.networks import trained_networks
+from certnet.study.kinds.regularisers.noise import Noise, NoiseErrors, noise_errors
+from certnet.study.kinds.regularisers.notes import regulariser_notes
+from certnet.study.kinds.regularisers.runs import chosen_value, regularizer_of
+from certnet.study.kinds.regularisers.runs import regulariser_execute as execute
 from certnet.study.load import kind_of
 from certnet.study.page import write_page
 from certnet.study.spec import Study
@@ -187,7 +189,7 @@ def test_files_that_are_refused(tmp_path, old, new, said):
 def test_boston_is_run_only_where_asked_for(tmp_path):
     study = load_study("couellan-coupling")
     assert "housing" not in study.spec.datasets
-    assert {task.settings["data"]["name"] for task in kind_of(study).tasks(study)} == {"diabetes", "servo"}
+    assert {task.settings.data.name for task in kind_of(study).tasks(study)} == {"diabetes", "servo"}
     path = tmp_path / "mine.toml"
     path.write_text(study.text.replace("acknowledge_ethics = false", "acknowledge_ethics = true"))
     assert load_study(path).spec.datasets == ["diabetes", "servo", "housing"]
@@ -203,7 +205,7 @@ def test_boston_carries_its_warning_into_the_row_and_its_concern_onto_the_page(t
     path = tmp_path / "mine.toml"
     path.write_text(text)
     study = load_study(path)
-    task = next(task for task in kind_of(study).tasks(study) if task.settings["method"] == "none")
+    task = next(task for task in kind_of(study).tasks(study) if task.settings.method == "none")
     with pytest.warns(CertnetWarning, match="share of Black residents"):
         outcome = execute(task, [])
     row = {**outcome.row, "status": "done", "task": task.name}
@@ -236,13 +238,12 @@ def test_all_rows_are_there_and_say_what_they_are_of(done):
 
 def test_a_row_is_what_the_data_and_the_network_give(done):
     """The network trained again by the trainer, and measured by plain formulas."""
-    from certnet.study.kinds.splits import load_split
     from certnet.train import train_regularized
 
     study, _, _ = done
-    task = next(task for task in kind_of(study).tasks(study) if task.settings["method"] == "bound")
+    task = next(task for task in kind_of(study).tasks(study) if task.settings.method == "bound")
     row = execute(task, []).row
-    data = load_split(task.settings["data"], study.folder)
+    data = task.settings.data.load(study.folder)
     net = train_regularized(
         data.X_train,
         data.y_train,
@@ -281,12 +282,12 @@ def test_the_choice_is_the_least_validation_error_of_its_search(done):
 def test_the_search_never_sees_the_test_part(done):
     """Other test targets change no validation error."""
     study, rows, _ = done
-    task = next(task for task in kind_of(study).tasks(study) if task.settings["stage"] == "grid")
+    task = next(task for task in kind_of(study).tasks(study) if task.settings.stage == "grid")
     before = execute(task, []).row["mae_validation"]
     assert before == next(row for row in rows if row["digest"] == task.digest)["mae_validation"]
-    import certnet.study.kinds.regularisers_runs as runs
+    from certnet.study.kinds.splits import TableSplit
 
-    original = runs.load_split
+    original = TableSplit.load
 
     def spoiled(*arguments: Any) -> Any:
         data = original(*arguments)
@@ -295,7 +296,7 @@ def test_the_search_never_sees_the_test_part(done):
         return data
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "load_split", spoiled)
+        patch.setattr(TableSplit, "load", spoiled)
         assert execute(task, []).row["mae_validation"] == before
 
 
@@ -306,14 +307,14 @@ def test_formulations_of_a_trial_begin_alike_and_an_idle_limit_changes_nothing(d
         [row for row in rows if row["method"] == name and row["stage"] == "network"] for name in ("none", "max-norm")
     )
     assert [row["mae"] for row in free] == [row["mae"] for row in held]
-    said = list(notes(networks(rows), [], study.spec))
+    said = list(regulariser_notes(trained_networks(rows), [], study.spec))
     assert any("in 2 of 2 trials the limit 10 was never reached" in note for note in said)
 
 
 def test_a_training_that_fails_is_passed_over_in_a_search(tmp_path):
     pytest.importorskip("torch", reason="training needs the torch extra")
     study = tiny_study(tmp_path, TINY.replace("values = [0.01, 0.1]", "values = [0.01, 1.7e308]", 1))
-    task = next(task for task in kind_of(study).tasks(study) if task.settings["stage"] == "grid")
+    task = next(task for task in kind_of(study).tasks(study) if task.settings.stage == "grid")
     outcome = execute(task, [])
     assert list(outcome.row["value_failures"]) == ["1.7e+308"]
     assert outcome.artifact is not None
@@ -321,10 +322,10 @@ def test_a_training_that_fails_is_passed_over_in_a_search(tmp_path):
 
 
 def test_a_row_whose_certificate_is_broken_fails(done, monkeypatch):
-    import certnet.study.kinds.regularisers_runs as runs
+    import certnet.study.kinds.regularisers.runs as runs
 
     study, _, _ = done
-    task = next(task for task in kind_of(study).tasks(study) if task.settings["method"] == "none")
+    task = next(task for task in kind_of(study).tasks(study) if task.settings.method == "none")
 
     class Broken:
         upper, lower, kind = -1.0, -2.0, "broken"  # the error may fall with noise, but not this far

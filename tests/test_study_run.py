@@ -15,18 +15,19 @@ import numpy as np
 import pytest
 from studies import CERTNET, ENVIRONMENT, NO_ARRAYS, TINY, same, table, tiny_study, until, write_study
 
-from certnet import ShallowNetwork, certify, files, objective
+from certnet import ShallowNetwork, certify, objective
+from certnet.core import files
 from certnet.core.errors import FileFormatError, InvalidInputError, OutputError
 from certnet.refinement import mean_squared_error
 from certnet.robust import adversarial_mse
 from certnet.study import Progress, Store, load_study, progress_of, run_study
-from certnet.study.claims import Claims, me
 from certnet.study.kinds import KINDS, Kind, Outcome
-from certnet.study.kinds.splits import data_of, load_split
+from certnet.study.kinds.splits import split_of
+from certnet.study.leases import Leases, me
 from certnet.study.load import kind_of
 from certnet.study.pools import InlinePool, LokyPool
 from certnet.study.progress import clock, seconds_left
-from certnet.study.tasks import Task
+from certnet.study.tasks import Settings, Task
 from certnet.study.work import perform
 
 BESIDE = {
@@ -36,7 +37,7 @@ BESIDE = {
 """The environment of a process that imports this file."""
 
 
-def slow(monkeypatch, study, seconds=0.0, do=lambda task: None) -> list[str]:
+def slow(monkeypatch, study, do=lambda task: None) -> list[str]:
     """Replace the kind's work by an instant one, and note what was done."""
     done: list[str] = []
     kind = kind_of(study)
@@ -44,8 +45,7 @@ def slow(monkeypatch, study, seconds=0.0, do=lambda task: None) -> list[str]:
     def execute(task, artifacts):
         done.append(task.name)
         do(task)
-        time.sleep(seconds)
-        return Outcome({"value": task.seed, "method": task.settings["method"]}, NO_ARRAYS)
+        return Outcome({"value": task.seed, "method": task.settings.method}, NO_ARRAYS)
 
     fake = Kind(kind.name, kind.model, kind.tasks, execute, kind.report, kind.pictures)
     monkeypatch.setitem(KINDS, kind.name, fake)
@@ -68,7 +68,7 @@ def test_rows_hold_what_networks_and_data_say(finished):
     assert [row["status"] for row in rows] == ["done"] * 6
     for row in rows:
         network = ShallowNetwork.load(folder / "networks" / f"{row['digest']}.npz")
-        data = load_split(dict(data_of(study, row["trial"]))["mine"], study.folder)
+        data = split_of(study, "mine", row["trial"]).load(study.folder)
         train, test = (data.X_train, data.y_train), (data.X_test, data.y_test)
         assert row["objective"] == pytest.approx(
             objective(network, *train, weight=0.01, penalty=row["penalty"]), rel=1e-6
@@ -146,18 +146,18 @@ def test_killed_in_mid_run_and_resumed(finished, tmp_path):
     assert not list((tmp_path / "out" / "claims").iterdir())
 
 
-def _turn(folder: str, log: str) -> None:
-    """A process of its own that runs the study in a shared folder and notes what it does."""
+def _turn(folder: str, log: str, other: str) -> None:
+    """A process of its own that runs the study in a shared folder, notes what it does, and waits for the other."""
     study = load_study(Path(folder) / "tiny.toml")
     kind = kind_of(study)
 
     def execute(task, artifacts):
         with open(log, "a") as file:
             file.write(f"{task.name}\n")
-        time.sleep(0.05)
-        return Outcome({"value": task.seed, "method": task.settings["method"]}, NO_ARRAYS)
+        until(Path(other).exists)
+        return Outcome({"value": task.seed, "method": task.settings.method}, NO_ARRAYS)
 
-    KINDS[kind.name] = Kind(kind.name, kind.model, kind.tasks, execute, kind.report, kind.pictures)  # type: ignore[index]
+    KINDS[kind.name] = Kind(kind.name, kind.model, kind.tasks, execute, kind.report, kind.pictures)
     run_study(study, Path(folder) / "out")
 
 
@@ -167,7 +167,10 @@ def test_two_processes_share_a_folder(tmp_path):
     write_study(tmp_path, TINY.replace("trials = 2", "trials = 12"))
     code = "import sys; from test_study_run import _turn; _turn(*sys.argv[1:])"
     logs = [tmp_path / f"{k}.log" for k in range(2)]
-    both = [subprocess.Popen([CERTNET[0], "-c", code, str(tmp_path), str(log)], env=BESIDE) for log in logs]
+    both = [
+        subprocess.Popen([CERTNET[0], "-c", code, str(tmp_path), str(log), str(other)], env=BESIDE)
+        for log, other in (logs, logs[::-1])
+    ]
     assert [process.wait(timeout=120) for process in both] == [0, 0]
     done = [name for log in logs for name in log.read_text().split("\n") if name]
     assert len(done) == len(set(done)) == 36
@@ -175,7 +178,7 @@ def test_two_processes_share_a_folder(tmp_path):
     assert all(log.read_text() for log in logs)
 
 
-def test_ctrl_c_keeps_rows_and_gives_claims_back(tmp_path, monkeypatch):
+def test_ctrl_c_keeps_rows_and_gives_leases_back(tmp_path, monkeypatch):
     study = tiny_study(tmp_path)
 
     def stop(task):
@@ -215,7 +218,7 @@ def test_a_failure_is_a_row_with_its_reason_and_can_be_run_again(tmp_path, monke
 
 
 def test_an_attack_above_its_certificate_fails_the_row(tmp_path, monkeypatch):
-    from certnet.study.kinds import evaluation
+    from certnet.study.kinds.refinement import evaluation
 
     study = tiny_study(tmp_path)
     task = kind_of(study).tasks(study)[0]
@@ -332,17 +335,17 @@ def test_a_row_is_written_once(finished, tmp_path):
     assert store.row("a" * 32)["value"] == 1
 
 
-# ---------------------------------------------------------------------------------------------------- claims
+# ---------------------------------------------------------------------------------------------------- leases
 
 
-def _claim(folder: Path, generation: int, **owner: object) -> Path:
+def _lease(folder: Path, generation: int, **owner: object) -> Path:
     path = folder / f"task.{generation}.json"
     path.write_text(json.dumps(me() | owner))
     return path
 
 
-def test_a_live_claim_is_respected_and_a_dead_one_taken_over(tmp_path):
-    with Claims(tmp_path) as mine, Claims(tmp_path) as other:
+def test_a_live_lease_is_respected_and_a_dead_one_taken_over(tmp_path):
+    with Leases(tmp_path) as mine, Leases(tmp_path) as other:
         assert mine.take("task")
         assert not other.take("task")
         assert other.live() == {"task"}
@@ -351,69 +354,69 @@ def test_a_live_claim_is_respected_and_a_dead_one_taken_over(tmp_path):
     assert not list(tmp_path.iterdir())
     dead = subprocess.Popen([CERTNET[0], "-c", ""])
     dead.wait()
-    _claim(tmp_path, 0, pid=dead.pid)
-    with Claims(tmp_path) as claims:
-        assert claims.live() == set()
-        assert claims.take("task")
+    _lease(tmp_path, 0, pid=dead.pid)
+    with Leases(tmp_path) as leases:
+        assert leases.live() == set()
+        assert leases.take("task")
         assert (tmp_path / "task.1.json").exists()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_number_given_to_another_process_is_no_life(tmp_path):
-    _claim(tmp_path, 0, began="long ago")
-    with Claims(tmp_path) as claims:
-        assert claims.take("task")
+    _lease(tmp_path, 0, began="long ago")
+    with Leases(tmp_path) as leases:
+        assert leases.take("task")
 
 
-def test_another_machine_is_alive_as_long_as_it_touches_its_claim(tmp_path):
-    path = _claim(tmp_path, 3, machine="elsewhere")
-    with Claims(tmp_path, patience=60.0) as claims:
-        assert not claims.take("task")
+def test_another_machine_is_alive_as_long_as_it_touches_its_lease(tmp_path):
+    path = _lease(tmp_path, 3, machine="elsewhere")
+    with Leases(tmp_path, patience=60.0) as leases:
+        assert not leases.take("task")
         old = time.time() - 61.0
         os.utime(path, (old, old))
-        assert claims.take("task")
+        assert leases.take("task")
         assert (tmp_path / "task.4.json").exists()
 
 
-def test_a_claim_that_names_nobody_yet_is_respected(tmp_path):
+def test_a_lease_that_names_nobody_yet_is_respected(tmp_path):
     path = tmp_path / "task.0.json"
     path.touch()
-    with Claims(tmp_path, patience=60.0) as claims:
-        assert not claims.take("task")
+    with Leases(tmp_path, patience=60.0) as leases:
+        assert not leases.take("task")
         old = time.time() - 61.0
         os.utime(path, (old, old))
-        assert claims.take("task")
+        assert leases.take("task")
 
 
-def _claim_until_killed(folder: Path) -> int:
+def _lease_until_killed(folder: Path) -> int:
     """A forked process that takes a task and gives it back without end."""
     child = os.fork()
     if child == 0:
-        with Claims(folder) as claims:
-            while claims.take("task"):
-                claims.release("task")
+        with Leases(folder) as leases:
+            while leases.take("task"):
+                leases.release("task")
         os._exit(1)
     return child
 
 
-def _kill_claimants(folder: str) -> None:
+def _kill_holders(folder: str) -> None:
     rng = np.random.default_rng(0)
     for _ in range(40):
-        child = _claim_until_killed(Path(folder))
+        child = _lease_until_killed(Path(folder))
         time.sleep(rng.uniform(0.01, 0.03))
         os.kill(child, signal.SIGKILL)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-        with Claims(Path(folder)) as claims:
-            assert claims.take("task"), [path.read_text() for path in Path(folder).iterdir()]
-            claims.release("task")
-            claims.sweep(["task"])
+        with Leases(Path(folder)) as leases:
+            assert leases.take("task"), [path.read_text() for path in Path(folder).iterdir()]
+            leases.release("task")
+            leases.sweep(["task"])
         assert not list(Path(folder).iterdir())
 
 
 @pytest.mark.slow
-def test_killed_while_claiming(tmp_path):
-    """Wherever a process is killed, its claim is known to be stale at once, and nothing of it stays behind."""
-    code = "import sys; from test_study_run import _kill_claimants; _kill_claimants(sys.argv[1])"
+def test_killed_while_leasing(tmp_path):
+    """Wherever a process is killed, its lease is known to be stale at once, and nothing of it stays behind."""
+    code = "import sys; from test_study_run import _kill_holders; _kill_holders(sys.argv[1])"
     subprocess.run([CERTNET[0], "-c", code, str(tmp_path)], env=BESIDE, check=True, timeout=120)
 
 
@@ -422,7 +425,7 @@ def test_where_there_are_no_hard_links(tmp_path, monkeypatch):
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", link)
-    with Claims(tmp_path) as mine, Claims(tmp_path) as other:
+    with Leases(tmp_path) as mine, Leases(tmp_path) as other:
         assert mine.take("task")
         assert not other.take("task")
         assert other.live() == {"task"}
@@ -431,7 +434,7 @@ def test_where_there_are_no_hard_links(tmp_path, monkeypatch):
 
 def test_others_files_that_cannot_be_removed_do_no_harm(tmp_path, monkeypatch):
     """In a folder that is shared with its sticky bit set, everybody removes his own files only."""
-    stale = _claim(tmp_path, 0, began="long ago")
+    stale = _lease(tmp_path, 0, began="long ago")
 
     def unlink(path):
         if path == stale:
@@ -439,14 +442,14 @@ def test_others_files_that_cannot_be_removed_do_no_harm(tmp_path, monkeypatch):
         os.unlink(path)
 
     monkeypatch.setattr(Path, "unlink", unlink)
-    with Claims(tmp_path) as claims:
-        assert claims.take("task")
-        claims.release("task")
-        claims.sweep(["task"])
+    with Leases(tmp_path) as leases:
+        assert leases.take("task")
+        leases.release("task")
+        leases.sweep(["task"])
     assert list(tmp_path.iterdir()) == [stale]
 
 
-def test_a_claim_that_cannot_be_opened_is_left_to_its_owner(tmp_path, monkeypatch):
+def test_a_lease_that_cannot_be_opened_is_left_to_its_owner(tmp_path, monkeypatch):
     def link(source, target):
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
@@ -460,41 +463,41 @@ def test_a_claim_that_cannot_be_opened_is_left_to_its_owner(tmp_path, monkeypatc
 
     monkeypatch.setattr(os, "link", link)
     monkeypatch.setattr(os, "open", full)
-    with Claims(tmp_path) as claims, pytest.raises(OutputError, match="Too many open files"):
-        claims.take("task")
+    with Leases(tmp_path) as leases, pytest.raises(OutputError, match="Too many open files"):
+        leases.take("task")
     assert (tmp_path / "task.0.json").exists()
 
 
 @pytest.mark.parametrize("before", [True, False])
-def test_an_interrupted_claim_is_given_back(tmp_path, monkeypatch, before):
-    """Ctrl-C beside the moment in which the claim is made, and another process that makes it instead."""
+def test_an_interrupted_lease_is_given_back(tmp_path, monkeypatch, before):
+    """Ctrl-C beside the moment in which the lease is made, and another process that makes it instead."""
     whole = os.link
 
     def interrupted(source, target):
         if before:
-            _claim(tmp_path, 0, pid=1)
+            _lease(tmp_path, 0, pid=1)
         else:
             whole(source, target)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "link", interrupted)
-    with pytest.raises(KeyboardInterrupt), Claims(tmp_path) as claims:
-        claims.take("task")
+    with pytest.raises(KeyboardInterrupt), Leases(tmp_path) as leases:
+        leases.take("task")
     assert [path.name for path in tmp_path.iterdir()] == (["task.0.json"] if before else [])
 
 
 @pytest.mark.parametrize("owner", ["[]", "5", "{}", '{"pid": "x"}', '{"pid": 1e400}', "\xff"])
-def test_claims_that_are_nonsense_become_stale(tmp_path, owner):
+def test_leases_that_are_nonsense_become_stale(tmp_path, owner):
     path = tmp_path / "task.0.json"
     machine = json.dumps(me()["machine"])
     path.write_text(owner.replace("{", '{"machine": ' + machine + ", ").replace(", }", "}"))
     old = time.time() - 61.0
     os.utime(path, (old, old))
-    with Claims(tmp_path, patience=60.0) as claims:
-        assert claims.take("task")
+    with Leases(tmp_path, patience=60.0) as leases:
+        assert leases.take("task")
 
 
-def test_a_link_whose_answer_was_lost_is_a_claim(tmp_path, monkeypatch):
+def test_a_link_whose_answer_was_lost_is_a_lease(tmp_path, monkeypatch):
     """NFS sends a request again when its answer is lost, and then says that the file exists."""
     link = os.link
 
@@ -503,12 +506,12 @@ def test_a_link_whose_answer_was_lost_is_a_claim(tmp_path, monkeypatch):
         raise FileExistsError(errno.EEXIST, "File exists")
 
     monkeypatch.setattr(os, "link", lossy)
-    with Claims(tmp_path) as claims:
-        assert claims.take("task")
+    with Leases(tmp_path) as leases:
+        assert leases.take("task")
 
 
-def test_claims_of_finished_tasks_are_swept(finished, tmp_path):
-    """A process that was killed between its row and giving the claim back."""
+def test_leases_of_finished_tasks_are_swept(finished, tmp_path):
+    """A process that was killed between its row and giving the lease back."""
     study, folder = finished
     shutil.copytree(folder, tmp_path / "out")
     digest = next(path.stem for path in (folder / "rows").iterdir())
@@ -518,20 +521,20 @@ def test_claims_of_finished_tasks_are_swept(finished, tmp_path):
 
 
 def test_signs_of_life(tmp_path):
-    with Claims(tmp_path, patience=0.04) as claims:
-        claims.take("task")
+    with Leases(tmp_path, patience=0.04) as leases:
+        leases.take("task")
         path = tmp_path / "task.0.json"
         os.utime(path, (0.0, 0.0))
-        until(lambda: path.stat().st_mtime > 0.0, seconds=10.0)
+        until(lambda: path.stat().st_mtime > 0.0)
 
 
-def test_many_threads_take_a_stale_claim_once(tmp_path):
+def test_many_threads_take_a_stale_lease_once(tmp_path):
     from concurrent.futures import ThreadPoolExecutor
 
     for number in range(20):
         path = tmp_path / f"{number}.0.json"
         path.write_text(json.dumps(me() | {"began": "long ago"}))
-    rivals = [Claims(tmp_path) for _ in range(8)]
+    rivals = [Leases(tmp_path) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
         won = list(pool.map(lambda rival: [rival.take(str(number)) for number in range(20)], rivals))
     assert np.sum(won, axis=0).tolist() == [1] * 20
@@ -622,7 +625,7 @@ def test_a_result_that_cannot_come_back_is_a_failed_row(tmp_path, monkeypatch):
 
 
 def _task(data: str, method: str) -> Task:
-    return Task("objectives", f"{data}/{method}", {}, 0, group={"data": data, "method": method})
+    return Task("objectives", f"{data}/{method}", Settings(trial=0), 0, group={"data": data, "method": method})
 
 
 def test_the_time_left_is_that_of_similar_tasks():
@@ -644,14 +647,14 @@ def test_the_time_left_where_starts_are_cheap_and_refinements_dear(tmp_path):
     cost = {"": 1.0, "C-l2": 10.0, "joint": 100.0}
 
     def finished(wanted):
-        return [(t, {"status": "done", "seconds": cost[t.settings["method"]]}) for t in tasks if wanted(t)]
+        return [(t, {"status": "done", "seconds": cost[t.settings.method]}) for t in tasks if wanted(t)]
 
     def left(done):
         return [task for task in tasks if task not in [one for one, _ in done]]
 
-    starts = finished(lambda task: task.settings["method"] == "")
+    starts = finished(lambda task: task.settings.method == "")
     assert seconds_left(left(starts), starts, 1) is None  # nothing is known of refinements
-    first = starts + finished(lambda task: task.settings["trial"] == 0 and task.settings["method"])
+    first = starts + finished(lambda task: task.settings.trial == 0 and task.settings.method)
     assert seconds_left(left(first), first, 1) == 4 * (10.0 + 100.0)
     assert seconds_left(left(first), first, 2) == 2 * (10.0 + 100.0)
     failed = [(task, row | {"status": "failed"}) for task, row in first]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,7 +17,8 @@ from certnet.core.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from certnet.study import Progress, Store, Study
-    from certnet.study.tasks import Task
+    from certnet.study.spec import StudySpec
+    from certnet.study.tasks import Row, Settings, Task
 
 __all__ = ["study_app"]
 
@@ -154,14 +155,14 @@ def plot_command(name: Name, quick: Quick = False, out: Out = None) -> None:
     say(f"{written[0]} and {len(written) - 1} pictures")
 
 
-def _study(name: str, quick: bool, out: Path | None) -> tuple[Study, Path]:
+def _study(name: str, quick: bool, out: Path | None) -> tuple[Study[StudySpec], Path]:
     from certnet.study import load_study
 
     study = load_study(name, quick=quick)
     return study, out if out is not None else Path("out") / (study.name + ("-quick" if quick else ""))
 
 
-def _opened(name: str, quick: bool, out: Path | None) -> tuple[Study, Store, list[Task]]:
+def _opened(name: str, quick: bool, out: Path | None) -> tuple[Study[StudySpec], Store, Sequence[Task[Settings]]]:
     from certnet.study import Store
     from certnet.study.load import kind_of
 
@@ -181,13 +182,13 @@ def _run_first(name: str, quick: bool, out: Path | None) -> str:
     return f"run `certnet study run {_typed(name, quick, out)}` first{named}"
 
 
-def _failed(store: Store, tasks: list[Task]) -> list[dict[str, Any]]:
+def _failed(store: Store, tasks: Sequence[Task[Settings]]) -> list[Row]:
     from certnet.study import collect
 
     return [row for row in collect(store, tasks) if row["status"] != "done"]
 
 
-def _print_failed(rows: list[dict[str, Any]]) -> None:
+def _print_failed(rows: list[Row]) -> None:
     for row in rows[:_SHOWN]:
         say(f"failed: {row['task']}: {row['reason']}")
     if len(rows) > _SHOWN:
@@ -195,7 +196,7 @@ def _print_failed(rows: list[dict[str, Any]]) -> None:
 
 
 def _compute(
-    study: Study,
+    study: Study[StudySpec],
     folder: Path,
     typed: str,
     n_jobs: int,
@@ -234,7 +235,7 @@ def _compute(
     for check in report.checks:
         if not (check.cases or check.violations):
             continue
-        say(f"{check.claim}: {check.verdict}")
+        say(f"{check.statement}: {check.verdict}")
         for violation in check.violations[:_SHOWN]:
             say(f"  {violation}")
     failed = _failed(store, tasks)

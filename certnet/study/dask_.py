@@ -13,7 +13,7 @@ from typing import Any, Final, final
 
 from certnet.core.errors import InvalidInputError, MissingDependencyError
 from certnet.study.pools import Pool, Result
-from certnet.study.tasks import Task
+from certnet.study.tasks import Settings, Task
 from certnet.study.work import perform
 
 __all__ = ["DaskPool", "check_address"]
@@ -65,7 +65,7 @@ class DaskPool(Pool):
         with self._answering():
             return max(1, sum(self._client.ncores().values()))
 
-    def submit(self, task: Task, artifacts: Sequence[bytes]) -> Future[Result]:
+    def submit(self, task: Task[Settings], artifacts: Sequence[bytes]) -> Future[Result]:
         with self._answering():
             inner = self._client.submit(perform, task, list(artifacts), pure=False)  # impure: run, not remembered
         outer: Future[Result] = Future()

@@ -43,7 +43,7 @@ def builtin_studies() -> tuple[str, ...]:
     return tuple(sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml")))
 
 
-def load_study(name: str | Path, *, quick: bool = False) -> Study:
+def load_study(name: str | Path, *, quick: bool = False) -> Study[Any]:
     """A built-in study by name, or a study file (TOML) by path.
 
     Parameters
@@ -82,7 +82,7 @@ def load_study(name: str | Path, *, quick: bool = False) -> Study:
     return Study(label, chosen if quick else spec, folder, text, quick, source, builtin)
 
 
-def kind_of(study: Study) -> Kind:
+def kind_of(study: Study[StudySpec]) -> Kind[Any, Any]:
     """The kind of a study."""
     return KINDS[study.spec.kind]
 
@@ -107,7 +107,7 @@ def _found(name: str | Path) -> tuple[str, Path, str, str]:
         ) from error
 
 
-def _kind(raw: dict[str, Any], source: str, text: str) -> Kind:
+def _kind(raw: dict[str, Any], source: str, text: str) -> Kind[Any, Any]:
     name = raw.get("kind")
     if isinstance(name, str) and name in KINDS:
         return KINDS[name]
@@ -116,7 +116,7 @@ def _kind(raw: dict[str, Any], source: str, text: str) -> Kind:
     raise FileFormatError(f"{source} is no study:\n  {where}")
 
 
-def _validated(kind: Kind, raw: dict[str, Any]) -> tuple[StudySpec | None, list[Problem]]:
+def _validated(kind: Kind[Any, Any], raw: dict[str, Any]) -> tuple[StudySpec | None, list[Problem]]:
     """The model, or all that is wrong.
 
     Keys are compared with each other only where each is right by itself, so the wrong ones are taken away and the rest

@@ -8,18 +8,19 @@ from typing import Any
 
 from certnet.core.errors import OutputError
 from certnet.core.files import write_atomic
-from certnet.study.kinds import Report, ReportTable, Row
+from certnet.study.kinds.reports import Report, ReportTable
 from certnet.study.kinds.statistics import failures
 from certnet.study.load import kind_of
 from certnet.study.progress import clock
-from certnet.study.spec import Study
+from certnet.study.spec import Study, StudySpec
+from certnet.study.tasks import Row
 
 __all__ = ["PAGE", "grid", "markdown", "write_page"]
 
 PAGE = "page.md"
 
 
-def write_page(study: Study, rows: Sequence[Row], n_tasks: int, folder: Path) -> list[Path]:
+def write_page(study: Study[StudySpec], rows: Sequence[Row], n_tasks: int, folder: Path) -> list[Path]:
     """Write ``page.md`` and its pictures (PNG and SVG) to the folder, replacing older ones.
 
     Raises
@@ -47,7 +48,9 @@ def write_page(study: Study, rows: Sequence[Row], n_tasks: int, folder: Path) ->
     return [write_atomic(folder / PAGE, text, force=True), *written]
 
 
-def markdown(study: Study, rows: Sequence[Row], n_tasks: int, report: Report, pictures: Sequence[str]) -> str:
+def markdown(
+    study: Study[StudySpec], rows: Sequence[Row], n_tasks: int, report: Report, pictures: Sequence[str]
+) -> str:
     """The page's text; ``pictures`` are names of files in ``pictures/`` without suffix."""
     spec = study.spec
     parts = [f"# {spec.title or study.name}"]
@@ -70,7 +73,7 @@ def markdown(study: Study, rows: Sequence[Row], n_tasks: int, report: Report, pi
     return "\n\n".join(parts) + "\n"
 
 
-def _what(study: Study, rows: Sequence[Row], n_tasks: int) -> Iterator[str]:
+def _what(study: Study[StudySpec], rows: Sequence[Row], n_tasks: int) -> Iterator[str]:
     spec = study.spec
     names = [*spec.datasets, *(table.name for table in spec.tables)]
     small = ", reduced by `[quick]`" if study.quick else ""
@@ -95,7 +98,7 @@ def _versions(row: Row) -> str:
 def _checks(report: Report) -> Iterator[str]:
     for check in report.checks:
         shown = "; ".join(check.violations[:5]) + ("; …" if len(check.violations) > 5 else "")
-        yield f"- {check.claim}: **{check.verdict}**" + (f" ({shown})" if shown else "")
+        yield f"- {check.statement}: **{check.verdict}**" + (f" ({shown})" if shown else "")
 
 
 def grid(table: ReportTable) -> str:

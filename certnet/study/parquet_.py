@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from certnet.core.errors import MissingDependencyError
-from certnet.study.store import Row
 from certnet.study.tables import Scalar, columns_of
+from certnet.study.tasks import Row
 
 __all__ = ["can_write", "parquet_bytes"]
 

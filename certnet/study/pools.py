@@ -12,8 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, final
 
 from certnet.core.errors import InvalidInputError
-from certnet.study.kinds import Row
-from certnet.study.tasks import Task
+from certnet.study.tasks import Row, Settings, Task
 from certnet.study.work import perform
 
 __all__ = ["InlinePool", "LokyPool", "Pool", "Result", "worker_count"]
@@ -32,7 +31,7 @@ class Pool(ABC):
         """How many tasks run at once."""
 
     @abstractmethod
-    def submit(self, task: Task, artifacts: Sequence[bytes]) -> Future[Result]:
+    def submit(self, task: Task[Settings], artifacts: Sequence[bytes]) -> Future[Result]:
         """Begin a task; its result is that of :func:`certnet.study.work.perform`.
 
         Where the workers are dead it raises what :meth:`worker_died` tells.
@@ -59,7 +58,7 @@ class InlinePool(Pool):
     def width(self) -> int:
         return 1
 
-    def submit(self, task: Task, artifacts: Sequence[bytes]) -> Future[Result]:
+    def submit(self, task: Task[Settings], artifacts: Sequence[bytes]) -> Future[Result]:
         future: Future[Result] = Future()
         future.set_result(perform(task, artifacts))
         return future
@@ -86,7 +85,7 @@ class LokyPool(Pool):
     def width(self) -> int:
         return self._n_jobs
 
-    def submit(self, task: Task, artifacts: Sequence[bytes]) -> Future[Result]:
+    def submit(self, task: Task[Settings], artifacts: Sequence[bytes]) -> Future[Result]:
         future: Future[Result] = self._executor.submit(perform, task, list(artifacts))
         return future
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Final
 
-from certnet.study.tasks import Task
+from certnet.study.tasks import Settings, Task
 
 __all__ = ["Progress", "clock", "seconds_left"]
 
@@ -39,7 +39,9 @@ class Progress:
         return f"{self.done + self.failed} of {self.total} done{failed}, {self.running} running{rest}"
 
 
-def seconds_left(left: Iterable[Task], finished: Sequence[tuple[Task, Mapping[str, Any]]], width: int) -> float | None:
+def seconds_left(
+    left: Iterable[Task[Settings]], finished: Sequence[tuple[Task[Settings], Mapping[str, Any]]], width: int
+) -> float | None:
     """Expected seconds of the tasks left on ``width`` workers.
 
     A task takes the mean of the finished ones most like it: of the same part of the study, then of the same method,
@@ -56,7 +58,7 @@ def seconds_left(left: Iterable[Task], finished: Sequence[tuple[Task, Mapping[st
     return sum(count * _expected(words, times) for words, count in counts.items()) / max(1, width)
 
 
-def _words(task: Task) -> tuple[str, ...]:
+def _words(task: Task[Settings]) -> tuple[str, ...]:
     """What the task's duration depends on, the most telling first."""
     return tuple(task.group.get(word, "") for word in _TELLING)
 

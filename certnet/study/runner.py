@@ -10,14 +10,14 @@ from typing import Final
 
 from certnet.core.errors import InvalidInputError, OutputError
 from certnet.core.validation import positive_number
-from certnet.study.claims import Claims
 from certnet.study.kinds.splits import check_data
+from certnet.study.leases import Leases
 from certnet.study.load import kind_of
 from certnet.study.pools import InlinePool, LokyPool, Pool, Result, worker_count
 from certnet.study.progress import Progress, seconds_left
-from certnet.study.spec import Study
-from certnet.study.store import Row, Store
-from certnet.study.tasks import Task, parse_shard, shard
+from certnet.study.spec import Study, StudySpec
+from certnet.study.store import Store
+from certnet.study.tasks import Row, Settings, Task, parse_shard, shard
 from certnet.study.work import failed_row
 
 __all__ = ["BACKENDS", "progress_of", "run_study"]
@@ -28,7 +28,7 @@ _DEATHS: Final = 2  # of workers, the last one with nothing else running, that a
 
 
 def run_study(
-    study: Study,
+    study: Study[StudySpec],
     folder: str | Path,
     *,
     n_jobs: int = 1,
@@ -85,21 +85,21 @@ def run_study(
         _forget_failed(store, tasks)
     pool = _pool(n_jobs, scheduler, timeout)
     try:
-        with Claims(store.folder / "claims") as claims:
-            _Run(store, tasks if chosen is None else shard(tasks, *chosen), pool, claims, watch).go()
+        with Leases(store.leases) as leases:
+            _Run(store, tasks if chosen is None else shard(tasks, *chosen), pool, leases, watch).go()
     finally:
         pool.close()
     return store
 
 
-def progress_of(store: Store, tasks: Sequence[Task], width: int = 1) -> Progress:
+def progress_of(store: Store, tasks: Sequence[Task[Settings]], width: int = 1) -> Progress:
     """How far a folder is, whoever works on it."""
     rows = {task.digest: store.row(task.digest) for task in tasks if store.has(task.digest)}
-    live = Claims(store.folder / "claims").live()
+    live = Leases(store.leases).live()
     return _counted(tasks, rows, len(live - set(rows)), max(width, len(live)))
 
 
-def _counted(tasks: Sequence[Task], rows: dict[str, Row], running: int, width: int) -> Progress:
+def _counted(tasks: Sequence[Task[Settings]], rows: dict[str, Row], running: int, width: int) -> Progress:
     failed = sum(row["status"] != "done" for row in rows.values())
     left = [task for task in tasks if task.digest not in rows]
     finished = [(task, rows[task.digest]) for task in tasks if task.digest in rows]
@@ -132,7 +132,7 @@ def _pool(n_jobs: int, scheduler: str | None, timeout: float) -> Pool:
     return InlinePool() if n_jobs == 1 else LokyPool(n_jobs)
 
 
-def _forget_failed(store: Store, tasks: Sequence[Task]) -> None:
+def _forget_failed(store: Store, tasks: Sequence[Task[Settings]]) -> None:
     for task in tasks:
         if store.has(task.digest) and store.row(task.digest)["status"] != "done":
             store.forget(task.digest)
@@ -142,12 +142,17 @@ class _Run:
     """A run in progress: what is left, what is in flight, and who was running when a worker died."""
 
     def __init__(
-        self, store: Store, tasks: Sequence[Task], pool: Pool, claims: Claims, watch: Callable[[Progress], None]
+        self,
+        store: Store,
+        tasks: Sequence[Task[Settings]],
+        pool: Pool,
+        leases: Leases,
+        watch: Callable[[Progress], None],
     ) -> None:
-        self._store, self._tasks, self._pool, self._claims, self._watch = store, tasks, pool, claims, watch
+        self._store, self._tasks, self._pool, self._leases, self._watch = store, tasks, pool, leases, watch
         self._rows: dict[str, Row] = {}
         self._left = {task.digest: task for task in tasks}
-        self._flying: dict[Future[Result], Task] = {}
+        self._flying: dict[Future[Result], Task[Settings]] = {}
         self._deaths: dict[str, int] = {}
 
     def go(self) -> None:
@@ -160,7 +165,7 @@ class _Run:
             elif not began:
                 time.sleep(_WAIT)  # the rest is with other processes
             self._look()
-        self._claims.sweep(self._rows)
+        self._leases.sweep(self._rows)
 
     def _look(self) -> None:
         """Notice the rows that there are now, ours and others'."""
@@ -180,19 +185,19 @@ class _Run:
                 break
             if suspects and task.digest != suspects[0]:
                 continue  # what ran when a worker died runs alone, so that the guilty one is known
-            if task.digest not in flying and self._ready(task) and self._claims.take(task.digest):
+            if task.digest not in flying and self._ready(task) and self._leases.take(task.digest):
                 began = True
                 if not self._launch(task):
                     break
         return began
 
-    def _ready(self, task: Task) -> bool:
+    def _ready(self, task: Task[Settings]) -> bool:
         return all(need in self._rows or self._store.has(need) for need in task.needs)
 
-    def _launch(self, task: Task) -> bool:
-        """Send a claimed task to the workers, unless its row was written meanwhile or cannot be; do they live?"""
+    def _launch(self, task: Task[Settings]) -> bool:
+        """Send a leased task to the workers, unless its row was written meanwhile or cannot be; do they live?"""
         if self._store.has(task.digest):
-            self._claims.release(task.digest)
+            self._leases.release(task.digest)
             return True
         for need in task.needs:
             row = self._rows.get(need) or self._store.row(need)
@@ -204,14 +209,14 @@ class _Run:
         except Exception as error:
             if not self._pool.worker_died(error):
                 raise
-            self._claims.release(task.digest)
+            self._leases.release(task.digest)
             if not self._flying:  # a worker died idle; else those that it was busy with will tell
                 self._pool.restart()
             return False
         self._flying[future] = task
         return True
 
-    def _land(self, landed: Sequence[tuple[Future[Result], Task]]) -> None:
+    def _land(self, landed: Sequence[tuple[Future[Result], Task[Settings]]]) -> None:
         dead = False
         for future, task in landed:
             error = future.exception()
@@ -226,21 +231,21 @@ class _Run:
                 self._finish(task, failed_row(task, f"{type(error).__name__}: {error}"), None)
         if dead:
             for task in self._flying.values():  # a pool that is broken loses all that it runs
-                self._claims.release(task.digest)
+                self._leases.release(task.digest)
                 self._deaths.setdefault(task.digest, 1)
             self._flying.clear()
             self._pool.restart()
 
-    def _mourn(self, task: Task, error: BaseException) -> None:
+    def _mourn(self, task: Task[Settings], error: BaseException) -> None:
         self._deaths[task.digest] = self._deaths.get(task.digest, 0) + 1
         if self._deaths[task.digest] < _DEATHS:
-            self._claims.release(task.digest)
+            self._leases.release(task.digest)
             return
         reason = f"the worker process died {_DEATHS} times (out of memory?): {type(error).__name__}"
         self._finish(task, failed_row(task, reason, str(error)), None)
 
-    def _finish(self, task: Task, row: Row, artifact: bytes | None) -> None:
-        """Write what a task gave, and give its claim back."""
+    def _finish(self, task: Task[Settings], row: Row, artifact: bytes | None) -> None:
+        """Write what a task gave, and give its lease back."""
         try:
             if artifact is not None and not self._store.has(task.digest):
                 self._store.write_artifact(task.digest, artifact)
@@ -250,4 +255,4 @@ class _Run:
             raise OutputError(
                 f"{error}; {kept} finished rows are kept in {self._store.folder}: make room there, and resume"
             ) from error
-        self._claims.release(task.digest)
+        self._leases.release(task.digest)

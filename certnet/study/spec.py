@@ -8,8 +8,9 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -31,6 +32,7 @@ __all__ = [
     "StudySpec",
     "Table",
     "canonical",
+    "increases",
 ]
 
 Count = Annotated[int, Field(ge=1)]
@@ -56,6 +58,11 @@ def _device(value: str) -> str:
 
 Name = Annotated[str, AfterValidator(_name)]
 Device = Annotated[str, AfterValidator(_device)]
+
+
+def increases(values: Sequence[float]) -> bool:
+    """Is every number above the one before it?"""
+    return all(a < b for a, b in pairwise(values))
 
 
 class Misplaced(ValueError):
@@ -129,7 +136,7 @@ class Attack(Part):
 
     @model_validator(mode="after")
     def _increasing(self) -> Attack:
-        if any(b <= a for a, b in zip(self.epsilons, self.epsilons[1:])):
+        if not increases(self.epsilons):
             raise ValueError("epsilons must increase")
         return self
 
@@ -181,8 +188,11 @@ class StudySpec(Part):
         return self
 
 
+SpecT_co = TypeVar("SpecT_co", bound=StudySpec, covariant=True)
+
+
 @dataclass(frozen=True, eq=False)
-class Study:
+class Study(Generic[SpecT_co]):
     """A checked study file.
 
     Attributes
@@ -203,7 +213,7 @@ class Study:
     """
 
     name: str
-    spec: StudySpec
+    spec: SpecT_co
     folder: Path
     text: str = field(repr=False)
     quick: bool = False

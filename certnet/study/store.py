@@ -13,12 +13,11 @@ from typing import Any, Final
 from certnet._version import __version__
 from certnet.core.errors import FileFormatError, OutputError
 from certnet.core.files import path_of, write_atomic
-from certnet.study.spec import Study
-from certnet.study.tasks import FORMAT
+from certnet.study.spec import Study, StudySpec
+from certnet.study.tasks import FORMAT, Row
 
-__all__ = ["Row", "Store"]
+__all__ = ["Store"]
 
-Row = dict[str, Any]
 _MANIFEST: Final = "study.json"
 _KEYS: Final = ("task", "status", "reason", "seconds")  # of every row, whatever its kind and however it ended
 
@@ -30,11 +29,11 @@ class Store:
     written first. Any number of processes and machines may use one folder.
     """
 
-    def __init__(self, folder: Path, study: Study) -> None:
+    def __init__(self, folder: Path, study: Study[StudySpec]) -> None:
         self.folder, self.study = folder, study
 
     @classmethod
-    def create(cls, folder: str | Path, study: Study) -> Store:
+    def create(cls, folder: str | Path, study: Study[StudySpec]) -> Store:
         """Make the folder, or go on in one of the same study.
 
         Raises
@@ -46,8 +45,8 @@ class Store:
         """
         store = cls(path_of(folder), study)
         try:
-            for name in ("rows", "claims", "networks"):
-                (store.folder / name).mkdir(parents=True, exist_ok=True)
+            for path in (store.folder / "rows", store.leases, store.folder / "networks"):
+                path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot make the folder {folder}: {error.strerror}: name another (--out)") from error
         if not (store.folder / _MANIFEST).exists():
@@ -61,7 +60,7 @@ class Store:
     def open(
         cls,
         folder: str | Path,
-        study: Study,
+        study: Study[StudySpec],
         *,
         writing: bool = False,
         advice: str = "run it first, or name the folder of its results",
@@ -100,6 +99,11 @@ class Store:
                 f"{self.folder} was begun by certnet {said.get('certnet')}, this is {__version__}, and rows of two "
                 "versions do not mix: name another folder (--out), or go on with that version"
             )
+
+    @property
+    def leases(self) -> Path:
+        """Of :class:`certnet.study.leases.Leases`; the folder keeps the name that it had in older versions."""
+        return self.folder / "claims"
 
     # ----------------------------------------------------------------------------------------------------------- rows
 
@@ -182,7 +186,7 @@ class Store:
         return f"{path} is damaged: remove it and the row {self.row_path(digest).name}, and resume"
 
 
-def _manifest(study: Study) -> dict[str, Any]:
+def _manifest(study: Study[StudySpec]) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "certnet": __version__,

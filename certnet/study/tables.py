@@ -7,15 +7,15 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from certnet.study.store import Row, Store
-from certnet.study.tasks import Task
+from certnet.study.store import Store
+from certnet.study.tasks import Row, Settings, Task
 
 __all__ = ["collect", "columns_of", "csv_text", "flat"]
 
 Scalar = str | int | float | bool | None
 
 
-def collect(store: Store, tasks: Sequence[Task]) -> list[Row]:
+def collect(store: Store, tasks: Sequence[Task[Settings]]) -> list[Row]:
     """The rows that there are, in the order of the tasks."""
     finished = store.finished()
     return [store.row(task.digest) for task in tasks if task.digest in finished]

@@ -6,21 +6,42 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 
 from certnet.core.errors import InvalidInputError
-from certnet.study.spec import canonical
+from certnet.study.spec import Part, canonical
 
-__all__ = ["FORMAT", "Task", "parse_shard", "seed_for", "shard"]
+__all__ = ["FORMAT", "Row", "Settings", "Task", "parse_shard", "seed_for", "shard"]
 
 FORMAT: Final = "certnet-study-1"
 """Of rows and folders; it changes when what a row means changes."""
 
 
+Row = dict[str, Any]
+"""What a task came to, plain values (JSON)."""
+
+
+class Settings(Part):
+    """All that a row depends on, beside the seed and ``needs`` of its task; each kind of study adds its own.
+
+    Validated once, where the task is made, and handed on as it is: workers unpickle it. The row's name is a digest of
+    :meth:`plain`, so a field that is added, renamed or left out is another row.
+    """
+
+    trial: int
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values (JSON)."""
+        return self.model_dump(mode="json")
+
+
+SettingsT_co = TypeVar("SettingsT_co", bound=Settings, covariant=True)
+
+
 @dataclass(frozen=True, eq=False)
-class Task:
+class Task(Generic[SettingsT_co]):
     """One row to be.
 
     Attributes
@@ -28,8 +49,7 @@ class Task:
     kind : str
     name : str
         For people: ``"servo/trial 3/C-l2"``.
-    settings : mapping
-        Plain values (JSON) that say all that the row depends on, beside the seed and ``needs``.
+    settings : Settings
     seed : int
     needs : tuple of str
         Digests of tasks whose artifacts this one is given, in order.
@@ -42,7 +62,7 @@ class Task:
 
     kind: str
     name: str
-    settings: Mapping[str, Any] = field(repr=False)
+    settings: SettingsT_co = field(repr=False)
     seed: int
     needs: tuple[str, ...] = ()
     group: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -51,7 +71,7 @@ class Task:
     @cached_property
     def digest(self) -> str:
         """Name of the row's file: of everything that the row depends on, 32 hexadecimal digits."""
-        said = {"format": FORMAT, "kind": self.kind, "settings": dict(self.settings), "seed": self.seed}
+        said = {"format": FORMAT, "kind": self.kind, "settings": self.settings.plain(), "seed": self.seed}
         return hashlib.sha256(canonical(said | {"needs": list(self.needs)}).encode()).hexdigest()[:32]
 
 
@@ -79,7 +99,7 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
     return part, parts
 
 
-def shard(tasks: Sequence[Task], part: int, parts: int) -> list[Task]:
+def shard(tasks: Sequence[Task[SettingsT_co]], part: int, parts: int) -> list[Task[SettingsT_co]]:
     """The tasks of part ``part`` of ``parts``; tasks that need each other, even through others, stay together."""
     group: dict[str, str] = {}
 

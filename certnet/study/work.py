@@ -16,8 +16,8 @@ from typing import Any, Final
 from threadpoolctl import threadpool_limits
 
 from certnet._version import __version__
-from certnet.study.kinds import Row, kind_named
-from certnet.study.tasks import Task
+from certnet.study.kinds import kind_named
+from certnet.study.tasks import Row, Settings, Task
 
 __all__ = ["VOLATILE", "failed_row", "perform"]
 
@@ -27,7 +27,7 @@ VOLATILE: Final = frozenset({"seconds", "method_seconds", "host", "finished", "v
 _PACKAGES: Final = ("numpy", "scipy", "scikit-learn", "numba", "torch")
 
 
-def perform(task: Task, artifacts: Sequence[bytes]) -> tuple[Row, bytes | None]:
+def perform(task: Task[Settings], artifacts: Sequence[bytes]) -> tuple[Row, bytes | None]:
     """The row of a task, failed or not, and its artifact; one thread per task, so that workers do not compete."""
     begin = time.perf_counter()
     with warnings.catch_warnings(record=True) as heard, threadpool_limits(limits=1):
@@ -43,13 +43,14 @@ def perform(task: Task, artifacts: Sequence[bytes]) -> tuple[Row, bytes | None]:
     return row, outcome.artifact
 
 
-def failed_row(task: Task, reason: str, trace: str = "", seconds: float = 0.0) -> Row:
+def failed_row(task: Task[Settings], reason: str, trace: str = "", seconds: float = 0.0) -> Row:
     """The row of a task that gave nothing; it names what the task was."""
-    names = {key: task.settings[key] for key in ("trial", "weight", "start", "method") if key in task.settings}
+    plain = task.settings.plain()
+    names = {key: plain[key] for key in ("trial", "weight", "start", "method") if key in plain}
     return _row(task, "failed", reason, seconds) | {"data": task.group.get("data", "")} | names | {"traceback": trace}
 
 
-def _row(task: Task, status: str, reason: str, seconds: float) -> Row:
+def _row(task: Task[Settings], status: str, reason: str, seconds: float) -> Row:
     return {
         "task": task.name,
         "digest": task.digest,

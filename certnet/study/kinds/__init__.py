@@ -8,31 +8,40 @@ A kind is a value, :class:`~certnet.study.kinds.base.Kind`: a pydantic model of 
     pictures(study, rows)      matplotlib figures by name
     check(study)               where more than data sets is needed: is it there? A refusal names file and line
 
-To add one, write a module here that ends in ``KIND = Kind("name", Model, tasks, execute, report, pictures)``, with
-``Model`` a subclass of :class:`~certnet.study.spec.StudySpec` that declares ``kind: Literal["name"]``, and list it
-below.
+To add one, write a module or a package here that ends in ``KIND = Kind("name", Model, tasks, execute, report,
+pictures)``, and list it below. It declares two models, and is generic in them, so that nothing is asked for its type:
+``Model``, a subclass of :class:`~certnet.study.spec.StudySpec` with ``kind: Literal["name"]``, is the study file;
+a subclass of :class:`~certnet.study.tasks.Settings` is what one task is told.
 
-A task's settings must say everything that its row depends on, for their digest names the row; its seed comes from
+Settings are validated where ``tasks`` makes them, and handed on as they are. They must say everything that the row
+depends on, for the digest of their plain values names the row; its seed comes from
 :func:`~certnet.study.tasks.seed_for`, so that no result depends on the order or the machine. ``execute`` reads nothing
 but its arguments and the data, and knows nothing of folders, workers or other tasks. Status, reason, time, versions and
-host are added to the row by its caller. :mod:`certnet.study.kinds.splits` reads data sets,
-:mod:`certnet.study.kinds.evaluation` measures a shallow network as all studies do.
+host are added to the row by its caller.
+
+For all kinds: :mod:`~certnet.study.kinds.splits` reads data sets, :mod:`~certnet.study.kinds.devices` looks for
+devices, :mod:`~certnet.study.kinds.statistics` picks, groups and averages rows, and
+:mod:`~certnet.study.kinds.reports` makes tables, which are lists of columns, and checks.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from certnet.core.errors import InvalidInputError
-from certnet.study.kinds import lifted, objectives, regularisers, robustness
-from certnet.study.kinds.base import Check, Kind, Outcome, Report, ReportTable, Row
+from certnet.study.kinds import lifted, regularisers
+from certnet.study.kinds.base import Kind, Outcome
+from certnet.study.kinds.refinement import objectives, robustness
+from certnet.study.kinds.reports import Check, Report, ReportTable
 
-__all__ = ["KINDS", "Check", "Kind", "Outcome", "Report", "ReportTable", "Row", "kind_named"]
+__all__ = ["KINDS", "Check", "Kind", "Outcome", "Report", "ReportTable", "kind_named"]
 
-KINDS: Final = {module.KIND.name: module.KIND for module in (objectives, robustness, regularisers, lifted)}
+KINDS: Final[dict[str, Kind[Any, Any]]] = {
+    module.KIND.name: module.KIND for module in (objectives, robustness, regularisers, lifted)
+}
 
 
-def kind_named(name: object) -> Kind:
+def kind_named(name: object) -> Kind[Any, Any]:
     """The kind of a name.
 
     Raises

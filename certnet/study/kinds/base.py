@@ -1,17 +1,19 @@
-"""What a kind of study is, and what it gives back."""
+"""What a kind of study is, and what its tasks give back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from certnet.study.kinds.reports import Report
 from certnet.study.spec import Study, StudySpec
-from certnet.study.tasks import Task
+from certnet.study.tasks import Row, Settings, Task
 
-__all__ = ["Check", "Kind", "Outcome", "Report", "ReportTable", "Row"]
+__all__ = ["Kind", "Outcome"]
 
-Row = dict[str, Any]
+SpecT = TypeVar("SpecT", bound=StudySpec)
+SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,50 +35,13 @@ class Outcome:
     failure: str = ""
 
 
-@dataclass(frozen=True)
-class ReportTable:
-    """A table of a page, its cells as text; the first row is the head. The note below explains its columns."""
-
-    title: str
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Check:
-    """A statement about the rows: in how many cases it was looked at, and where it does not hold.
-
-    A required one that is violated fails the study.
-    """
-
-    claim: str
-    cases: int
-    violations: tuple[str, ...] = ()
-    required: bool = True
-
-    @property
-    def verdict(self) -> str:
-        if self.violations:
-            return f"does not hold in {len(self.violations)} of {self.cases} cases"
-        return f"holds in all {self.cases} cases" if self.cases else "nothing to look at yet"
-
-
-@dataclass(frozen=True)
-class Report:
-    """What the rows say: tables, checks, and paragraphs (Markdown)."""
-
-    tables: tuple[ReportTable, ...]
-    checks: tuple[Check, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-def nothing_to_check(study: Study) -> None:
+def nothing_to_check(study: Study[StudySpec]) -> None:
     """Of kinds that need nothing beside their data sets."""
 
 
 @dataclass(frozen=True, eq=False)
-class Kind:
-    """A kind of study.
+class Kind(Generic[SpecT, SettingsT]):
+    """A kind of study, of the model of its files and the settings of its tasks.
 
     Attributes
     ----------
@@ -100,10 +65,10 @@ class Kind:
     """
 
     name: str
-    model: type[StudySpec]
-    tasks: Callable[[Study], list[Task]]
-    execute: Callable[[Task, Sequence[bytes]], Outcome]
-    report: Callable[[Study, Sequence[Row]], Report]
-    pictures: Callable[[Study, Sequence[Row]], dict[str, Any]]
+    model: type[SpecT]
+    tasks: Callable[[Study[SpecT]], Sequence[Task[SettingsT]]]
+    execute: Callable[[Task[SettingsT], Sequence[bytes]], Outcome]
+    report: Callable[[Study[SpecT], Sequence[Row]], Report]
+    pictures: Callable[[Study[SpecT], Sequence[Row]], dict[str, Any]]
     attacked: bool = False
-    check: Callable[[Study], None] = nothing_to_check
+    check: Callable[[Study[SpecT]], None] = nothing_to_check

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +14,66 @@ from certnet.core.errors import CertnetWarning, DatasetError, FileFormatError, I
 from certnet.core.validation import Float
 from certnet.data import Dataset, Scaling, dataset_info, load_dataset, load_table
 from certnet.data.table import table_columns
-from certnet.study.spec import Study, Table
+from certnet.study.spec import Part, Study, StudySpec, Table
 from certnet.study.tasks import seed_for
 
-__all__ = ["check_data", "data_of", "load_split"]
+__all__ = ["BuiltinSplit", "Split", "TableSplit", "check_data", "data_names", "split_of", "standardised", "table_split"]
 
 _SPLITS = 10  # of the built-in sets
 
 
-def data_of(study: Study, trial: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Names and settings of all data sets of a study in one trial: built-in sets take split ``trial mod 10``."""
-    for name in study.spec.datasets:
-        yield name, {"name": name, "split": trial % _SPLITS, "acknowledge_ethics": study.spec.acknowledge_ethics}
-    digests = {table["name"]: table["sha256"] for table in study.settings["tables"]}
-    for table in study.spec.tables:
-        drawn = 0 if table.test_column else seed_for(study.spec.seed, table.name, "split", trial)
-        yield table.name, {**table.model_dump(mode="json"), "sha256": digests[table.name], "split": drawn}
+class BuiltinSplit(Part):
+    """A set that certnet knows by name, in one of its splits."""
+
+    name: str
+    split: int
+    acknowledge_ethics: bool
+
+    def load(self, folder: str | Path = ".") -> Dataset:
+        """Its training part, to which it is standardised, and its test part."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CertnetWarning)  # the ethical one: it was acknowledged in the study file
+            return load_dataset(self.name, split=self.split, acknowledge_ethics=self.acknowledge_ethics)
 
 
-def check_data(study: Study) -> None:
+class TableSplit(Table):
+    """A user's table, as it was when the task was made; ``split`` is the seed by which rows are held out."""
+
+    sha256: str
+    split: int
+
+    def load(self, folder: str | Path = ".") -> Dataset:
+        """The same of the table, whose path leads from ``folder``."""
+        X, y, read = _read(self, Path(folder))
+        is_test = _held_out(X, read, self, self.split)
+        _check_varies(y[~is_test], self)
+        return _of_table(self, X, y, read, is_test)
+
+
+Split = BuiltinSplit | TableSplit
+
+
+def data_names(study: Study[StudySpec]) -> list[str]:
+    """Of all data sets of a study."""
+    return [*study.spec.datasets, *(table.name for table in study.spec.tables)]
+
+
+def split_of(study: Study[StudySpec], name: str, trial: int) -> Split:
+    """A data set in one trial: built-in sets take split ``trial mod 10``."""
+    spec = study.spec
+    if name in spec.datasets:
+        return BuiltinSplit(name=name, split=trial % _SPLITS, acknowledge_ethics=spec.acknowledge_ethics)
+    return table_split(study, name, trial)
+
+
+def table_split(study: Study[StudySpec], name: str, trial: int) -> TableSplit:
+    """A user's table in one trial: other rows are held out in every one, unless a column says which."""
+    plain = next(table for table in study.settings["tables"] if table["name"] == name)
+    drawn = 0 if plain["test_column"] else seed_for(study.spec.seed, name, "split", trial)
+    return TableSplit(**plain, split=drawn)
+
+
+def check_data(study: Study[StudySpec]) -> None:
     """Read every data set once, before any work; a refusal says where in the study file the set is named.
 
     Raises
@@ -47,18 +88,17 @@ def check_data(study: Study) -> None:
     CertnetWarning
         An ethically problematic set was asked for.
     """
-    given = dict(data_of(study, 0))
     for name in study.spec.datasets:
         try:
             _check_concern(name, study)
-            load_split(given[name], study.folder)
+            split_of(study, name, 0).load(study.folder)
         except DatasetError as error:
             raise DatasetError(f"{study.place('datasets')}: {error}") from error
     for i, table in enumerate(study.spec.tables):
-        _check_table(study, ("tables", i), table, given[table.name]["split"])
+        _check_table(study, ("tables", i), table, table_split(study, table.name, 0).split)
 
 
-def _check_concern(name: str, study: Study) -> None:
+def _check_concern(name: str, study: Study[StudySpec]) -> None:
     concern = dataset_info(name).concern
     if not concern:
         return
@@ -70,7 +110,7 @@ def _check_concern(name: str, study: Study) -> None:
     warnings.warn(f"{name} is ethically problematic: {concern}", CertnetWarning, stacklevel=3)
 
 
-def _check_table(study: Study, path: tuple[str | int, ...], table: Table, seed: int) -> None:
+def _check_table(study: Study[StudySpec], path: tuple[str | int, ...], table: Table, seed: int) -> None:
     key = "csv"
     try:
         columns = table_columns(study.folder / table.csv)
@@ -92,45 +132,35 @@ def _check_table(study: Study, path: tuple[str | int, ...], table: Table, seed: 
         key = "target"
         _check_varies(y[~is_test], table)
         key = "csv"
-        _standardised(table, X, y, read, is_test)
+        _of_table(table, X, y, read, is_test)
     except (FileFormatError, InvalidInputError) as error:
         raise type(error)(f"{study.place(*path, key)}: {error}") from error
 
 
-def load_split(settings: Mapping[str, Any], folder: str | Path = ".") -> Dataset:
-    """The data set of :func:`data_of`'s settings, standardised by its training part."""
-    if "csv" in settings:
-        return _table_split(
-            Table(**{key: settings[key] for key in Table.model_fields}), settings["split"], Path(folder)
-        )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CertnetWarning)  # the ethical one: it was acknowledged in the study file
-        return load_dataset(
-            settings["name"], split=settings["split"], acknowledge_ethics=settings["acknowledge_ethics"]
-        )
-
-
-def _table_split(table: Table, seed: int, folder: Path) -> Dataset:
-    X, y, read = _read(table, folder)
-    is_test = _held_out(X, read, table, seed)
-    _check_varies(y[~is_test], table)
-    return _standardised(table, X, y, read, is_test)
-
-
-def _standardised(table: Table, X: Float, y: Float, read: tuple[str, ...], is_test: NDArray[np.bool_]) -> Dataset:
-    names = _inputs(read, table)
-    X = X[:, [read.index(name) for name in names]]
-    scaling = Scaling.fit(X[~is_test], y[~is_test])
+def standardised(X: Float, y: Float, train: NDArray[Any], test: NDArray[Any], **about: Any) -> Dataset:
+    """The rows of two parts, given by mask or number, scaled by the first; ``about`` are the other fields."""
+    scaling = Scaling.fit(X[train], y[train])
     return Dataset(
-        name=table.name,
-        X_train=scaling.transform(X[~is_test]),
-        y_train=scaling.transform_target(y[~is_test]),
-        X_test=scaling.transform(X[is_test]),
-        y_test=scaling.transform_target(y[is_test]),
-        feature_names=names,
-        target_name=table.target,
+        X_train=scaling.transform(X[train]),
+        y_train=scaling.transform_target(y[train]),
+        X_test=scaling.transform(X[test]),
+        y_test=scaling.transform_target(y[test]),
         scaling=scaling,
         units="standardised",
+        **about,
+    )
+
+
+def _of_table(table: Table, X: Float, y: Float, read: tuple[str, ...], is_test: NDArray[np.bool_]) -> Dataset:
+    names = _inputs(read, table)
+    return standardised(
+        X[:, [read.index(name) for name in names]],
+        y,
+        ~is_test,
+        is_test,
+        name=table.name,
+        feature_names=names,
+        target_name=table.target,
         split=0,
         source=table.csv,
         licence="the user's own",

@@ -1,49 +1,32 @@
-"""What the reports have in common: rows paired with their starts, and figures over trials."""
+"""Rows picked, grouped and averaged over trials, and columns of a table that do so: what all reports have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from statistics import fmean, median
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, TypeVar
 
-from certnet.study.kinds.base import Row
+from certnet.study.kinds.reports import Column
+from certnet.study.tasks import Row
 
-__all__ = [
-    "by_start",
-    "curve_mean",
-    "failures",
-    "group_rows",
-    "improvement",
-    "key_of",
-    "median_error",
-    "signed",
-    "whole_epochs",
-]
+__all__ = ["Group", "failures", "finished", "grouped", "key_column", "mean_column", "mean_of", "named_groups"]
 
 T = TypeVar("T")
-_TRIAL = ("data", "trial", "weight", "start")
 
 
-def key_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What a row shares with its start: data, trial, weight and the start's name."""
-    return tuple(row[name] for name in _TRIAL)
+def failures(rows: Iterable[Row]) -> list[Row]:
+    """Rows that do not count."""
+    return [row for row in rows if row["status"] != "done"]
 
 
-def by_start(rows: Iterable[Row]) -> dict[tuple[Any, ...], dict[str, Row]]:
-    """Finished rows by :func:`key_of`, then by method; the start itself under ``""``."""
-    found: dict[tuple[Any, ...], dict[str, Row]] = {}
-    for row in rows:
-        if row["status"] == "done":
-            found.setdefault(key_of(row), {})[row["method"]] = row
-    return found
+def finished(rows: Iterable[Row], **having: object) -> list[Row]:
+    """Rows that count, of those that have these values."""
+    done = (row for row in rows if row["status"] == "done")
+    return [row for row in done if all(row[name] == value for name, value in having.items())]
 
 
-def improvement(before: float, after: float) -> float:
-    """``100 (before − after) / before``, in per cent of the objective before."""
-    return 100.0 * (before - after) / before if before > 0.0 else 0.0
-
-
-def group_rows(rows: Iterable[T], key: Callable[[T], Any]) -> dict[Any, list[T]]:
+def grouped(rows: Iterable[T], key: Callable[[T], Any]) -> dict[Any, list[T]]:
     """Rows by a key, in the order of first appearance."""
     groups: dict[Any, list[T]] = {}
     for row in rows:
@@ -51,25 +34,29 @@ def group_rows(rows: Iterable[T], key: Callable[[T], Any]) -> dict[Any, list[T]]
     return groups
 
 
-def curve_mean(rows: Sequence[Row], name: str) -> dict[str, float]:
-    """Mean over rows of a curve (``adversarial_mse``, ``certified_mse``), by radius."""
-    return {epsilon: fmean(row[name][epsilon] for row in rows) for epsilon in rows[0][name]}
+def mean_of(rows: Iterable[Row], name: str) -> float:
+    """Mean of a column."""
+    return fmean(row[name] for row in rows)
 
 
-def median_error(rows: Sequence[Row]) -> float:
-    """Y's criterion: the median over the radii of the adversarial error, here of its mean over trials."""
-    return float(median(curve_mean(rows, "adversarial_mse").values()))
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Rows of all trials that share the values of ``key``: a line of a table."""
+
+    key: tuple[str, ...]
+    rows: Sequence[Row]
 
 
-def failures(rows: Iterable[Row]) -> list[Row]:
-    return [row for row in rows if row["status"] != "done"]
+def named_groups(rows: Iterable[Row], *names: str) -> list[Group]:
+    """Rows grouped by their values of these columns."""
+    return [Group(key, same) for key, same in grouped(rows, lambda row: tuple(row[name] for name in names)).items()]
 
 
-def signed(value: float) -> str:
-    """Per cent with a sign and two digits."""
-    return f"{value:+.2f} %"
+def key_column(head: str, place: int, empty: str = "") -> Column[Group]:
+    """One of the values that the rows share, by its place in the key; another word for one that is empty."""
+    return Column(head, lambda group: group.key[place] or empty)
 
 
-def whole_epochs(ax: Any) -> None:
-    """Ticks at whole numbers alone: there is no epoch 2.5."""
-    ax.xaxis.get_major_locator().set_params(integer=True)
+def mean_column(head: str, name: str, form: str = ".4g", factor: float = 1.0) -> Column[Group]:
+    """The mean over the rows."""
+    return Column(head, lambda group: format(factor * mean_of(group.rows, name), form))

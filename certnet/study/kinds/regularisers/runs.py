@@ -1,24 +1,24 @@
-"""Tasks of the kind "regularisers": a search over the values of a regulariser, or a network and its measures."""
+"""What a task of the kind "regularisers" does: a search over values, or a network and its measures."""
 
 from __future__ import annotations
 
 import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from certnet.certification import certify
-from certnet.core.errors import InvalidInputError, SolverError
+from certnet.core.errors import SolverError
 from certnet.core.validation import Float
-from certnet.data import Dataset, Scaling, load_dataset
+from certnet.data import Dataset
 from certnet.networks.feedforward import FeedForward
-from certnet.study.kinds.base import Outcome, Row
-from certnet.study.kinds.regularisers_noise import Noise, noise_errors
-from certnet.study.kinds.splits import load_split
-from certnet.study.tasks import Task
+from certnet.study.kinds.base import Outcome
+from certnet.study.kinds.regularisers.data import parts_of
+from certnet.study.kinds.regularisers.noise import Noise, noise_errors
+from certnet.study.kinds.regularisers.tasks import RegularisersSettings
+from certnet.study.tasks import Row, Task
 from certnet.train import (
     Coupled,
     CoupledBound,
@@ -31,58 +31,29 @@ from certnet.train import (
 )
 from certnet.train.regularizers import spectral_norms
 
-__all__ = ["chosen_value", "execute", "redrawn", "regularizer_of"]
+__all__ = ["chosen_value", "regulariser_execute", "regularizer_of"]
 
 _MADE = {"per-layer": PerLayerSpectral, "coupled": Coupled, "max-norm": MaxNorm, "coupled-bound": CoupledBound}
 
 
-def execute(task: Task, artifacts: Sequence[bytes]) -> Outcome:
+def regulariser_execute(task: Task[RegularisersSettings], artifacts: Sequence[bytes]) -> Outcome:
     """Search over the values and hand the validation errors on, or train with one value and measure the network."""
     said = task.settings
-    data = _data(said)
-    drawn = said["noise"]
-    noise = Noise(np.ptp(data.X_train, axis=0), tuple(drawn["levels"]), drawn["draws"], drawn["seed"])
+    data = said.data.load(said.folder)
+    noise = Noise(np.ptp(data.X_train, axis=0), tuple(said.noise.levels), said.noise.draws, said.noise.seed)
     names = {
         "data": data.name,
-        "trial": said["trial"],
-        "method": said["method"],
-        "stage": said["stage"],
-        "criterion": said["criterion"],
-        "regularizer": said["options"]["regularizer"],
+        "trial": said.trial,
+        "method": said.method,
+        "stage": said.stage,
+        "criterion": said.criterion,
+        "regularizer": said.options.regularizer,
     }
-    if said["stage"] == "grid":
+    if said.stage == "grid":
         return _searched(task, data, noise, names)
-    values = said["options"]["values"]
-    value = chosen_value(artifacts[0], said["criterion"]) if artifacts else (values[0] if values else None)
+    values = said.options.values
+    value = chosen_value(artifacts[0], said.criterion) if artifacts else (values[0] if values else None)
     return _measured(task, data, noise, names | {"value": value})
-
-
-def redrawn(data: Dataset, test_fraction: float, seed: int) -> Dataset:
-    """All rows of a data set in raw units, split anew at random and standardised by the new training part.
-
-    Raises
-    ------
-    InvalidInputError
-        One of the two parts would be empty.
-    """
-    X, y = np.concatenate([data.X_train, data.X_test]), np.concatenate([data.y_train, data.y_test])
-    test, train = _parts(len(y), test_fraction, seed, data.name)
-    scaling = Scaling.fit(X[train], y[train])
-    return Dataset(
-        name=data.name,
-        X_train=scaling.transform(X[train]),
-        y_train=scaling.transform_target(y[train]),
-        X_test=scaling.transform(X[test]),
-        y_test=scaling.transform_target(y[test]),
-        feature_names=data.feature_names,
-        target_name=data.target_name,
-        scaling=scaling,
-        units="standardised",
-        split=data.split,
-        source=data.source,
-        licence=data.licence,
-        notes=data.notes,
-    )
 
 
 def regularizer_of(name: str, value: float | None) -> Regularizer:
@@ -107,42 +78,33 @@ def chosen_value(content: bytes, criterion: str) -> float:
     return float(values[best])
 
 
-def _data(said: Mapping[str, Any]) -> Dataset:
-    data = said["data"]
-    if "csv" in data:
-        return load_split(data, said["folder"])
-    # the ethical warning of an acknowledged set is let through: it stands in the row
-    whole = load_dataset(data["name"], standardise=False, acknowledge_ethics=data["acknowledge_ethics"])
-    return redrawn(whole, data["test_fraction"], data["split"])
-
-
-def _parts(n: int, fraction: float, seed: int, name: str) -> tuple[Any, Any]:
-    """Row numbers of a held-out part and of the rest."""
-    held_out = round(fraction * n)
-    if not 1 <= held_out < n:
-        raise InvalidInputError(f"{name} has {n} rows to split: a share of {fraction:g} leaves one part empty")
-    order = np.random.default_rng(seed).permutation(n)
-    return order[:held_out], order[held_out:]
-
-
-def _train(task: Task, X: Float, y: Float, value: float | None) -> TrainResult:
+def _train(task: Task[RegularisersSettings], X: Float, y: Float, value: float | None) -> TrainResult:
     """Train with one value; the validation curve is the error on the training data itself."""
-    options = {key: one for key, one in task.settings["training"].items() if key != "validation_fraction"}
-    regularizer = regularizer_of(task.settings["options"]["regularizer"], value)
+    how = task.settings.training
     return train_regularized(
-        X, y, options.pop("hidden"), regularizer, random_state=task.seed, X_val=X, y_val=y, **options
+        X,
+        y,
+        how.hidden,
+        regularizer_of(task.settings.options.regularizer, value),
+        epochs=how.epochs,
+        batch_size=how.batch_size,
+        learning_rate=how.learning_rate,
+        device=how.device,
+        random_state=task.seed,
+        X_val=X,
+        y_val=y,
     )
 
 
 # ------------------------------------------------------------------------------------------------------------ searches
 
 
-def _searched(task: Task, data: Dataset, noise: Noise, names: Row) -> Outcome:
+def _searched(task: Task[RegularisersSettings], data: Dataset, noise: Noise, names: Row) -> Outcome:
     """Validation errors of every value, in the row and for the tasks that choose."""
     begin = time.perf_counter()
-    fraction = task.settings["training"]["validation_fraction"]
-    held, inner = _parts(len(data.y_train), fraction, task.seed, f"the training part of {data.name}")
-    values = task.settings["options"]["values"]
+    fraction = task.settings.training.validation_fraction
+    held, inner = parts_of(len(data.y_train), fraction, task.seed, f"the training part of {data.name}")
+    values = task.settings.options.values
     noise = replace(noise, seed=task.seed)  # not the draws that the test is done with
     errors, failures = np.full((len(values), len(noise.levels)), np.inf), {}
     for row, value in enumerate(values):
@@ -165,7 +127,7 @@ def _searched(task: Task, data: Dataset, noise: Noise, names: Row) -> Outcome:
 # ------------------------------------------------------------------------------------------------------------ networks
 
 
-def _measured(task: Task, data: Dataset, noise: Noise, names: Row) -> Outcome:
+def _measured(task: Task[RegularisersSettings], data: Dataset, noise: Noise, names: Row) -> Outcome:
     """Train on all of the training part and measure on the test part. Errors in standardised units.
 
     ``mae_constant`` is the test error of the training part's mean, which is zero there.

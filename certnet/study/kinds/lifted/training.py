@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,33 +17,34 @@ from certnet.lifted import LiftedNetwork
 from certnet.lifted.baselines import linear_regression
 from certnet.lifted.fractions import fractions_inside
 from certnet.lifted.learn import Objective, Training, initial_network, train
-from certnet.study.kinds.base import Outcome, Row
-from certnet.study.kinds.lifted_data import load_image_settings
-from certnet.study.tasks import Task
+from certnet.study.kinds.base import Outcome
+from certnet.study.kinds.lifted.images import drawn_images
+from certnet.study.kinds.lifted.spec import Recipe
+from certnet.study.kinds.lifted.tasks import TrainingSettings
+from certnet.study.tasks import Row
 
-__all__ = ["lifted_bytes", "lifted_from", "outputs_of", "train_network"]
+__all__ = ["lifted_from", "train_network"]
 
 _ROWS = 10_000  # samples inferred at a time
 
 
-def train_network(task: Task, artifacts: Sequence[bytes]) -> Outcome:
+def train_network(said: TrainingSettings, seed: int, artifacts: Sequence[bytes]) -> Outcome:
     """Train the network of a task on its images."""
-    said = task.settings
-    data, network = load_image_settings(said["images"]), said["network"]
-    names = {"part": "training", "data": said["images"]["name"], "trial": said["trial"], "network": said["name"]}
-    names |= {"objective": network["objective"], "n_train": len(data.X_train), "n_test": len(data.X_test)}
+    data, recipe = drawn_images(said.images), said.network
+    names = {"part": said.part, "data": said.images.name, "trial": said.trial, "network": said.name}
+    names |= {"objective": recipe.objective, "n_train": len(data.X_train), "n_test": len(data.X_test)}
     begin = time.perf_counter()
-    if network["objective"] == "linear-regression":
+    if recipe.objective == "linear-regression":
         row = _linear_regression(data)
         return Outcome({**names, **row, "method_seconds": time.perf_counter() - begin})
     start = lifted_from(artifacts[0]) if artifacts else _initial(said, data)
-    run = _back_propagated if network["objective"] == "back-propagation" else _lifted
-    trained, row, failure = run(network, start, data, task.seed)
+    run = _back_propagated if recipe.objective == "back-propagation" else _lifted
+    trained, row, failure = run(recipe, start, data, seed)
     row["method_seconds"] = time.perf_counter() - begin
-    return Outcome({**names, **row}, lifted_bytes(trained), failure)
+    return Outcome({**names, **row}, _lifted_bytes(trained), failure)
 
 
-def lifted_bytes(network: LiftedNetwork) -> bytes:
+def _lifted_bytes(network: LiftedNetwork) -> bytes:
     """The network as the content of an ``.npz`` file."""
     buffer = io.BytesIO()
     np.savez(buffer, **network.arrays())
@@ -56,7 +57,7 @@ def lifted_from(content: bytes) -> LiftedNetwork:
         return LiftedNetwork.from_arrays(arrays, Path("network.npz"))
 
 
-def outputs_of(network: LiftedNetwork, X: Float) -> Float:
+def _outputs_of(network: LiftedNetwork, X: Float) -> Float:
     """``z_L*(x)`` of every row, in parts."""
     return np.concatenate([network.infer(part, threads=1).output for part in _parts(X)])
 
@@ -65,31 +66,29 @@ def _parts(X: Float) -> list[Float]:
     return [X[first : first + _ROWS] for first in range(0, len(X), _ROWS)]
 
 
-def _initial(said: Mapping[str, Any], data: ImageDataset) -> LiftedNetwork:
-    network, scale = said["network"], said.get("weight_scale", 1.0)
-    outputs = (data.n_classes,) if network["classifies"] else ()
-    widths = (data.X_train.shape[1], *network["hidden"], *outputs)
-    hidden = len(network["hidden"])
-    beta, units = network["beta"], [network["units"]] * hidden + ["linear"] * len(outputs)
+def _initial(said: TrainingSettings, data: ImageDataset) -> LiftedNetwork:
+    recipe, scale = said.network, said.weight_scale
+    outputs = (data.n_classes,) if recipe.classifies else ()
+    widths = (data.X_train.shape[1], *recipe.hidden, *outputs)
+    hidden = len(recipe.hidden)
+    beta, units = recipe.beta, [recipe.units] * hidden + ["linear"] * len(outputs)
     if not isinstance(beta, list):
         beta = [beta] * hidden + [0.0] * len(outputs)
-    drawn = initial_network(widths, beta=beta, gamma=network["gamma"], units=units, random_state=said["start_seed"])
+    drawn = initial_network(widths, beta=beta, gamma=recipe.gamma, units=units, random_state=said.start_seed)
     return drawn.with_parameters([scale * W for W in drawn.weights], drawn.biases, drawn.reconstruction_biases)
 
 
 # ------------------------------------------------------------------------------------------------------ lifted networks
 
 
-def _lifted(
-    network: Mapping[str, Any], start: LiftedNetwork, data: ImageDataset, seed: int
-) -> tuple[LiftedNetwork, Row, str]:
+def _lifted(recipe: Recipe, start: LiftedNetwork, data: ImageDataset, seed: int) -> tuple[LiftedNetwork, Row, str]:
     """By the energies; the test accuracy of every epoch is for the curve, and nothing is chosen by it."""
-    supervised = network["objective"] != "unsupervised"
+    supervised = recipe.objective != "unsupervised"
     done = train(
         start,
         data.X_train,
         np.eye(data.n_classes)[data.y_train] if supervised else None,
-        _settings(network),
+        _training(recipe),
         random_state=seed,
         score=_accuracy_on(data) if supervised else None,
     )
@@ -107,18 +106,25 @@ def _lifted(
     return done.network, row, "" if done.status is Status.OPTIMAL else failure
 
 
-def _settings(network: Mapping[str, Any]) -> Training:
-    names = ("optimizer", "learning_rate", "rate_scale", "schedule", "warmup_epochs", "batch_size", "weight_decay")
-    given = {name: network[name] for name in (*names, "passes")}
-    # without the free phase's signal, clamped phases that begin at zero need hundreds of passes: they are kept instead
-    warm = network["objective"] == "lifted"
+def _training(recipe: Recipe) -> Training:
     return Training(
-        objective=Objective(network["objective"]), max_epochs=network["epochs"], warm_activations=warm, **given
+        objective=Objective(recipe.objective),
+        optimizer=recipe.optimizer,
+        learning_rate=recipe.learning_rate,
+        rate_scale=recipe.rate_scale,
+        schedule=recipe.schedule,
+        warmup_epochs=recipe.warmup_epochs,
+        batch_size=recipe.batch_size,
+        max_epochs=recipe.epochs,
+        weight_decay=recipe.weight_decay,
+        passes=recipe.passes,
+        # without the free phase's signal, clamped phases that begin at zero need hundreds of passes: they are kept
+        warm_activations=recipe.objective == "lifted",
     )
 
 
 def _accuracy_on(data: ImageDataset) -> Callable[[LiftedNetwork], float]:
-    return lambda network: _accuracy(outputs_of(network, data.X_test), data.y_test)
+    return lambda network: _accuracy(_outputs_of(network, data.X_test), data.y_test)
 
 
 def _accuracy(outputs: Float, labels: Any) -> float:
@@ -131,7 +137,7 @@ def _evaluated(network: LiftedNetwork, data: ImageDataset, supervised: bool) -> 
     linear = fractions_inside(free.activations, network.lower, network.upper)
     row: Row = {"linear": list(linear[: -1 if supervised else None])}
     if supervised:
-        row["train_accuracy"] = _accuracy(outputs_of(network, data.X_train), data.y_train)
+        row["train_accuracy"] = _accuracy(_outputs_of(network, data.X_train), data.y_train)
         row["test_accuracy"] = _accuracy(free.output, data.y_test)
     return row
 
@@ -140,7 +146,7 @@ def _evaluated(network: LiftedNetwork, data: ImageDataset, supervised: bool) -> 
 
 
 def _back_propagated(
-    network: Mapping[str, Any], start: LiftedNetwork, data: ImageDataset, seed: int
+    recipe: Recipe, start: LiftedNetwork, data: ImageDataset, seed: int
 ) -> tuple[LiftedNetwork, Row, str]:
     """The feed-forward twin, from the same first weights."""
     from certnet.lifted.twin_ import train_twin
@@ -149,9 +155,9 @@ def _back_propagated(
         start,
         data.X_train,
         data.y_train,
-        epochs=network["epochs"],
-        batch_size=network["batch_size"],
-        learning_rate=network["learning_rate"],
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
         X_test=data.X_test,
         y_test=data.y_test,
         random_state=seed,

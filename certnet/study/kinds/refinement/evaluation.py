@@ -1,14 +1,14 @@
-"""One network, measured as all studies do: objectives, errors, attacks, and a certified bracket."""
+"""One network, measured: objectives, errors, attacks, and a certified bracket; and means of its curves over trials."""
 
 from __future__ import annotations
 
 import io
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from statistics import fmean, median
 
 import numpy as np
 
@@ -18,10 +18,9 @@ from certnet.networks.shallow import ShallowNetwork
 from certnet.programs.objectives import l2_penalty, mean_squared_error
 from certnet.robust import PGDAttack, adversarial_mse
 from certnet.study.spec import Attack
+from certnet.study.tasks import Row
 
-__all__ = ["Evaluation", "evaluate", "finite", "network_bytes", "network_from"]
-
-Row = dict[str, Any]
+__all__ = ["Evaluation", "curve_mean", "evaluate", "finite", "median_error", "network_bytes", "network_from"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,16 @@ def evaluate(
         "certified_mse": _by_radius(how.attack.epsilons, certified),
     }
     return row, _violation(row["adversarial_mse"], row["certified_mse"], bool(curve.consistent))
+
+
+def curve_mean(rows: Sequence[Row], name: str) -> dict[str, float]:
+    """Mean over rows of a curve (``adversarial_mse``, ``certified_mse``), by radius."""
+    return {epsilon: fmean(row[name][epsilon] for row in rows) for epsilon in rows[0][name]}
+
+
+def median_error(rows: Sequence[Row]) -> float:
+    """Y's criterion: the median over the radii of the adversarial error, here of its mean over trials."""
+    return float(median(curve_mean(rows, "adversarial_mse").values()))
 
 
 def network_bytes(network: ShallowNetwork) -> bytes:

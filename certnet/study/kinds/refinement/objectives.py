@@ -7,19 +7,22 @@ what is compared here; the improvements trial by trial stand beside them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, model_validator
 
-from certnet.study.kinds.base import Check, Kind, Report, ReportTable, Row
-from certnet.study.kinds.refinements import RefinementSpec, refinement_check, refinement_execute, refinement_tasks
-from certnet.study.kinds.statistics import by_start, group_rows, improvement, signed
+from certnet.study.kinds.base import Kind
+from certnet.study.kinds.refinement.spec import RefinementSpec, refinement_check
+from certnet.study.kinds.refinement.tasks import refinement_execute, refinement_tasks
+from certnet.study.kinds.reports import Check, Column, Report, tabulated
+from certnet.study.kinds.statistics import finished, grouped, key_column, mean_column, named_groups
 from certnet.study.spec import Misplaced, Part, Published, Study
+from certnet.study.tasks import Row
 
-__all__ = ["KIND", "Expected", "ObjectivesSpec", "Summary", "summaries"]
+__all__ = ["KIND", "Expected", "ObjectivesSpec", "Summary", "improvement", "summaries"]
 
 _SAME = 1e-6  # relative: what two solvers may differ by
 _IMPROVEMENTS = (
@@ -94,21 +97,28 @@ class Summary:
     seconds: float
 
 
+def improvement(before: float, after: float) -> float:
+    """``100 (before − after) / before``, in per cent of the objective before."""
+    return 100.0 * (before - after) / before if before > 0.0 else 0.0
+
+
 def summaries(rows: Sequence[Row]) -> list[Summary]:
     """One summary per data set, weight, start and method, from the trials in which both finished."""
     pairs = [
         (methods[""], row)
-        for methods in by_start(rows).values()
+        for methods in _by_start(rows).values()
         if "" in methods
         for name, row in methods.items()
         if name
     ]
-    groups: dict[Any, list[tuple[Row, Row]]] = {}
-    for before, after in pairs:
-        groups.setdefault(tuple(after[key] for key in ("data", "weight", "start", "method")), []).append(
-            (before, after)
-        )
+    groups = grouped(pairs, lambda pair: tuple(pair[1][key] for key in ("data", "weight", "start", "method")))
     return [_summary(key, found) for key, found in groups.items()]
+
+
+def _by_start(rows: Sequence[Row]) -> dict[tuple[Any, ...], dict[str, Row]]:
+    """Finished rows by what they share with their start, then by method; the start itself under ``""``."""
+    groups = grouped(finished(rows), lambda row: tuple(row[name] for name in ("data", "trial", "weight", "start")))
+    return {key: {row["method"]: row for row in same} for key, same in groups.items()}
 
 
 def _summary(key: tuple[Any, ...], pairs: Sequence[tuple[Row, Row]]) -> Summary:
@@ -130,59 +140,61 @@ def _summary(key: tuple[Any, ...], pairs: Sequence[tuple[Row, Row]]) -> Summary:
     )
 
 
-def report(study: Study, rows: Sequence[Row]) -> Report:
+def report(study: Study[ObjectivesSpec], rows: Sequence[Row]) -> Report:
     """Table 1 of Y with our numbers, the checks, and where the two differ."""
-    spec = study.spec
-    if not isinstance(spec, ObjectivesSpec):
-        raise TypeError(f"an ObjectivesSpec is needed, got {type(spec).__name__}")
-    found = summaries(rows)
-    tables = [_improvements(found, spec), _levels(found, rows)]
-    return Report(tuple(tables), tuple(_checks(found, rows, spec)), tuple(_differences(found, spec)))
-
-
-def _improvements(found: Sequence[Summary], spec: ObjectivesSpec) -> ReportTable:
-    head: tuple[str, ...] = (
-        "data",
-        "method",
-        "over",
-        "trials",
-        "least",
-        "largest",
-        "mean",
-        "of min",
-        "of max",
-        "of avg",
+    spec, found = study.spec, summaries(rows)
+    tables = (
+        tabulated("Improvement of the objective over the start", _improvements(spec), found, _IMPROVEMENTS),
+        tabulated("Means over trials", _MEANS, named_groups(finished(rows), "data", "start", "method"), _LEVELS),
     )
-    if spec.published:
-        head = (*head, "published min", "max", "avg")
-    body = [head]
-    for one in found:
-        least, largest, mean = min(one.improvements), max(one.improvements), fmean(one.improvements)
-        numbers = (least, largest, mean, one.of_least, one.of_largest, one.of_mean)
-        row = (_name(one, spec), one.method, one.start, str(len(one.improvements)), *map(signed, numbers))
-        body.append((*row, *_printed(one, spec)) if spec.published else row)
-    return ReportTable("Improvement of the objective over the start", tuple(body), _IMPROVEMENTS)
+    return Report(tables, tuple(_checks(found, rows, spec)), tuple(_differences(found, spec)))
 
 
-def _printed(one: Summary, spec: ObjectivesSpec) -> tuple[str, ...]:
-    paper = _published(one, spec)
-    return ("", "", "") if paper is None else tuple(map(signed, (paper.min, paper.max, paper.avg)))
+_MEANS: Final = (
+    key_column("data", 0),
+    key_column("start", 1),
+    key_column("method", 2, empty="(start)"),
+    mean_column("J l2", "objective_l2"),
+    mean_column("J Lipschitz", "objective_lipschitz"),
+    mean_column("test MSE", "mse_test"),
+    mean_column("L at most", "upper"),
+    mean_column("seconds", "method_seconds"),
+)
 
 
-def _levels(found: Sequence[Summary], rows: Sequence[Row]) -> ReportTable:
-    names = ("objective_l2", "objective_lipschitz", "mse_test", "upper", "method_seconds")
-    body: list[tuple[str, ...]] = [
-        ("data", "start", "method", "J l2", "J Lipschitz", "test MSE", "L at most", "seconds")
+def _improvements(spec: ObjectivesSpec) -> list[Column[Summary]]:
+    columns: list[Column[Summary]] = [
+        Column("data", lambda one: one.data if len(spec.weights) == 1 else f"{one.data}, weight {one.weight:g}"),
+        Column("method", lambda one: one.method),
+        Column("over", lambda one: one.start),
+        Column("trials", lambda one: str(len(one.improvements))),
+        Column("least", lambda one: _signed(min(one.improvements))),
+        Column("largest", lambda one: _signed(max(one.improvements))),
+        Column("mean", lambda one: _signed(fmean(one.improvements))),
+        Column("of min", lambda one: _signed(one.of_least)),
+        Column("of max", lambda one: _signed(one.of_largest)),
+        Column("of avg", lambda one: _signed(one.of_mean)),
     ]
-    done = [row for row in rows if row["status"] == "done"]
-    for (data, start, method), same in group_rows(done, lambda row: (row["data"], row["start"], row["method"])).items():
-        mean = [fmean(row[name] for row in same) for name in names]
-        body.append((data, start, method or "(start)", *(f"{value:.4g}" for value in mean)))
-    return ReportTable("Means over trials", tuple(body), _LEVELS)
+    if spec.published:
+        columns += [
+            _printed("published min", spec, lambda paper: paper.min),
+            _printed("max", spec, lambda paper: paper.max),
+            _printed("avg", spec, lambda paper: paper.avg),
+        ]
+    return columns
 
 
-def _name(one: Summary, spec: ObjectivesSpec) -> str:
-    return one.data if len(spec.weights) == 1 else f"{one.data}, weight {one.weight:g}"
+def _printed(head: str, spec: ObjectivesSpec, figure: Callable[[Published], float]) -> Column[Summary]:
+    def cell(one: Summary) -> str:
+        paper = _published(one, spec)
+        return "" if paper is None else _signed(figure(paper))
+
+    return Column(head, cell)
+
+
+def _signed(value: float) -> str:
+    """Per cent with a sign and two digits."""
+    return f"{value:+.2f} %"
 
 
 def _published(one: Summary, spec: ObjectivesSpec) -> Published | None:
@@ -193,43 +205,40 @@ def _published(one: Summary, spec: ObjectivesSpec) -> Published | None:
 
 
 def _checks(found: Sequence[Summary], rows: Sequence[Row], spec: ObjectivesSpec) -> Iterator[Check]:
-    groups = by_start(rows)
+    groups = _by_start(rows)
+
+    def at_most(statement: str, first: str, second: str) -> Check:
+        return Check.of(statement, _at_most(groups, first, second, f"objective_{spec.methods[first].penalty}"))
+
+    def below(statement: str, less: str, more: str, figure: Callable[[Summary], float]) -> Check:
+        return Check.of(statement, _below(found, less, more, figure), required=False)
+
     for name in spec.expected.never_worse:
-        yield _at_most(f"{name} is never worse than its start", groups, name, "", spec)
+        yield at_most(f"{name} is never worse than its start", name, "")
     for first, second in spec.expected.at_most:
-        yield _at_most(f"{first} is at most {second} in every trial", groups, first, second, spec)
+        yield at_most(f"{first} is at most {second} in every trial", first, second)
     for first, second in spec.expected.faster:
-        yield _compared(f"{first} takes less time than {second}, on average", found, first, second, "seconds")
+        yield below(f"{first} takes less time than {second}, on average", first, second, lambda one: one.seconds)
     for first, second in spec.expected.worse:
-        yield _compared(f"{first} is worse than {second}, on average", found, second, first, "objective")
+        yield below(f"{first} is worse than {second}, on average", second, first, lambda one: one.objective)
 
 
-def _at_most(
-    claim: str, groups: dict[tuple[Any, ...], dict[str, Row]], first: str, second: str, spec: ObjectivesSpec
-) -> Check:
-    """Trials in which the first's objective is above the second's; ``second`` may be the start."""
-    column, cases, violations = f"objective_{spec.methods[first].penalty}", 0, []
+def _at_most(groups: dict[tuple[Any, ...], dict[str, Row]], first: str, second: str, objective: str) -> Iterator[str]:
+    """Trials: the first's objective above the second's? ``second`` may be the start."""
     for (data, trial, _, start), methods in groups.items():
         if first in methods and second in methods:
-            cases += 1
-            a, b = methods[first][column], methods[second][column]
-            if a > b * (1.0 + _SAME):
-                violations.append(f"{data}, trial {trial}, from {start}: {a:.6g} > {b:.6g}")
-    return Check(claim, cases, tuple(violations))
+            a, b = methods[first][objective], methods[second][objective]
+            yield f"{data}, trial {trial}, from {start}: {a:.6g} > {b:.6g}" if a > b * (1.0 + _SAME) else ""
 
 
-def _compared(claim: str, found: Sequence[Summary], less: str, more: str, name: str) -> Check:
-    """Data sets on which a figure of the method ``less`` is not below that of ``more``."""
-    cases, violations = 0, []
+def _below(found: Sequence[Summary], less: str, more: str, figure: Callable[[Summary], float]) -> Iterator[str]:
+    """Data sets: a figure of the method ``less`` not below that of ``more``?"""
     twins = {(one.data, one.weight, one.start): one for one in found if one.method == more}
     for one in found:
         twin = twins.get((one.data, one.weight, one.start))
         if one.method == less and twin is not None:
-            cases += 1
-            a, b = getattr(one, name), getattr(twin, name)
-            if a >= b:
-                violations.append(f"{one.data}: {less} {a:.4g}, {more} {b:.4g}")
-    return Check(claim, cases, tuple(violations), required=False)
+            a, b = figure(one), figure(twin)
+            yield f"{one.data}: {less} {a:.4g}, {more} {b:.4g}" if a >= b else ""
 
 
 # ------------------------------------------------------------------------------------------------- where ours differs
@@ -240,7 +249,7 @@ def _differences(found: Sequence[Summary], spec: ObjectivesSpec) -> Iterator[str
     compared = [(one, paper) for one in found if (paper := _published(one, spec)) is not None]
     for one, paper in compared:
         yield (
-            f"**{one.method} over {one.start} on {one.data}**: {signed(one.of_mean)} here, {signed(paper.avg)} "
+            f"**{one.method} over {one.start} on {one.data}**: {_signed(one.of_mean)} here, {_signed(paper.avg)} "
             f"published ({_points(one.of_mean - paper.avg)}). The mean objective goes from "
             f"{one.objective_start:.4g} to {one.objective:.4g}{_best(one, found)}."
         )
@@ -267,12 +276,12 @@ def _best(one: Summary, found: Sequence[Summary]) -> str:
     return "" if best.method == one.method else f"; {best.method} reaches {best.objective:.4g}"
 
 
-def pictures(study: Study, rows: Sequence[Row]) -> dict[str, Any]:
+def pictures(study: Study[ObjectivesSpec], rows: Sequence[Row]) -> dict[str, Any]:
     """Improvements by method, one picture per data set."""
-    from certnet.study.pictures import ImprovementDisplay
+    from certnet.study.kinds.refinement.pictures import ImprovementDisplay
 
     drawn = {}
-    for data, same in group_rows(summaries(rows), lambda one: one.data).items():
+    for data, same in grouped(summaries(rows), lambda one: one.data).items():
         lines = {f"{one.method} over {one.start}": one.improvements for one in same}
         drawn[f"improvement-{data}"] = ImprovementDisplay.from_improvements(lines, title=data).figure_
     return drawn

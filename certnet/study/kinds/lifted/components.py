@@ -15,22 +15,21 @@ import scipy.optimize
 from certnet.core.validation import Float
 from certnet.lifted import infer
 from certnet.networks.energy import LiftedEnergy
-from certnet.study.kinds.base import Outcome, Row
-from certnet.study.kinds.lifted_data import load_image_settings
-from certnet.study.tasks import Task
+from certnet.study.kinds.base import Outcome
+from certnet.study.kinds.lifted.images import drawn_images
+from certnet.study.kinds.lifted.tasks import ComponentsSettings
+from certnet.study.tasks import Row
 
 __all__ = ["compare_components", "learned_layer"]
 
 
-def compare_components(task: Task, artifacts: object = ()) -> Outcome:
+def compare_components(said: ComponentsSettings, seed: int) -> Outcome:
     """The layer learned from all data, and from data of exact rank."""
-    said = task.settings
-    X = load_image_settings(said["images"]).X_train
-    r = said["n_components"]
-    names = {"part": "components", "data": said["images"]["name"], "trial": said["trial"], "n_components": r}
+    X, r = drawn_images(said.images).X_train, said.n_components
+    names = {"part": "components", "data": said.images.name, "trial": said.trial, "n_components": r}
     values, vectors = _eigen(X)
     leading = vectors[:, :r]
-    W, energy, iterations = learned_layer(values, vectors, r, task.seed, said["max_iterations"])
+    W, energy, iterations = learned_layer(values, vectors, r, seed, said.max_iterations)
     row: Row = {
         "angle": float(np.degrees(scipy.linalg.subspace_angles(W.T, leading).max())),
         "energy": energy,
@@ -39,7 +38,7 @@ def compare_components(task: Task, artifacts: object = ()) -> Outcome:
         "identity": _from_identity(W),
     }
     cut = np.where(np.arange(len(values)) < r, values, 0.0)
-    V, exact_energy, exact_iterations = learned_layer(cut, vectors, r, task.seed, said["max_iterations"])
+    V, exact_energy, exact_iterations = learned_layer(cut, vectors, r, seed, said.max_iterations)
     row["exact_rank"] = {
         "energy": exact_energy,
         "energy_at_zero": 0.5 * float(cut.sum()),

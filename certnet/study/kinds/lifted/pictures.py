@@ -8,33 +8,30 @@ from typing import Any, Final
 
 import numpy as np
 
-from certnet.study.kinds.base import Row
-from certnet.study.kinds.lifted_measures import filters_of
-from certnet.study.kinds.lifted_tasks import spec_of
-from certnet.study.kinds.statistics import group_rows, whole_epochs
+from certnet.study.kinds.lifted.measures import filters_of
+from certnet.study.kinds.lifted.spec import LiftedSpec
+from certnet.study.kinds.pictures import learning_display
+from certnet.study.kinds.statistics import finished, grouped
 from certnet.study.spec import Study
+from certnet.study.tasks import Row
 
 __all__ = ["lifted_pictures"]
 
 _COLOURS: Final = 7  # more lines cannot be told apart
 
 
-def lifted_pictures(study: Study, rows: Sequence[Row]) -> dict[str, Any]:
+def lifted_pictures(study: Study[LiftedSpec], rows: Sequence[Row]) -> dict[str, Any]:
     """Matplotlib figures by name; those of the first trial."""
-    first = [row for row in rows if row["status"] == "done" and row["trial"] == 0]
-    tables = {name: network.table or network.objective for name, network in spec_of(study).networks.items()}
+    first = finished(rows, trial=0)
+    tables = {name: network.table or network.objective for name, network in study.spec.networks.items()}
     parts = (_filters(first), _energies(first), _radii(first), _gradients(first), _curves(first, tables))
     return {name: figure for part in parts for name, figure in part}
-
-
-def _of(rows: Sequence[Row], part: str) -> list[Row]:
-    return [row for row in rows if row["part"] == part]
 
 
 def _filters(rows: Sequence[Row]) -> Iterator[tuple[str, Any]]:
     from certnet.plot import FilterDisplay
 
-    for row in _of(rows, "filters"):
+    for row in finished(rows, part="filters"):
         W = filters_of(row["filters"], row["shape"])
         title = f"{row['data']}, {row['network']}"
         yield (
@@ -46,7 +43,7 @@ def _filters(rows: Sequence[Row]) -> Iterator[tuple[str, Any]]:
 def _energies(rows: Sequence[Row]) -> Iterator[tuple[str, Any]]:
     from certnet.plot import EnergyDisplay
 
-    for row in _of(rows, "energies"):
+    for row in finished(rows, part="energies"):
         values = {name: np.array(one) for name, one in islice(row["quantiles"].items(), _COLOURS)}
         yield f"energies-{row['data']}-{row['network']}", EnergyDisplay.from_energies(values).figure_
 
@@ -55,7 +52,7 @@ def _radii(rows: Sequence[Row]) -> Iterator[tuple[str, Any]]:
     """Certified accuracy by the SDP bound."""
     from certnet.plot import RadiusDisplay
 
-    for data, same in group_rows(_of(rows, "certificate"), lambda row: row["data"]).items():
+    for data, same in grouped(finished(rows, part="certificate"), lambda row: row["data"]).items():
         radii = {row["network"]: np.array(row["radii"]) for row in same[:_COLOURS]}
         right = {name: values >= 0.0 for name, values in radii.items()}
         yield f"radii-{data}", RadiusDisplay.from_radii(radii, right).figure_
@@ -64,7 +61,7 @@ def _radii(rows: Sequence[Row]) -> Iterator[tuple[str, Any]]:
 def _gradients(rows: Sequence[Row]) -> Iterator[tuple[str, Any]]:
     from certnet.plot import GradientGapDisplay
 
-    for row in _of(rows, "gradient"):
+    for row in finished(rows, part="gradient"):
         layers = {f"layer {k}": np.array(values) for k, values in enumerate(row["errors"][:_COLOURS], start=1)}
         yield (
             f"gradient-{row['data']}-{row['network']}",
@@ -74,13 +71,9 @@ def _gradients(rows: Sequence[Row]) -> Iterator[tuple[str, Any]]:
 
 def _curves(rows: Sequence[Row], tables: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
     """Loss and test accuracy by epoch, the networks of one table together."""
-    from certnet.plot import LearningDisplay
-
-    learned = [row for row in _of(rows, "training") if "loss" in row]
-    for (data, table), same in group_rows(learned, lambda row: (row["data"], tables[row["network"]])).items():
+    learned = [row for row in finished(rows, part="training") if "loss" in row]
+    for (data, table), same in grouped(learned, lambda row: (row["data"], tables[row["network"]])).items():
         chosen = same[:_COLOURS]
         losses = {row["network"]: np.array(row["loss"]) for row in chosen}
         scores = {row["network"]: np.array(row["accuracy"]) for row in chosen if row.get("accuracy")}
-        display = LearningDisplay.from_curves(losses, scores, score="Test accuracy")
-        whole_epochs(display.ax_)
-        yield f"learning-{data}-{table}", display.figure_
+        yield f"learning-{data}-{table}", learning_display(losses, scores, score="Test accuracy").figure_

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
 from scipy.stats import spearmanr
 
-from certnet.study.kinds.base import Row
-from certnet.study.kinds.regularisers_spec import RegularisersSpec
+from certnet.study.kinds.regularisers.networks import Networks, constant_rows, mean_error, norm_ratio
+from certnet.study.kinds.regularisers.spec import RegularisersSpec
+from certnet.study.tasks import Row
 
-__all__ = ["norm_ratio", "notes"]
-
-Groups = Mapping[tuple[str, str, str], Sequence[Row]]
+__all__ = ["regulariser_notes"]
 
 
-def notes(groups: Groups, grids: Sequence[Row], spec: RegularisersSpec) -> Iterator[str]:
+def regulariser_notes(networks: Networks, grids: Sequence[Row], spec: RegularisersSpec) -> Iterator[str]:
     """Paragraphs, data set by data set: who errs least, what noise costs, what the bounds are worth."""
-    for data in dict.fromkeys(data for data, _, _ in groups):
-        mine = {(method, criterion): same for (name, method, criterion), same in groups.items() if name == data}
+    for data in dict.fromkeys(data for data, _, _ in networks):
+        mine = {(method, criterion): same for (name, method, criterion), same in networks.items() if name == data}
         for criterion in spec.criteria:
             yield from _ranking(data, criterion, mine)
         yield from _coupling(data, mine, spec)
@@ -39,13 +37,12 @@ def _ranking(data: str, criterion: str, mine: Mapping[tuple[str, str], Sequence[
     levels = list(next(iter(lines.values()))[0]["mae"])
     said = []
     for level in dict.fromkeys((levels[0], levels[-1])):
-        error = {method: _error(same, level) for method, same in lines.items()}
+        error = {method: mean_error(same, level) for method, same in lines.items()}
         order = sorted(error, key=lambda method: error[method])
         said.append(f"at η = {level}: " + ", ".join(f"{method} {error[method]:.4g}" for method in order))
-    trials = {row["trial"]: row["mae_constant"] * row["target_scale"] for same in lines.values() for row in same}
-    constant = fmean(trials.values())
-    beaten = [level for level in levels if all(_error(same, level) < constant for same in lines.values())]
-    useless = [level for level in levels if all(_error(same, level) >= constant for same in lines.values())]
+    constant = mean_error(constant_rows(row for same in lines.values() for row in same), levels[0])
+    beaten = [level for level in levels if all(mean_error(same, level) < constant for same in lines.values())]
+    useless = [level for level in levels if all(mean_error(same, level) >= constant for same in lines.values())]
     yield (
         f"**{data}, values chosen on {criterion} validation data**, from the least error: {'; '.join(said)}. "
         f"The mean of the training part, which no noise moves, errs by {constant:.4g}; {_all('better', beaten)}, "
@@ -125,13 +122,3 @@ def _ends(data: str, mine: Mapping[tuple[str, str], Sequence[Row]], spec: Regula
 
 def _all(what: str, levels: Sequence[str]) -> str:
     return f"all formulations are {what} at η = {', '.join(levels)}" if levels else f"at no level all are {what}"
-
-
-def _error(rows: Sequence[Row], level: str) -> float:
-    return fmean(row["mae"][level] * row["target_scale"] for row in rows)
-
-
-def norm_ratio(rows: Sequence[Row]) -> float:
-    """The layers' largest norm over their least, mean over trials; infinite where a layer is zero."""
-    pairs = [(max(row["norms"].values()), min(row["norms"].values())) for row in rows]
-    return fmean(most / least if least > 0.0 else math.inf for most, least in pairs)

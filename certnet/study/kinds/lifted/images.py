@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +13,9 @@ from certnet.data import ImageDataset, load_images
 from certnet.data.fetch import search_folders
 from certnet.data.image_files import find_images
 from certnet.data.image_registry import image_info
+from certnet.study.spec import Part
 
-__all__ = ["available", "image_settings", "load_image_settings", "require", "resolved"]
+__all__ = ["ImageSettings", "available", "drawn_images", "require", "resolved"]
 
 
 def available(name: str) -> bool:
@@ -41,13 +41,17 @@ def resolved(names: Sequence[str], fallback: str | None) -> list[str]:
     return list(dict.fromkeys(fallback if fallback and not available(name) else name for name in names))
 
 
-def image_settings(name: str, max_train: int | None, max_test: int | None, seed: int) -> dict[str, Any]:
-    """What a task says of its images."""
-    return {"name": name, "max_train": max_train, "max_test": max_test, "seed": seed}
+class ImageSettings(Part):
+    """What a task says of its images: the set, and how many of them are drawn by the seed; None is all."""
+
+    name: str
+    max_train: int | None
+    max_test: int | None
+    seed: int
 
 
-def load_image_settings(settings: Mapping[str, Any]) -> ImageDataset:
-    """The images of :func:`image_settings`, float pixels in [0, 1] in rows.
+def drawn_images(settings: ImageSettings) -> ImageDataset:
+    """The images of a task, float pixels in [0, 1] in rows.
 
     Raises
     ------
@@ -56,11 +60,11 @@ def load_image_settings(settings: Mapping[str, Any]) -> ImageDataset:
     FileFormatError
         They are damaged.
     """
-    data = _whole(settings["name"])
-    limits = (settings["max_train"], settings["max_test"])
+    data = _whole(settings.name)
+    limits = (settings.max_train, settings.max_test)
     if all(limit is None for limit in limits):
         return data
-    rng = np.random.default_rng(settings["seed"])
+    rng = np.random.default_rng(settings.seed)
     train, test = (_drawn(len(X), limit, rng) for X, limit in zip((data.X_train, data.X_test), limits))
     return replace(
         data,

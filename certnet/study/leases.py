@@ -1,11 +1,11 @@
 """Who works on which task: files that only one process can make, so that machines may share a folder without locks.
 
-A claim is the file ``<digest>.<generation>.json``. It is written under a name of its own and then linked to that one,
-which only one process can do, so that a claim always says whose it is, wherever its process was killed. The highest
-generation holds the task. A claim is stale when its process is gone: on the same machine the process is looked up,
+A lease is the file ``<digest>.<generation>.json``. It is written under a name of its own and then linked to that one,
+which only one process can do, so that a lease always says whose it is, wherever its process was killed. The highest
+generation holds the task. A lease is stale when its process is gone: on the same machine the process is looked up,
 elsewhere the file was not touched for ``patience`` seconds by the clock of the file system. It is taken over by making
-the next generation, which again only one process can do. Claims are deleted by their owners, and stale ones by those of
-later generations or when the task is finished, so that no live claim is removed by mistake.
+the next generation, which again only one process can do. Leases are deleted by their owners, and stale ones by those of
+later generations or when the task is finished, so that no live lease is removed by mistake.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from typing import Any, Final, final
 
 from certnet.core.errors import OutputError
 
-__all__ = ["PATIENCE", "Claims", "me"]
+__all__ = ["PATIENCE", "Leases", "me"]
 
 PATIENCE: Final = 120.0
-"""Seconds without a sign of life after which the claim of another machine is stale."""
+"""Seconds without a sign of life after which the lease of another machine is stale."""
 
 
 @final
-class Claims:
-    """The claims of this process in a folder, kept alive by a thread; a context that gives back what is left.
+class Leases:
+    """The leases of this process in a folder, kept alive by a thread; a context that gives back what is left.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Claims:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
-    def __enter__(self) -> Claims:
+    def __enter__(self) -> Leases:
         self._thread.start()
         return self
 
@@ -62,7 +62,7 @@ class Claims:
             self.release(digest)
 
     def take(self, digest: str) -> bool:
-        """Claim a task; False where a live process holds it.
+        """Lease a task; False where a live process holds it.
 
         Raises
         ------
@@ -79,11 +79,11 @@ class Claims:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
 
     def _make(self, digest: str, path: Path) -> bool:
-        """Make the file of a claim with its owner in it; False where it is there already."""
+        """Make the file of a lease with its owner in it; False where it is there already."""
         draft = self._folder / f".{path.name}-{uuid.uuid4().hex}"
         try:
             _write(draft)
-            self._held[digest] = path  # noted first: an interrupt must not leave a claim that nobody gives back
+            self._held[digest] = path  # noted first: an interrupt must not leave a lease that nobody gives back
             try:
                 os.link(draft, path)
                 return True
@@ -111,9 +111,9 @@ class Claims:
         return True
 
     def release(self, digest: str) -> None:
-        """Give a task back; its stale claims are cleared away with it."""
+        """Give a task back; its stale leases are cleared away with it."""
         path = self._held.pop(digest)
-        if _owner(path) == me():  # else an interrupt came before the claim was made, and another has made it
+        if _owner(path) == me():  # else an interrupt came before the lease was made, and another has made it
             for number in range(_generation(path) + 1):
                 _remove(self._folder / f"{digest}.{number}.json")
 
@@ -172,12 +172,12 @@ def _machine() -> str:
 
 
 def me() -> dict[str, Any]:
-    """What a claim says of its owner."""
+    """What a lease says of its owner."""
     return {"machine": _machine(), "pid": os.getpid(), "began": _began(os.getpid())}
 
 
 def _owner(path: Path) -> dict[str, Any]:
-    """What a claim says; nothing where it is gone, or names nobody, or nobody yet."""
+    """What a lease says; nothing where it is gone, or names nobody, or nobody yet."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

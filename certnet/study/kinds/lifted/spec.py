@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from certnet.study.spec import Count, Misplaced, NonNegative, Part, Positive, StudySpec
+from certnet.core.errors import DatasetError
+from certnet.study.kinds.lifted.images import require, resolved
+from certnet.study.spec import Count, Misplaced, NonNegative, Part, Positive, Study, StudySpec
 
-__all__ = ["IMAGES", "Components", "LiftedSpec", "Measure", "TrainedNetwork"]
+__all__ = ["IMAGES", "Components", "LiftedSpec", "Measure", "Recipe", "TrainedNetwork", "lifted_check"]
 
 IMAGES = ("mnist", "kmnist", "fashion_mnist", "cifar10", "cifar10-grey", "digits")
 """Image sets that a study may name; "cifar10-grey" is CIFAR-10 with one channel, "digits" scikit-learn's 8 x 8."""
@@ -19,7 +22,34 @@ Images = Annotated[
 Measure = Literal["certificate", "energies", "filters", "gradient"]
 
 
-class TrainedNetwork(Part):
+class Shown(Part):
+    """Where a network appears: its image sets, and the table of the page."""
+
+    images: Images
+    table: Literal["supervised", "linearity", "unsupervised", ""] = ""
+
+
+class Recipe(Part):
+    """All that a training depends on beside the images and the first weights; see :class:`TrainedNetwork`."""
+
+    hidden: list[Count] = Field(default_factory=list)
+    classifies: bool = True
+    units: Literal["relu", "hard_sigmoid", "linear"] = "relu"
+    beta: NonNegative | list[NonNegative] = 1.0
+    gamma: Positive = 0.125
+    objective: Literal["contrastive", "lifted", "unsupervised", "back-propagation", "linear-regression"] = "contrastive"
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    learning_rate: Positive = 0.05
+    rate_scale: Literal["backpropagation", "energy"] = "backpropagation"
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_epochs: Annotated[int, Field(ge=0)] = 0
+    batch_size: Count = 10
+    epochs: Count = 100
+    weight_decay: NonNegative = 0.0
+    passes: Count | None = None
+
+
+class TrainedNetwork(Recipe, Shown):  # in this order keys, and what is wrong with them, are told as the page lists them
     """A network and how it is trained, on each of its image sets.
 
     Attributes
@@ -46,23 +76,6 @@ class TrainedNetwork(Part):
         What is computed of the trained network beside accuracies and linear fractions.
     """
 
-    images: Images
-    table: Literal["supervised", "linearity", "unsupervised", ""] = ""
-    hidden: list[Count] = Field(default_factory=list)
-    classifies: bool = True
-    units: Literal["relu", "hard_sigmoid", "linear"] = "relu"
-    beta: NonNegative | list[NonNegative] = 1.0
-    gamma: Positive = 0.125
-    objective: Literal["contrastive", "lifted", "unsupervised", "back-propagation", "linear-regression"] = "contrastive"
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    learning_rate: Positive = 0.05
-    rate_scale: Literal["backpropagation", "energy"] = "backpropagation"
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    warmup_epochs: Annotated[int, Field(ge=0)] = 0
-    batch_size: Count = 10
-    epochs: Count = 100
-    weight_decay: NonNegative = 0.0
-    passes: Count | None = None
     start: str | None = None
     weight_scale: Positive = 1.0
     measures: list[Measure] = Field(default_factory=list)
@@ -83,6 +96,11 @@ class TrainedNetwork(Part):
         if self.objective == "linear-regression" and self.measures:
             raise ValueError("linear regression has no first layer to show")
         return self
+
+    def recipe(self, max_epochs: int | None) -> Recipe:
+        """How it is trained, in at most so many epochs."""
+        said = {name: getattr(self, name) for name in Recipe.model_fields}
+        return Recipe(**said | {"epochs": min(self.epochs, max_epochs or self.epochs)})
 
 
 class Components(Part):
@@ -169,3 +187,29 @@ class LiftedSpec(StudySpec):
         if different or not set(network.images) <= set(start.images):
             # not Misplaced: where a wrong key was cut away, its default may differ, which is no error of its own
             raise ValueError(f"networks.{name} and its start differ in {', '.join(different) or 'images'}")
+
+
+def lifted_check(study: Study[LiftedSpec]) -> None:
+    """Refuse image sets whose files are not there and for which nothing stands in.
+
+    Not of a built-in study: its rows say what is missing, and those of the sets that are there are worth having.
+
+    Raises
+    ------
+    DatasetError
+        The message says where to get the files.
+    """
+    if study.builtin:
+        return
+    spec = study.spec
+    named: dict[tuple[str, ...], Sequence[str]] = {
+        ("networks", name, "images"): network.images for name, network in spec.networks.items()
+    }
+    if spec.components is not None:
+        named["components", "images"] = spec.components.images
+    for path, images in named.items():
+        for name in resolved(images, spec.fallback):
+            try:
+                require(name)
+            except DatasetError as error:
+                raise DatasetError(f"{study.place(*path)}: {error}") from error

@@ -1,18 +1,26 @@
-"""Study files of the kind "regularisers", and their tasks."""
+"""Study files of the kind "regularisers"."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from certnet.study.kinds.splits import data_of
-from certnet.study.kinds.starts import check_device
-from certnet.study.spec import Count, Device, Fraction, Misplaced, NonNegative, Part, Positive, Study, StudySpec
-from certnet.study.tasks import Task, seed_for
+from certnet.study.kinds.devices import check_device
+from certnet.study.spec import (
+    Count,
+    Device,
+    Fraction,
+    Misplaced,
+    NonNegative,
+    Part,
+    Positive,
+    Study,
+    StudySpec,
+    increases,
+)
 
-__all__ = ["Expected", "Formulation", "RegularisersSpec", "regulariser_check", "regulariser_tasks", "spec_of"]
+__all__ = ["Expected", "Formulation", "RegularisersSpec", "regulariser_check"]
 
 Criterion = Literal["clean", "noisy"]
 
@@ -37,7 +45,7 @@ class Formulation(Part):
             raise ValueError('regularizer = "none" takes no values')
         if self.regularizer != "none" and not self.values:
             raise ValueError("values is missing: give one, or several to choose from")
-        if any(b <= a for a, b in zip(self.values, self.values[1:])):
+        if not increases(self.values):
             raise ValueError("values must increase")
         return self
 
@@ -113,7 +121,7 @@ class RegularisersSpec(StudySpec):
 
     @model_validator(mode="after")
     def _fits_together(self) -> RegularisersSpec:
-        if self.noise[0] != 0.0 or any(b <= a for a, b in zip(self.noise, self.noise[1:])):
+        if self.noise[0] != 0.0 or not increases(self.noise):
             raise Misplaced(("noise",), f"must begin with 0 and increase, got {self.noise}")
         if len(set(self.criteria)) < len(self.criteria):
             raise Misplaced(("criteria",), f"names one twice, got {self.criteria}")
@@ -133,66 +141,6 @@ class RegularisersSpec(StudySpec):
         return self
 
 
-def spec_of(study: Study) -> RegularisersSpec:
-    """The study's settings, of this kind."""
-    if not isinstance(study.spec, RegularisersSpec):
-        raise TypeError(f"a RegularisersSpec is needed, got {type(study.spec).__name__}")
-    return study.spec
-
-
-def regulariser_check(study: Study) -> None:
+def regulariser_check(study: Study[RegularisersSpec]) -> None:
     """Refuse a device that cannot be used here."""
-    check_device(spec_of(study).device, study, "device")
-
-
-def regulariser_tasks(study: Study) -> list[Task]:
-    """Data set by data set and trial by trial: the searches over values, and the networks that need them."""
-    spec = spec_of(study)
-    names = [name for name, _ in data_of(study, 0)]
-    return [
-        task
-        for name in names
-        for trial in range(spec.trials)
-        for method in spec.formulations
-        for task in _tasks_of(study, spec, name, trial, method)
-    ]
-
-
-def _tasks_of(study: Study, spec: RegularisersSpec, name: str, trial: int, method: str) -> Iterator[Task]:
-    formulation = spec.formulations[method]
-    common = _common(study, spec, name, trial) | {"method": method, "options": formulation.model_dump(mode="json")}
-
-    def task(stage: str, criterion: str, needs: Sequence[str]) -> Task:
-        return Task(
-            kind=spec.kind,
-            name="/".join(filter(None, (name, f"trial {trial}", method, criterion or ("grid" if stage else "")))),
-            settings=common | {"stage": stage or "network", "criterion": criterion},
-            # of the data set and the trial alone: all formulations begin with the same weights and the same order
-            seed=seed_for(spec.seed, name, trial, "training"),
-            needs=tuple(needs),
-            group={"part": stage or "network", "data": name, "method": method},
-        )
-
-    if len(formulation.values) <= 1:
-        yield task("", "", ())
-        return
-    search = task("grid", "", ())
-    yield search
-    for criterion in spec.criteria:
-        yield task("", criterion, (search.digest,))
-
-
-def _common(study: Study, spec: RegularisersSpec, name: str, trial: int) -> dict[str, Any]:
-    """What all tasks of a data set and trial share."""
-    data = dict(data_of(study, trial))[name]
-    if name in spec.datasets:
-        drawn = {"split": seed_for(spec.seed, name, "split", trial), "test_fraction": spec.test_fraction}
-        data = data | drawn
-    training = ("hidden", "epochs", "batch_size", "learning_rate", "device", "validation_fraction")
-    return {
-        "data": data,
-        "folder": "" if name in spec.datasets else str(study.folder.resolve()),
-        "trial": trial,
-        "training": {key: getattr(spec, key) for key in training},
-        "noise": {"levels": spec.noise, "draws": spec.noise_draws, "seed": seed_for(spec.seed, name, trial, "noise")},
-    }
+    check_device(study.spec.device, study, "device")

@@ -1,4 +1,7 @@
-"""Pictures of studies. They read rows and solve nothing; matplotlib comes through :mod:`certnet.plot.figures`."""
+"""Pictures of improvements, and of errors under attack.
+
+They read rows and solve nothing; matplotlib comes through :mod:`certnet.plot.figures`.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,9 @@ from certnet.core.errors import InvalidInputError
 from certnet.plot import AdversarialCurveDisplay
 from certnet.plot.figures import COLOURS, GREY, Display, axes_for
 from certnet.robust import AdversarialCurve
-from certnet.study.kinds.base import Row
-from certnet.study.kinds.statistics import curve_mean
+from certnet.study.kinds.refinement.evaluation import curve_mean
+from certnet.study.kinds.statistics import mean_of
+from certnet.study.tasks import Row
 
 __all__ = ["ImprovementDisplay", "robustness_display"]
 
@@ -80,7 +84,7 @@ def robustness_display(networks: Mapping[str, Sequence[Row]], norm: str) -> Adve
         curves[name] = AdversarialCurve(
             np.array([float(epsilon) for epsilon in attacked]),
             np.array(list(attacked.values())),
-            fmean(row["mse_test"] for row in rows),
+            mean_of(rows, "mse_test"),
             np.array(list(certified.values())),
             norm,
         )

@@ -1,0 +1,5 @@
+"""Starting networks and what refinement makes of them, as in Y: the kinds :mod:`objectives` and :mod:`robustness`.
+
+Y is Yin & Lesage-Landry, *Convex training of Lipschitz-regularized shallow neural networks*, arXiv 2606.19652 (2026).
+Both kinds have the same tasks and rows, and ask them other questions.
+"""
