@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Hashable
+from functools import partial
+from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
@@ -14,9 +18,15 @@ from certnet.core.errors import InvalidInputError, UnsupportedModelError
 from certnet.core.validation import Float
 from certnet.lifted.bounds import LiftedCertificate, lipschitz_bounds
 from certnet.lifted.bounds.radius import Certificates
-from certnet.lifted.estimators.base import DTYPES, LiftedEstimator
-from certnet.lifted.learn.fitting import betas, hidden_sizes, seed_of
+from certnet.lifted.estimators.classes import energies_of_classes, known_classes, require_classes, targets_of
+from certnet.lifted.estimators.files import load_fitted, save_fitted
+from certnet.lifted.estimators.fitted import DTYPES, fitted_attributes, inferred, is_fitted, once
+from certnet.lifted.estimators.plans import held_back, plan_of, scaling_of, training_of
+from certnet.lifted.learn.arguments import betas, hidden_sizes, seed_of
 from certnet.lifted.learn.objective import Objective
+from certnet.lifted.learn.plan import Learned, Plan
+from certnet.lifted.learn.scaling import Scaling
+from certnet.lifted.learn.state import State
 from certnet.lifted.network import LiftedNetwork
 
 __all__ = ["LiftedClassifier"]
@@ -24,7 +34,7 @@ __all__ = ["LiftedClassifier"]
 _CLASSIFYING: Final = ("contrastive", "lifted", "class_conditional")
 
 
-class LiftedClassifier(ClassifierMixin, LiftedEstimator):
+class LiftedClassifier(ClassifierMixin, BaseEstimator):
     r"""A classifier whose outputs ``z_L*(x)`` minimise a convex energy, with a certified radius for every input.
 
     ``fit`` minimises, by stochastic gradients over weights and biases,
@@ -100,6 +110,15 @@ class LiftedClassifier(ClassifierMixin, LiftedEstimator):
     >>> model.score(X, y) > 0.9
     True
     """
+
+    classes_: NDArray[Any]
+    network_: LiftedNetwork
+    loss_curve_: list[float]
+    validation_scores_: list[float]
+    n_iter_: int
+    _scaling: Scaling
+    _state: State | None
+    _certificates: dict[Hashable, Any]
 
     def __init__(
         self,
@@ -178,21 +197,17 @@ class LiftedClassifier(ClassifierMixin, LiftedEstimator):
         """
         inputs, labels = self._data(X, y, reset=True)
         classes, indices = np.unique(labels, return_inverse=True)
-        self._require_classes(classes)
-        seed = seed_of(self.random_state, self.checkpoint)
-        plan, held = self._plan(seed), None
+        require_classes(classes)
+        plan = self._plan(seed_of(self.random_state, self.checkpoint))
+        held = None
         if self.early_stopping:
-            inputs, rest, indices, held_indices = self._split(inputs, indices, seed, stratify=indices)
-            held = (rest, held_indices)
-        scaling = self._scaling_of(inputs)
-        if held is not None:
-            held = (scaling.inputs(held[0]), held[1])
-        widths = self._widths(inputs.shape[1], len(classes))
-        self._fit_network(
-            scaling.inputs(inputs), self._targets(indices, len(classes)), widths, self._shape(widths), held, plan
-        )
-        self._scaling, self.classes_ = scaling, classes
-        return self
+            inputs, indices, held = held_back(inputs, indices, self.validation_fraction, plan.seed, stratify=indices)
+        scaling = scaling_of(inputs, standardise=self.standardise)
+        score = None if held is None else self._accuracy_on(scaling.inputs(held[0]), held[1])
+        previous = self.network_ if self.warm_start and is_fitted(self) else None
+        start = self._start(plan, self._widths(inputs, classes), previous)
+        targets = targets_of(indices, len(classes), self.loss)
+        return self._keep(plan.run(start, scaling.inputs(inputs), targets, score), scaling, classes)
 
     def partial_fit(self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None) -> Self:
         """One epoch over X and y, from where the last call ended; ``classes`` are all labels, needed at first.
@@ -204,40 +219,21 @@ class LiftedClassifier(ClassifierMixin, LiftedEstimator):
         InvalidInputError
             Labels that are not among the classes, or no classes at the first call.
         """
-        first = not hasattr(self, "classes_")
+        first = not is_fitted(self)
         inputs, labels = self._data(X, y, reset=first)
-        if first and classes is None:
-            raise InvalidInputError("classes must be given at the first call of partial_fit")
-        known = self.classes_ if classes is None else np.unique(np.asarray(classes))
-        self._require_classes(known)
-        if not first and not np.array_equal(known, self.classes_):
-            raise InvalidInputError("classes differ from those of the first call of partial_fit")
-        unknown = np.setdiff1d(labels, known)
-        if unknown.size:
-            first_unknown = unknown.tolist()[0]
-            raise InvalidInputError(f"y holds {first_unknown!r}, which is not among the classes of the first call")
-        scaling = self._scaling_of(inputs) if first else self._scaling
-        widths = self._widths(inputs.shape[1], len(known))
-        self._continue(
-            scaling.inputs(inputs),
-            self._targets(np.searchsorted(known, labels), len(known)),
-            lambda: self._plan(seed_of(self.random_state, None)).start(
-                widths, None, gamma=self.gamma, **self._shape(widths)
-            ),
-        )
-        self._scaling, self.classes_ = scaling, known
-        return self
+        known = known_classes(labels, classes, None if first else self.classes_)
+        scaling = scaling_of(inputs, standardise=self.standardise) if first else self._scaling
+        widths = self._widths(inputs, known)
+        targets = targets_of(np.searchsorted(known, labels), len(known), self.loss)
+        draw = partial(seed_of, self.random_state, None)
+        net = self._start(self._plan(draw()), widths, None) if first else self.network_
+        state = None if first else self._state
+        return self._keep(self._plan(0).epoch(net, state, scaling.inputs(inputs), targets, draw), scaling, known)
 
     def _data(self, X: ArrayLike, y: ArrayLike, *, reset: bool) -> tuple[Float, NDArray[Any]]:
         inputs, labels = validate_data(self, X, y, dtype=DTYPES, reset=reset)
         check_classification_targets(labels)
         return inputs, column_or_1d(labels)
-
-    @staticmethod
-    def _require_classes(classes: NDArray[Any]) -> None:
-        if len(classes) < 2:
-            one = classes.tolist()[0]
-            raise InvalidInputError(f"y holds one class, {one!r}: a classifier needs two or more classes")
 
     def _objective(self) -> Objective:
         if self.objective not in _CLASSIFYING:
@@ -247,37 +243,37 @@ class LiftedClassifier(ClassifierMixin, LiftedEstimator):
         kind = "lifted" if self.objective == "class_conditional" else self.objective
         return Objective(kind, self.loss, self.loss_weight)
 
-    def _widths(self, d: int, m: int) -> tuple[int, ...]:
-        return (d, *hidden_sizes(self.hidden_layer_sizes), m)
+    def _plan(self, seed: int) -> Plan:
+        how = training_of(self, self._objective(), rate_scale=self.rate_scale, weight_decay=self.weight_decay)
+        early = {"pretrain_epochs": self.pretrain_epochs, "pretrain_learning_rate": self.pretrain_learning_rate}
+        return plan_of(self, how, seed, **early)
 
-    def _shape(self, widths: tuple[int, ...]) -> dict[str, Any]:
-        return {"beta": betas(self.beta, len(widths) - 1, output=True), "units": self.units}
+    def _widths(self, X: Float, classes: NDArray[Any]) -> tuple[int, ...]:
+        return (X.shape[1], *hidden_sizes(self.hidden_layer_sizes), len(classes))
 
-    def _targets(self, indices: NDArray[np.intp], m: int) -> Float:
-        """Labels for a loss that takes them, else one-hot rows."""
-        labels = indices.astype(np.float64)
-        if isinstance(self.loss, str):
-            return np.eye(m)[indices]
-        try:
-            self.loss.targets(labels, len(labels), m)
-        except InvalidInputError:
-            return np.eye(m)[indices]
-        return labels
+    def _start(self, plan: Plan, widths: tuple[int, ...], previous: LiftedNetwork | None) -> LiftedNetwork:
+        beta = betas(self.beta, len(widths) - 1, output=True)
+        return plan.start(widths, previous, gamma=self.gamma, beta=beta, units=self.units)
+
+    def _keep(self, learned: Learned, scaling: Scaling, classes: NDArray[Any]) -> Self:
+        self.__dict__.update(fitted_attributes(learned, scaling))
+        self.classes_ = classes
+        return self
+
+    def _accuracy_on(self, X: Float, indices: NDArray[np.intp]) -> Callable[[LiftedNetwork], float]:
+        """The validation score of a network: the share of scaled inputs X whose class it names."""
+        return lambda net: float((self._outputs(net, X).argmax(axis=1) == indices).mean())
+
+    def _inputs(self, X: ArrayLike) -> Float:
+        """X as the network takes it."""
+        check_is_fitted(self, "network_")
+        return self._scaling.inputs(validate_data(self, X, dtype=DTYPES, reset=False))
 
     def _outputs(self, net: LiftedNetwork, X: Float) -> Float:
         """What the largest is sought of, (N, m): outputs, or minus the energies of the classes."""
         if self.objective != "class_conditional":
-            return self._infer(net, X).output
-        m = net.n_outputs
-        energies = [self._clamped_energy(net, X, np.eye(m)[c]) for c in range(m)]
-        return -np.column_stack(energies)
-
-    def _clamped_energy(self, net: LiftedNetwork, X: Float, target: Float) -> Float:
-        clamp = np.repeat(target[None, :], len(X), axis=0)
-        return net.energy(X, clamp) if net.depth == 1 else self._infer(net, X, clamp).energy
-
-    def _score_of(self, net: LiftedNetwork, X: Float, y: Any) -> float:
-        return float((self._outputs(net, X).argmax(axis=1) == y).mean())
+            return inferred(net, X, tol=self.tol, threads=self.n_threads).output
+        return -energies_of_classes(net, X, tol=self.tol, threads=self.n_threads)
 
     def decision_function(self, X: ArrayLike) -> Float:
         """``z_L*(x)`` (N, C), or minus the class energies; with two classes the second minus the first, (N,)."""
@@ -295,8 +291,20 @@ class LiftedClassifier(ClassifierMixin, LiftedEstimator):
     def class_energies(self, X: ArrayLike) -> Float:
         """``min_{z: z_L = e_c} E(z; x)`` for every class c, shape (N, C), in scaled units."""
         inputs = self._inputs(X)
-        rows = np.eye(self.network_.n_outputs)
-        return np.column_stack([self._clamped_energy(self.network_, inputs, row) for row in rows])
+        return energies_of_classes(self.network_, inputs, tol=self.tol, threads=self.n_threads)
+
+    def certificate(self, method: str = "sdp") -> LiftedCertificate:
+        """The proved Lipschitz bracket of ``network_``, in the network's own units, kept after the first call.
+
+        ``method`` is "sdp", "layerwise" or "theorem": :func:`certnet.lifted.bounds.lipschitz_bound`.
+        """
+        check_is_fitted(self, "network_")
+        return once(self._certificates, method, lambda: self.network_.lipschitz_bound(method))
+
+    def energies(self, X: ArrayLike) -> Float:
+        """``min_z E(z; x)`` of every row of X, in scaled units, shape (N,): larger is less like the training data."""
+        inputs = self._inputs(X)
+        return inferred(self.network_, inputs, tol=self.tol, threads=self.n_threads).energy
 
     def certificates(self, method: str = "sdp") -> dict[tuple[int, ...], LiftedCertificate]:
         """The proved brackets of all differences ``z_i − z_j``, i < j, of ``network_``, in the network's own units.
@@ -304,10 +312,8 @@ class LiftedClassifier(ClassifierMixin, LiftedEstimator):
         Kept after the first call.
         """
         check_is_fitted(self, "network_")
-        if method not in self._pair_certificates:
-            found = lipschitz_bounds(self.network_, method, differences=True, lower=False)
-            self._pair_certificates[method] = found
-        return self._pair_certificates[method]
+        bounds = partial(lipschitz_bounds, self.network_, method, differences=True, lower=False)
+        return once(self._certificates, ("pairs", method), bounds)
 
     def certified_radius(self, X: ArrayLike, method: str = "sdp", *, pairs: bool = False) -> Float:
         """l2 distance, in the units of X, below which no perturbation changes the prediction; shape (N,).
@@ -336,5 +342,26 @@ class LiftedClassifier(ClassifierMixin, LiftedEstimator):
         found = self.network_.certified_radius(inputs, claim, pairs=pairs, threads=self.n_threads)
         return self._scaling.raw_radius(inputs, found.radius)
 
-    def _extra(self) -> dict[str, Any]:
-        return {"classes_": self.classes_}
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
+        """Write the fitted estimator to an ``.npz`` file, without pickles; the optimiser's memory is not kept.
+
+        Raises
+        ------
+        InvalidInputError
+            A loss of your own, or labels that are neither numbers nor text.
+        OutputError
+            The file exists and ``force`` is false, or cannot be written.
+        """
+        check_is_fitted(self, "network_")
+        return save_fitted(self, path, self.network_, self._scaling, "classes_", force=force)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        FileFormatError
+            The file is missing, truncated, or of another estimator.
+        """
+        return load_fitted(cls, path)

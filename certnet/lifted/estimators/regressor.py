@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Hashable
+from functools import partial
+from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import RegressorMixin
+from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils.validation import column_or_1d, validate_data
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float, finite_array
-from certnet.lifted.estimators.base import DTYPES, LiftedEstimator
-from certnet.lifted.learn.fitting import betas, hidden_sizes, layer_units, seed_of
+from certnet.lifted.bounds import LiftedCertificate
+from certnet.lifted.estimators.files import load_fitted, save_fitted
+from certnet.lifted.estimators.fitted import DTYPES, fitted_attributes, inferred, is_fitted, once
+from certnet.lifted.estimators.plans import held_back, plan_of, scaling_of, training_of
+from certnet.lifted.learn.arguments import betas, hidden_sizes, layer_units, seed_of
 from certnet.lifted.learn.objective import Objective
+from certnet.lifted.learn.plan import Learned, Plan
 from certnet.lifted.learn.scaling import Scaling
+from certnet.lifted.learn.state import State
 from certnet.lifted.network import LiftedNetwork
 
 __all__ = ["LiftedRegressor"]
@@ -23,7 +32,7 @@ __all__ = ["LiftedRegressor"]
 _REGRESSING: Final = ("contrastive", "lifted")
 
 
-class LiftedRegressor(RegressorMixin, LiftedEstimator):
+class LiftedRegressor(RegressorMixin, BaseEstimator):
     r"""A regressor ``x ↦ z_L*(x)`` with one or several outputs, trained like :class:`LiftedClassifier`.
 
     Parameters
@@ -50,6 +59,14 @@ class LiftedRegressor(RegressorMixin, LiftedEstimator):
     >>> model.score(X, y) > 0.3
     True
     """
+
+    network_: LiftedNetwork
+    loss_curve_: list[float]
+    validation_scores_: list[float]
+    n_iter_: int
+    _scaling: Scaling
+    _state: State | None
+    _certificates: dict[Hashable, Any]
 
     def __init__(
         self,
@@ -135,40 +152,31 @@ class LiftedRegressor(RegressorMixin, LiftedEstimator):
             A negative contrastive loss, see :func:`certnet.lifted.learn.train`.
         """
         inputs, targets = self._data(X, y, reset=True)
-        seed = seed_of(self.random_state, self.checkpoint)
-        plan, held = self._plan(seed), None
+        plan = self._plan(seed_of(self.random_state, self.checkpoint))
+        held = None
         if self.early_stopping:
-            inputs, rest, targets, held_targets = self._split(inputs, targets, seed)
-            held = (rest, held_targets)
-        scaling = self._scaling_of(inputs, targets)
-        if held is not None:
-            held = (scaling.inputs(held[0]), scaling.targets(held[1]))
-        widths = self._widths(inputs, targets)
-        self._fit_network(
-            scaling.inputs(inputs), scaling.targets(targets), widths, self._shape(widths, scaling), held, plan
-        )
-        self._scaling = scaling
-        return self
+            inputs, targets, held = held_back(inputs, targets, self.validation_fraction, plan.seed)
+        scaling = scaling_of(inputs, targets, standardise=self.standardise)
+        score = None if held is None else self._r2_on(scaling.inputs(held[0]), scaling.targets(held[1]))
+        previous = self.network_ if self.warm_start and is_fitted(self) else None
+        start = self._start(plan, self._widths(inputs, targets), scaling, previous)
+        return self._keep(plan.run(start, scaling.inputs(inputs), scaling.targets(targets), score), scaling)
 
     def partial_fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """One epoch over X and y, from where the last call ended; the scaling is that of the first call."""
-        first = not hasattr(self, "_scaling")
+        first = not is_fitted(self)
         inputs, targets = self._data(X, y, reset=first)
         if not first and targets.shape[1] != self.network_.n_outputs:
             raise InvalidInputError(
                 f"y has {targets.shape[1]} columns, that of the first call had {self.network_.n_outputs}"
             )
-        scaling = self._scaling_of(inputs, targets) if first else self._scaling
+        scaling = scaling_of(inputs, targets, standardise=self.standardise) if first else self._scaling
         widths = self._widths(inputs, targets)
-        self._continue(
-            scaling.inputs(inputs),
-            scaling.targets(targets),
-            lambda: self._plan(seed_of(self.random_state, None)).start(
-                widths, None, gamma=self.gamma, **self._shape(widths, scaling)
-            ),
-        )
-        self._scaling = scaling
-        return self
+        draw = partial(seed_of, self.random_state, None)
+        net = self._start(self._plan(draw()), widths, scaling, None) if first else self.network_
+        state = None if first else self._state
+        learned = self._plan(0).epoch(net, state, scaling.inputs(inputs), scaling.targets(targets), draw)
+        return self._keep(learned, scaling)
 
     def _data(self, X: ArrayLike, y: ArrayLike, *, reset: bool) -> tuple[Float, Float]:
         inputs, y = validate_data(self, X, y, dtype=DTYPES, multi_output=True, y_numeric=True, reset=reset)
@@ -187,8 +195,27 @@ class LiftedRegressor(RegressorMixin, LiftedEstimator):
     def _widths(self, X: Float, y: Float) -> tuple[int, ...]:
         return (X.shape[1], *hidden_sizes(self.hidden_layer_sizes), y.shape[1])
 
-    def _shape(self, widths: tuple[int, ...], scaling: Scaling) -> dict[str, Any]:
-        hidden = len(widths) - 2
+    def _plan(self, seed: int) -> Plan:
+        how = training_of(self, self._objective(), rate_scale=self.rate_scale, weight_decay=self.weight_decay)
+        early = {"pretrain_epochs": self.pretrain_epochs, "pretrain_learning_rate": self.pretrain_learning_rate}
+        return plan_of(self, how, seed, **early)
+
+    def _start(
+        self, plan: Plan, widths: tuple[int, ...], scaling: Scaling, previous: LiftedNetwork | None
+    ) -> LiftedNetwork:
+        units = [*self._hidden_units(len(widths) - 2), self._output_unit(scaling)]
+        beta = betas(self.beta, len(widths) - 1, output=True)
+        return plan.start(widths, previous, gamma=self.gamma, beta=beta, units=units)
+
+    def _keep(self, learned: Learned, scaling: Scaling) -> Self:
+        self.__dict__.update(fitted_attributes(learned, scaling))
+        return self
+
+    def _r2_on(self, X: Float, y: Float) -> Callable[[LiftedNetwork], float]:
+        """The validation score of a network: R² on scaled inputs and targets."""
+        return lambda net: float(r2_score(y, inferred(net, X, tol=self.tol, threads=self.n_threads).output))
+
+    def _hidden_units(self, hidden: int) -> list[Any]:
         units = layer_units(self.units, hidden)
         if len(units) == hidden + 1 and units[-1] == "linear":
             units.pop()
@@ -197,11 +224,14 @@ class LiftedRegressor(RegressorMixin, LiftedEstimator):
                 f"units has {len(units)} entries: one for each of the {hidden} hidden layers, and perhaps 'linear' for "
                 "the output, is needed; limits of the output are output_box, in the units of y"
             )
-        box: Any = "linear"
-        if self.output_box is not None:
-            low, high = self._output_limits()
-            box = (scaling.targets(low), scaling.targets(high))
-        return {"beta": betas(self.beta, len(widths) - 1, output=True), "units": [*units, box]}
+        return units
+
+    def _output_unit(self, scaling: Scaling) -> Any:
+        """Linear, or the output box in scaled units."""
+        if self.output_box is None:
+            return "linear"
+        low, high = self._output_limits()
+        return scaling.targets(low), scaling.targets(high)
 
     def _output_limits(self) -> tuple[Float, Float]:
         try:
@@ -222,14 +252,29 @@ class LiftedRegressor(RegressorMixin, LiftedEstimator):
             i, j = np.argwhere(outside)[0].tolist()
             raise InvalidInputError(f"y[{i}, {j}] is {y[i, j]:g}, which lies outside of the output_box")
 
-    def _score_of(self, net: LiftedNetwork, X: Float, y: Any) -> float:
-        return float(r2_score(y, self._infer(net, X).output))
+    def _inputs(self, X: ArrayLike) -> Float:
+        """X as the network takes it."""
+        check_is_fitted(self, "network_")
+        return self._scaling.inputs(validate_data(self, X, dtype=DTYPES, reset=False))
 
     def predict(self, X: ArrayLike) -> Float:
         """``z_L*(x)`` in the units of y: shape (N,) for one output, else (N, m)."""
         inputs = self._inputs(X)
-        outputs = self._scaling.outputs(self._infer(self.network_, inputs).output)
+        outputs = self._scaling.outputs(inferred(self.network_, inputs, tol=self.tol, threads=self.n_threads).output)
         return outputs[:, 0] if self.network_.n_outputs == 1 else outputs
+
+    def certificate(self, method: str = "sdp") -> LiftedCertificate:
+        """The proved Lipschitz bracket of ``network_``, in the network's own units, kept after the first call.
+
+        ``method`` is "sdp", "layerwise" or "theorem": :func:`certnet.lifted.bounds.lipschitz_bound`.
+        """
+        check_is_fitted(self, "network_")
+        return once(self._certificates, method, lambda: self.network_.lipschitz_bound(method))
+
+    def energies(self, X: ArrayLike) -> Float:
+        """``min_z E(z; x)`` of every row of X, in scaled units, shape (N,): larger is less like the training data."""
+        inputs = self._inputs(X)
+        return inferred(self.network_, inputs, tol=self.tol, threads=self.n_threads).energy
 
     def lipschitz_bracket(self, method: str = "sdp") -> tuple[float, float]:
         """``(lower, upper)`` of the Lipschitz constant of :meth:`predict`, in units of y per unit of X (l2 norms).
@@ -251,5 +296,26 @@ class LiftedRegressor(RegressorMixin, LiftedEstimator):
         """The upper side of :meth:`lipschitz_bracket`."""
         return self.lipschitz_bracket()[1]
 
-    def _extra(self) -> dict[str, Any]:
-        return {}
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
+        """Write the fitted estimator to an ``.npz`` file, without pickles; the optimiser's memory is not kept.
+
+        Raises
+        ------
+        InvalidInputError
+            A loss of your own.
+        OutputError
+            The file exists and ``force`` is false, or cannot be written.
+        """
+        check_is_fitted(self, "network_")
+        return save_fitted(self, path, self.network_, self._scaling, force=force)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        FileFormatError
+            The file is missing, truncated, or of another estimator.
+        """
+        return load_fitted(cls, path)

@@ -19,10 +19,14 @@ from certnet.lifted.learn.scaling import Scaling
 from certnet.lifted.network import LiftedNetwork
 from certnet.networks.arrays import read_arrays
 
-__all__ = ["Stored", "load_estimator", "save_estimator"]
+__all__ = ["CURVES", "Stored", "load_estimator", "save_estimator"]
 
 _FORMAT: Final = "certnet-lifted-estimator-1"
-_EXTRA: Final = ("classes_", "loss_curve_", "validation_scores_", "feature_names_in_")
+CURVES: Final = ("loss_curve_", "validation_scores_")
+"""Fitted attributes that every estimator has, lists of numbers."""
+_OWN: Final = {"LiftedClassifier": ("classes_",)}
+"""Fitted attributes that a kind of estimator has besides."""
+_EXTRA: Final = ("classes_", *CURVES, "feature_names_in_")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,8 +97,7 @@ def _parse(file: Mapping[str, Any], source: Path) -> Stored:
 def _require_extra(extra: Mapping[str, Any], kind: str, network: LiftedNetwork, source: Path) -> None:
     """Only what an estimator writes, in its shapes: it becomes attributes."""
     sizes = {"feature_names_in_": network.n_inputs, "classes_": network.n_outputs}
-    needed = ["loss_curve_", "validation_scores_"] + (["classes_"] if kind == "LiftedClassifier" else [])
-    missing = [name for name in needed if name not in extra]
+    missing = [name for name in (*CURVES, *_OWN.get(kind, ())) if name not in extra]
     if missing:
         raise FileFormatError(f"{source} lacks extra_{missing[0]}")
     for name, array in extra.items():

@@ -1,0 +1,67 @@
+"""The fit that an estimator's parameters ask for, and the data as the network takes them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import train_test_split
+
+from certnet.core.errors import InvalidInputError
+from certnet.core.validation import Float
+from certnet.lifted.learn.objective import Objective
+from certnet.lifted.learn.plan import Plan
+from certnet.lifted.learn.scaling import Scaling
+from certnet.lifted.learn.settings import Training
+
+__all__ = ["held_back", "plan_of", "scaling_of", "training_of"]
+
+_TRAINING: Final = (
+    "optimizer",
+    "learning_rate",
+    "schedule",
+    "momentum",
+    "batch_size",
+    "max_epochs",
+    "tol",
+    "passes",
+    "warm_activations",
+)
+"""Parameters of every estimator that :class:`Training` takes under the same names."""
+
+
+def training_of(estimator: BaseEstimator, objective: Objective, **own: Any) -> Training:
+    """The settings of a training: the parameters that all estimators have, and those that are its ``own``."""
+    given = estimator.get_params(deep=False)
+    return Training(objective=objective, **{name: given[name] for name in _TRAINING}, **own)
+
+
+def plan_of(estimator: BaseEstimator, how: Training, seed: int, **pretraining: Any) -> Plan:
+    """The plan of a fit: a training, after a pre-training where the estimator has one."""
+    given = estimator.get_params(deep=False)
+    patience = given["n_iter_no_change"] if given["early_stopping"] else None
+    return Plan(how, seed, patience, given["checkpoint"], given["n_threads"], bool(given["verbose"]), **pretraining)
+
+
+def scaling_of(X: Float, y: Float | None = None, *, standardise: bool) -> Scaling:
+    """The scaling of inputs X (N, d) and, where they are given, of targets y (N, m)."""
+    return Scaling.of(X, y) if standardise else Scaling.none(X.shape[1], 0 if y is None else y.shape[1])
+
+
+def held_back(
+    X: Float, y: Any, fraction: float, seed: int, *, stratify: Any = None
+) -> tuple[Float, Any, tuple[Float, Any]]:
+    """X and y without a share of the samples, and that share, which early stopping is decided on.
+
+    Raises
+    ------
+    InvalidInputError
+        A share that is not between 0 and 1, or too few samples to split.
+    """
+    if not 0.0 < fraction < 1.0:
+        raise InvalidInputError(f"validation_fraction is {fraction!r}: between 0 and 1 is needed")
+    try:
+        kept, held, kept_y, held_y = train_test_split(X, y, test_size=fraction, random_state=seed, stratify=stratify)
+    except ValueError as error:
+        raise InvalidInputError(f"the data cannot be split for early stopping: {error}") from error
+    return kept, kept_y, (held, held_y)
