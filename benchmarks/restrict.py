@@ -25,9 +25,11 @@ from sklearn.neural_network import MLPRegressor
 
 from certnet import ShallowNetwork, from_sklearn, load_dataset, refine
 from certnet.data import Dataset
+from certnet.programs.goal import Weighted
+from certnet.programs.penalties import LipschitzPenalty
 from certnet.programs.restriction import Restriction, Solution, whole_cell
-from certnet.refinement.run import product_weights
-from certnet.solvers import cvxpy_, interior
+from certnet.solvers.cvxpy_ import ConicSolver
+from certnet.solvers.interior import InteriorPoint
 
 NAMES = ("servo", "machine", "diabetes", "rastrigin", "solar", "wine")
 WEIGHT = 0.01
@@ -44,28 +46,28 @@ def start_network(data: Dataset, seed: int = 0) -> ShallowNetwork:
 
 def program_of(network: ShallowNetwork, X: np.ndarray, y: np.ndarray) -> Restriction:
     targets = np.asarray(y, dtype=float).reshape(len(X), -1)
-    return Restriction.of(whole_cell(network), X, targets, weight=WEIGHT, penalty="lipschitz")
+    return Restriction.of(whole_cell(network), X, targets, LipschitzPenalty(), Weighted(WEIGHT))
 
 
 def value_at(program: Restriction, solution: Solution) -> float:
     """The objective at a solver's point, with its own ρ."""
-    return program.fit(solution.U, solution.c) + program.weight * float(solution.rho or 0.0)
+    return program.fit(solution.U, solution.c) + WEIGHT * float(solution.rho or 0.0)
 
 
 def rows_of(name: str, *, generic: bool, alternating: bool) -> list[tuple[str, ...]]:
     data = load_dataset(name)
     network = start_network(data)
     program = program_of(network, data.X_train, data.y_train)
-    start = (product_weights(network), network.c)
-    lower = interior.solve(program, start=start, tol=1e-8).lower
-    own = interior.solve(program, start=start, tol=1e-6)
-    seconds = median_seconds(lambda: interior.solve(program, start=start, tol=1e-6), repeat=3)
+    start = whole_cell(network).point
+    lower = InteriorPoint(1e-8).solve(program, start=start).lower
+    own = InteriorPoint(1e-6).solve(program, start=start)
+    seconds = median_seconds(lambda: InteriorPoint(1e-6).solve(program, start=start), repeat=3)
     rows = [row(name, program, "certnet", own.value, lower, seconds, 1.0, f"{own.steps} steps")]
     if generic:
         begin = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            other = cvxpy_.solve(program, "CLARABEL", tol=1e-6)
+            other = ConicSolver("CLARABEL", 1e-6).solve(program)
         spent = time.perf_counter() - begin
         if other.solution is not None:
             value = value_at(program, other.solution)
@@ -115,7 +117,7 @@ def large_rows() -> None:
         (200_000, 20, 100, 1e-4),
     ):
         program, network = synthetic(n, d, h)
-        done = interior.solve(program, start=(product_weights(network), network.c), tol=tol)
+        done = InteriorPoint(tol).solve(program, start=whole_cell(network).point)
         rows.append(
             (
                 str(n),
@@ -136,7 +138,7 @@ def growth() -> None:
     sizes, seconds = (1000, 3000, 10_000, 30_000, 100_000), []
     for n in sizes:
         program, network = synthetic(n, 10, 50)
-        done = interior.solve(program, start=(product_weights(network), network.c), tol=1e-5)
+        done = InteriorPoint(1e-5).solve(program, start=whole_cell(network).point)
         seconds.append(done.seconds)
         print(f"N = {n}: {done.seconds:.2f} s, {done.steps} steps, gap {done.gap:.1e}", flush=True)
     draw_growth(PICTURE, "samples", sizes, {"gap 1e-5, d = 10, 50 units": seconds})

@@ -18,7 +18,9 @@ from certnet import ShallowNetwork, certify, refine
 from certnet.core.errors import InvalidInputError, NotConvergedWarning
 from certnet.core.outcome import Status
 from certnet.refinement import mean_squared_error, objective, run
-from certnet.solvers.interior import InteriorOutcome
+from certnet.solvers.cvxpy_ import ConicSolver
+from certnet.solvers.own import OwnSolver
+from certnet.solvers.solved import Solved
 
 instance = partial(instances.instance, h=6, n=25)
 
@@ -32,7 +34,7 @@ def interrupt(*_):
 
 
 def no_point(*_, **__):
-    return InteriorOutcome(None, Status.SOLVER_FAILED, "gave up", None, 0.0, np.nan, np.nan, np.nan, 0, None)
+    return Solved(None, Status.SOLVER_FAILED, "gave up")
 
 
 # ------------------------------------------------------------------------------------------------ a limit on L
@@ -278,8 +280,7 @@ def test_solver_names_may_be_written_in_any_case(solver):
 def test_the_fallback_is_told_in_the_trace(goal, monkeypatch):
     net, X, y = instance()
     reference = refine(net, X, y, **goal)
-    monkeypatch.setattr(run.interior, "solve", no_point)
-    monkeypatch.setattr(run, "solve_budget", no_point)
+    monkeypatch.setattr(OwnSolver, "solve", no_point)
     result = refine(net, X, y, **goal)
     assert result.trace[-1].solver_status == "certnet: gave up; CLARABEL: optimal"
     assert result.objective_after == pytest.approx(reference.objective_after, rel=3e-3)
@@ -288,8 +289,8 @@ def test_the_fallback_is_told_in_the_trace(goal, monkeypatch):
 
 def test_a_named_solver_is_never_replaced(monkeypatch):
     net, X, y = instance()
-    monkeypatch.setattr(run.interior, "solve", no_point)
-    monkeypatch.setattr(run.cvxpy_, "solve", None)
+    monkeypatch.setattr(OwnSolver, "solve", no_point)
+    monkeypatch.setattr(ConicSolver, "solve", None)
     with pytest.warns(NotConvergedWarning, match="CERTNET: .*gave up.*input network"):
         result = refine(net, X, y, 0.05, solver="CERTNET")
     assert result.network is net

@@ -11,14 +11,31 @@ from instances import instance
 from certnet import ShallowNetwork, certify, refine
 from certnet.core.errors import SolverUnavailableError
 from certnet.core.outcome import Status
+from certnet.programs.goal import FitAtMost, SlopeAtMost, Weighted
 from certnet.programs.objectives import objective
+from certnet.programs.penalties import LipschitzPenalty, NormPenalty, certified_rho, penalty_named
 from certnet.programs.restriction import Restriction, network_from, sampled_cell, whole_cell
-from certnet.solvers import bound, cvxpy_
-from certnet.solvers.budget import solve_budget
-from certnet.solvers.dual_bound import DualPoint, certified_rho, lower_bound, objective_at
-from certnet.solvers.interior import solve
+from certnet.solvers import dual_bound
+from certnet.solvers.budget import BudgetSearch
+from certnet.solvers.cvxpy_ import ConicSolver, build
+from certnet.solvers.dual_bound import DualPoint, lower_bound
+from certnet.solvers.interior import InteriorPoint
 from certnet.solvers.newton import NewtonSystem
-from certnet.solvers.reduced import Reduced
+from certnet.solvers.watch import Watch
+from certnet.solvers.whitened import Whitened
+
+
+def solve(program, *, start=None, tol=1e-6, **watch):
+    return InteriorPoint(tol).solve(program, start=start, watch=Watch.within(watch.pop("time_limit", None), **watch))
+
+
+def solve_under(program, limit, *, start=None):
+    """With a limit on ρ."""
+    return solve(replace(program, goal=SlopeAtMost(np.sqrt(limit))), start=start)
+
+
+def solve_budget(program, budget, *, start=None):
+    return BudgetSearch().solve(replace(program, goal=FitAtMost(budget, program.goal.weight)), start=start)
 
 
 def random_instance(seed):
@@ -33,7 +50,8 @@ def start_of(net):
 
 
 def restriction(net, X, y, weight=0.01, penalty="lipschitz", eta=None):
-    return Restriction.of(whole_cell(net), X, y, weight=weight, penalty=penalty, eta=eta)
+    kind = penalty_named(penalty) if eta is None else LipschitzPenalty(eta)
+    return Restriction.of(whole_cell(net), X, y, kind, Weighted(weight))
 
 
 def certified_eta(net):
@@ -46,19 +64,19 @@ def certified_eta(net):
 
 
 def clarabel(program):
-    outcome = cvxpy_.solve(program, "CLARABEL", tol=1e-9)
+    outcome = ConicSolver("CLARABEL", 1e-9).solve(program)
     point = outcome.solution
     fit = program.fit(point.U, point.c)
-    if program.penalty == "l2":
-        return fit + 2.0 * program.weight * np.linalg.norm(point.U, axis=1).sum()
-    return fit + program.weight * point.rho
+    if isinstance(program.penalty, NormPenalty):
+        return fit + 2.0 * program.goal.weight * np.linalg.norm(point.U, axis=1).sum()
+    return fit + program.goal.weight * point.rho
 
 
 def agrees(program, outcome, reference, tol=1e-6):
     assert outcome.status is Status.OPTIMAL, outcome.solver_status
     assert 0.0 <= outcome.gap <= tol or abs(outcome.gap) < 1e-9
     assert outcome.residuals.primal <= 1e-14
-    assert outcome.value == pytest.approx(objective_at(program, outcome.solution), rel=1e-12)
+    assert outcome.value == pytest.approx(program.objective(outcome.solution), rel=1e-12)
     size = max(abs(reference), 1e-6)
     assert outcome.value <= reference + 2e-6 * size  # the reference may be a little above
     assert outcome.lower <= outcome.value + 1e-9 * size
@@ -81,13 +99,13 @@ def test_random_programs_agree_with_clarabel(seed, form):
 @pytest.mark.parametrize("seed", range(50, 100))
 def test_constrained_rho_agrees_with_clarabel(seed):
     net, X, y, _ = random_instance(seed)
-    program = replace(restriction(net, X, y), weight=0.0)
+    program = restriction(net, X, y, 0.0)
     limit = 10.0 ** np.random.default_rng(seed).uniform(-2, 1)
-    outcome = solve(program, start=start_of(net), rho_at_most=limit)
+    outcome = solve_under(program, limit, start=start_of(net))
     assert outcome.status is Status.OPTIMAL
     assert outcome.gap <= 1e-6
-    assert certified_rho(program, outcome.solution) <= limit * (1.0 + 1e-9)
-    problem, variables = cvxpy_.build(program)
+    assert certified_rho(program.directions, outcome.solution.U, outcome.solution.eta) <= limit * (1.0 + 1e-9)
+    problem, variables = build(program)
     problem = cp.Problem(problem.objective, [*problem.constraints, variables["rho"] <= limit])
     problem.solve(solver="CLARABEL", tol_gap_abs=1e-10, tol_gap_rel=1e-9, tol_feas=1e-9)
     assert outcome.value == pytest.approx(float(problem.value) + program.spread, rel=3e-6, abs=1e-8)
@@ -96,7 +114,7 @@ def test_constrained_rho_agrees_with_clarabel(seed):
 @pytest.mark.parametrize("seed", range(100, 160))
 def test_budgets_agree_with_clarabel(seed):
     net, X, y, _ = random_instance(seed)
-    program = replace(restriction(net, X, y), weight=0.0)
+    program = restriction(net, X, y, 0.0)
     low = solve(program, start=start_of(net)).value
     flat = float(np.mean((y - y.mean(axis=0)) ** 2)) * y.shape[1]
     budget = low + (flat - low) * np.random.default_rng(seed).uniform(0.05, 0.9)
@@ -105,7 +123,7 @@ def test_budgets_agree_with_clarabel(seed):
     assert outcome.status in (Status.OPTIMAL, Status.MAX_ITERATIONS), outcome.solver_status
     assert 0.0 <= outcome.gap <= (1e-6 if outcome.status.ok else 1e-5)
     assert program.fit(outcome.solution.U, outcome.solution.c) <= budget * (1.0 + 1e-12)
-    problem, variables = cvxpy_.build(program)
+    problem, variables = build(program)
     fit = problem.objective.args[0] <= budget - program.spread
     problem = cp.Problem(cp.Minimize(variables["rho"]), [*problem.constraints, fit])
     with warnings.catch_warnings():
@@ -120,7 +138,7 @@ def test_budgets_agree_with_clarabel(seed):
 def test_a_budget_below_the_cell_s_reach_is_refused_with_its_least_error():
     net, X, y = instance(2)
     program = restriction(net, X, y)
-    low = solve(replace(program, weight=0.0), start=start_of(net)).value
+    low = solve(replace(program, goal=Weighted(0.0)), start=start_of(net)).value
     outcome = solve_budget(program, 0.5 * low, start=start_of(net))
     assert outcome.solution is None
     assert outcome.status is Status.SOLVER_FAILED
@@ -137,7 +155,7 @@ def test_a_generous_budget_gives_the_constant_network():
 def test_sampled_cells_hold_each_pattern_twice():
     net, X, y = instance(7, h=8, n=25)
     cell = sampled_cell(net, 4, np.random.default_rng(0))
-    program = Restriction.of(cell, X, y, weight=0.02, penalty="lipschitz")
+    program = Restriction.of(cell, X, y, LipschitzPenalty(), Weighted(0.02))
     start = np.column_stack([net.W, net.b])[cell.units]
     agrees(program, solve(program, start=(start, net.c)), clarabel(program))
 
@@ -191,7 +209,7 @@ def test_the_bound_is_the_dual_of_the_cvxpy_program():
     """Clarabel's own multipliers of the cells, given as a guess with the solver's other duals, bound as tightly."""
     net, X, y = instance(31, h=4, d=2, n=15)
     program = restriction(net, X, y, penalty="l2")
-    problem, variables = cvxpy_.build(program)
+    problem, variables = build(program)
     problem.solve(solver="CLARABEL", tol_gap_abs=1e-10, tol_gap_rel=1e-10)
     z = problem.constraints[0].dual_value / np.linalg.norm(
         np.column_stack([program.rows, np.ones(len(program.rows))]), axis=1, keepdims=True
@@ -203,8 +221,8 @@ def test_the_bound_is_the_dual_of_the_cvxpy_program():
 
 
 def test_the_bound_shares_no_code_with_the_solver():
-    names = set(vars(bound))
-    assert not names & {"solve", "Reduced", "LipschitzBlock", "NewtonSystem", "arrow", "cells"}
+    names = set(vars(dual_bound))
+    assert not names & {"solve", "Whitened", "LipschitzBlock", "NewtonSystem", "arrow", "cells"}
 
 
 # ------------------------------------------------------------------------------------------------ the point
@@ -234,7 +252,7 @@ def test_callbacks_see_feasible_points_with_falling_gaps_and_may_interrupt():
     net, X, y = instance(42, h=8, n=40)
     program = restriction(net, X, y)
     seen = []
-    solve(program, start=start_of(net), callback=seen.append)
+    solve(program, start=start_of(net), on_step=seen.append)
     assert [step.step for step in seen] == list(range(len(seen)))
     assert seen[-1].value - seen[-1].lower < 1e-5 < seen[0].value - seen[0].lower
     points = []
@@ -245,9 +263,9 @@ def test_callbacks_see_feasible_points_with_falling_gaps_and_may_interrupt():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        solve(program, start=start_of(net), callback=stop)
+        solve(program, start=start_of(net), on_step=stop)
     assert len(points) == 4
-    assert objective_at(program, points[-1]) < np.inf
+    assert program.objective(points[-1]) < np.inf
 
 
 def test_a_time_limit_returns_the_best_point_with_its_gap():
@@ -260,17 +278,17 @@ def test_a_time_limit_returns_the_best_point_with_its_gap():
     assert outcome.gap > 0.0
 
 
-def test_rho_at_most_needs_the_lipschitz_penalty():
+def test_limits_need_the_lipschitz_penalty():
     net, X, y = instance(44)
     with pytest.raises(SolverUnavailableError):
-        solve(restriction(net, X, y, penalty="l2"), rho_at_most=1.0)
+        solve_under(restriction(net, X, y, penalty="l2"), 1.0)
     with pytest.raises(SolverUnavailableError):
         solve_budget(restriction(net, X, y, penalty="l2"), 1.0)
 
 
-def test_rho_at_most_zero_is_the_constant_network():
+def test_a_limit_of_zero_is_the_constant_network():
     net, X, y = instance(45)
-    outcome = solve(restriction(net, X, y), rho_at_most=0.0)
+    outcome = solve_under(restriction(net, X, y), 0.0)
     assert outcome.value == pytest.approx(float(np.var(y)), rel=1e-12)
     assert not outcome.solution.U.any()
 
@@ -356,14 +374,14 @@ def test_constant_targets_give_the_constant_network():
     assert outcome.solution.c == pytest.approx(3.0)
 
 
-def test_the_reduced_start_is_strictly_inside_every_cone():
+def test_the_whitened_start_is_strictly_inside_every_cone():
     net, X, y = instance(47, h=20, d=4, n=100)
     net = ShallowNetwork(net.W, -np.sum(net.W * X[:20], axis=1), net.V, net.c)  # every unit is zero at a sample
     for start in (start_of(net)[0], None):
-        reduced = Reduced.of(restriction(net, X, y), start)
-        n_cone = reduced.pattern.shape[1]
-        z = reduced.X @ reduced.start[:n_cone].T
-        assert np.min(np.where(reduced.pattern == 1, z, -z)) > 0.0
+        whitened = Whitened.of(restriction(net, X, y), start)
+        n_cone = whitened.pattern.shape[1]
+        z = whitened.X @ whitened.start[:n_cone].T
+        assert np.min(np.where(whitened.pattern == 1, z, -z)) > 0.0
 
 
 @pytest.mark.parametrize("kind", [{}, {"method": "alternating", "max_rounds": 2}, {"penalty": "l2"}], ids=str)

@@ -8,9 +8,11 @@ from instances import instance
 from certnet import ShallowNetwork, certify
 from certnet.backends.cvxpy_ import why_unusable
 from certnet.core.errors import InvalidInputError
+from certnet.programs.goal import Weighted
 from certnet.programs.objectives import l2_penalty, mean_squared_error, objective
+from certnet.programs.penalties import LipschitzPenalty, NormPenalty, penalty_named
 from certnet.programs.restriction import Restriction, Solution, network_from, sampled_cell, whole_cell
-from certnet.solvers.cvxpy_ import build, solve
+from certnet.solvers.cvxpy_ import ConicSolver, build
 
 WEIGHT = 0.05
 
@@ -19,20 +21,20 @@ def product_weights(net):
     return np.linalg.norm(net.V, axis=0)[:, None] * np.column_stack([net.W, net.b])
 
 
-def restriction(net, X, y, **options):
-    options = {"weight": WEIGHT, "penalty": "lipschitz"} | options
-    return Restriction.of(whole_cell(net), X, y, **options)
+def restriction(net, X, y, *, weight=WEIGHT, penalty="lipschitz", eta=None):
+    kind = penalty_named(penalty) if eta is None else LipschitzPenalty(eta)
+    return Restriction.of(whole_cell(net), X, y, kind, Weighted(weight))
 
 
 def value_of(program, outcome):
     fit = program.fit(outcome.solution.U, outcome.solution.c)
-    if program.penalty == "l2":
-        return fit + 2.0 * program.weight * np.linalg.norm(outcome.solution.U, axis=1).sum()
-    return fit + program.weight * outcome.solution.rho
+    if isinstance(program.penalty, NormPenalty):
+        return fit + 2.0 * program.goal.weight * np.linalg.norm(outcome.solution.U, axis=1).sum()
+    return fit + program.goal.weight * outcome.solution.rho
 
 
 def optimum(program, solver="CLARABEL", tol=1e-9):
-    return value_of(program, solve(program, solver, tol=tol))
+    return value_of(program, ConicSolver(solver, tol).solve(program))
 
 
 # ------------------------------------------------------------------ second implementations, straight from the formulas
@@ -267,7 +269,7 @@ def test_sampled_cells_hold_each_pattern_with_both_signs():
     assert len(set(cell.units[:3])) == 3
     np.testing.assert_array_equal(cell.units[:3], cell.units[3:])
     np.testing.assert_array_equal(cell.directions, [[1, 1, 1, -1, -1, -1]])
-    program = Restriction.of(cell, X, y, weight=WEIGHT, penalty="lipschitz")
+    program = Restriction.of(cell, X, y, LipschitzPenalty(), Weighted(WEIGHT))
     np.testing.assert_array_equal(program.patterns, net.patterns(program.rows)[:, cell.units])
     again = sampled_cell(net, 3, np.random.default_rng(0))
     np.testing.assert_array_equal(cell.units, again.units)
@@ -292,7 +294,7 @@ def test_sampling_is_for_one_output():
 @pytest.mark.parametrize("penalty", ["lipschitz", "l2"])
 def test_residuals_are_recomputed_and_small(penalty):
     net, X, y = instance(60)
-    outcome = solve(restriction(net, X, y, penalty=penalty), "CLARABEL")
+    outcome = ConicSolver("CLARABEL").solve(restriction(net, X, y, penalty=penalty))
     assert outcome.status.ok
     assert outcome.residuals.primal < 1e-6
     assert outcome.residuals.objective < 1e-6

@@ -20,7 +20,7 @@ from certnet.backends.cvxpy_ import SolveReport, why_unusable
 from certnet.core.errors import CertificateError, InvalidInputError, NotConvergedWarning, SolverUnavailableError
 from certnet.core.outcome import Status
 from certnet.programs.objectives import l2_penalty, mean_squared_error, objective
-from certnet.solvers import cvxpy_ as solvers
+from certnet.solvers.cvxpy_ import ConicSolver
 
 KINDS = ({}, {"method": "alternating", "max_rounds": 3}, {"penalty": "l2"})
 KIND_NAMES = ("joint", "alternating", "l2")
@@ -95,10 +95,12 @@ def test_the_trace_and_the_callback_tell_the_same_story():
 def test_alternating_rounds_fix_eta_to_the_multipliers_of_the_network_before(m, monkeypatch):
     # η_j = ‖V_:j‖² / T_j with T = upper · t, and the LMI's closed form at that η gives back the certified ρ
     net, X, y = instance(m=m)
-    honest, programs = solvers.solve, []
-    monkeypatch.setattr(solvers, "solve", lambda program, *a, **k: programs.append(program) or honest(program, *a, **k))
+    honest, programs = ConicSolver.solve, []
+    monkeypatch.setattr(
+        ConicSolver, "solve", lambda self, program, **k: programs.append(program) or honest(self, program, **k)
+    )
     before = refine(net, X, y, 0.05, method="alternating", max_rounds=1, solver="CLARABEL").certificate_before
-    D, eta, U = programs[0].directions, programs[0].eta, np.linalg.norm(net.V, axis=0)[:, None] * net.W
+    D, eta, U = programs[0].directions, programs[0].penalty.eta, np.linalg.norm(net.V, axis=0)[:, None] * net.W
     np.testing.assert_allclose(eta, np.sum(net.V**2, axis=0) / (before.upper * before.multipliers), rtol=1e-6)
     K = np.eye(m) - 0.5 * D @ np.diag(eta) @ D.T
     rho = np.linalg.eigvalsh(0.5 * U.T @ np.diag(1 / eta) @ U + 0.25 * U.T @ D.T @ np.linalg.inv(K) @ D @ U)[-1]

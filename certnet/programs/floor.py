@@ -97,6 +97,7 @@ def objective_floor(
     time_limit: float = 60.0,
     tol: float = 1e-4,
     callback: Callable[[Floor], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> Floor:
     """A lower bound on ``(1/N) Σ_i ‖f(x_i) − y_i‖² + weight · L²`` over all functions f with Lipschitz constant L.
 
@@ -117,6 +118,8 @@ def objective_floor(
         although the bound is good.
     callback : callable, optional
         Called with the best :class:`Floor` so far after every sweep.
+    should_stop : callable, optional
+        Asked after every sweep; true ends the search with the best so far, and without a warning.
 
     Returns
     -------
@@ -154,9 +157,11 @@ def objective_floor(
             best = replace(best, status=Status.TIME_LIMIT)
         if callback is not None:
             callback(best)
+        if should_stop is not None and should_stop() and not best.status.ok:
+            best = replace(best, status=Status.INTERRUPTED)
         if best.status is not Status.INACCURATE:
             break
-    if not best.status.ok:
+    if not best.status.ok and best.status is not Status.INTERRUPTED:
         warnings.warn(
             f"the floor {below(best.value)} holds but could be up to {above(best.primal)} (gap {above(best.gap, 2)}): "
             f"{best.status.advice}",

@@ -1,57 +1,84 @@
-"""What a refinement is asked for: a weighted sum, or one of the two quantities at a limit on the other."""
+"""What is minimised: a weighted sum of error and penalty, or one of the two with the other below a limit.
+
+A goal speaks of a fit (the mean squared error), a penalty and a bound on the slope, whether of a point of a program or
+of a certified network.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from certnet.certification import Certificate
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import positive_number
-from certnet.networks.shallow import ShallowNetwork
-from certnet.programs.objectives import PENALTIES, l2_penalty
 
-__all__ = ["Goal"]
+__all__ = ["FitAtMost", "Goal", "SlopeAtMost", "Weighted", "chosen_goal"]
 
 
 @dataclass(frozen=True)
-class Goal:
-    """The value that a refinement decreases.
+class Weighted:
+    """Minimise ``fit + weight · penalty``."""
 
-    ``mse + weight · ρ`` (or the ℓ2 penalty in the place of ρ), ``mse`` among networks with a certified
-    ``L ≤ target_lipschitz``, or ``ρ`` among networks with ``mse ≤ max_mse``; infinite for the others.
-    """
+    weight: float
 
-    weight: float = 0.01
-    penalty: str = "lipschitz"
-    target_lipschitz: float | None = None
-    max_mse: float | None = None
+    def objective(self, fit: float, penalty: float) -> float:
+        return fit + self.weight * penalty
 
-    @classmethod
-    def of(cls, weight: float, penalty: str, target_lipschitz: float | None, max_mse: float | None) -> Goal:
-        """Raises InvalidInputError for numbers out of range, an unknown penalty, or two goals at once."""
-        weight = positive_number(weight, "weight", zero=True)
-        if penalty not in PENALTIES:
-            raise InvalidInputError(f"penalty must be one of {', '.join(map(repr, PENALTIES))}, got {penalty!r}")
-        if target_lipschitz is not None:
-            target_lipschitz = positive_number(target_lipschitz, "target_lipschitz", zero=True)
-        if max_mse is not None:
-            max_mse = positive_number(max_mse, "max_mse", zero=True)
-        if target_lipschitz is not None and max_mse is not None:
-            raise InvalidInputError("target_lipschitz and max_mse are two goals: give one of them")
-        goal = cls(weight, penalty, target_lipschitz, max_mse)
-        if goal.constrained and penalty != "lipschitz":
-            raise InvalidInputError('target_lipschitz and max_mse need penalty="lipschitz"')
-        return goal
+    def met(self, fit: float, slope: float) -> bool:
+        """Whether the limit is kept; there is none."""
+        return True
+
+
+@dataclass(frozen=True)
+class SlopeAtMost:
+    """Minimise the fit with ``L ≤ limit``, that is ``ρ ≤ limit²``."""
+
+    limit: float
 
     @property
-    def constrained(self) -> bool:
-        return self.target_lipschitz is not None or self.max_mse is not None
+    def rho(self) -> float:
+        return self.limit * self.limit
 
-    def value(self, network: ShallowNetwork, mse: float, certificate: Certificate) -> float:
-        """The value of a network with its recomputed error and certified bound."""
-        if self.target_lipschitz is not None:
-            return mse if certificate.upper <= self.target_lipschitz else float("inf")
-        if self.max_mse is not None:
-            return certificate.rho if mse <= self.max_mse else float("inf")
-        penalty = l2_penalty(network) if self.penalty == "l2" else certificate.rho
-        return mse + self.weight * penalty
+    def objective(self, fit: float, penalty: float) -> float:
+        return fit
+
+    def met(self, fit: float, slope: float) -> bool:
+        """Whether the bound ``slope`` on L is within the limit."""
+        return slope <= self.limit
+
+
+@dataclass(frozen=True)
+class FitAtMost:
+    """Minimise ρ with ``fit ≤ limit``; a search over weights tries ``trial`` first, if it is positive."""
+
+    limit: float
+    trial: float = 0.0
+
+    def objective(self, fit: float, penalty: float) -> float:
+        return penalty
+
+    def met(self, fit: float, slope: float) -> bool:
+        """Whether the fit is within the limit."""
+        return fit <= self.limit
+
+
+Goal = Weighted | SlopeAtMost | FitAtMost
+
+
+def chosen_goal(weight: float, target_lipschitz: float | None, max_mse: float | None) -> Goal:
+    """The goal of three public parameters.
+
+    Raises
+    ------
+    InvalidInputError
+        Numbers out of range, or two goals at once.
+    """
+    weight = positive_number(weight, "weight", zero=True)
+    if target_lipschitz is not None:
+        target_lipschitz = positive_number(target_lipschitz, "target_lipschitz", zero=True)
+    if max_mse is not None:
+        max_mse = positive_number(max_mse, "max_mse", zero=True)
+    if target_lipschitz is not None and max_mse is not None:
+        raise InvalidInputError("target_lipschitz and max_mse are two goals: give one of them")
+    if target_lipschitz is not None:
+        return SlopeAtMost(target_lipschitz)
+    return Weighted(weight) if max_mse is None else FitAtMost(max_mse, weight)

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 from certnet.certification import Certificate, certify
-from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float, as_samples, positive_number
 from certnet.networks.shallow import ShallowNetwork
+from certnet.programs.penalties import PENALTIES, l2_penalty, penalty_named
 
-__all__ = ["PENALTIES", "l2_penalty", "mean_squared_error", "objective"]
-
-PENALTIES: Final = ("lipschitz", "l2")
+__all__ = ["PENALTIES", "l2_penalty", "mean_squared_error", "mse_of", "objective", "outputs_of"]
 
 
 def mean_squared_error(network: ShallowNetwork, X: ArrayLike, y: ArrayLike) -> float:
     """``(1/N) Σ_i ‖f(x_i) − y_i‖²``: mean over samples, sum over outputs. X (N, d); y (N,) or (N, m)."""
     X, y = as_samples(X, y, network.n_inputs, network.n_outputs)
-    return _mse(network, X, y)
+    return mse_of(network, X, y)
 
 
-def _mse(network: ShallowNetwork, X: Float, y: Float) -> float:
-    return float(np.sum((network.forward(X) - y) ** 2) / len(X))
+def mse_of(network: ShallowNetwork, X: Float, y: Float) -> float:
+    """The same of arrays that were checked at the door: X (N, d), y (N, m)."""
+    return float(np.sum((outputs_of(network, X) - y) ** 2) / len(X))
 
 
-def l2_penalty(network: ShallowNetwork) -> float:
-    """``‖W‖_F² + ‖b‖² + ‖V‖_F²``."""
-    return float(np.sum(network.W**2) + np.sum(network.b**2) + np.sum(network.V**2))
+def outputs_of(network: ShallowNetwork, X: Float) -> Float:
+    """f at the rows of X (N, d), which was checked at the door: (N, m)."""
+    return np.maximum(X @ network.W.T + network.b, 0.0) @ network.V.T + network.c
 
 
 def objective(
@@ -54,9 +51,7 @@ def objective(
         Spares a new certification; its ρ is used as it stands.
     """
     weight = positive_number(weight, "weight", zero=True)
-    if penalty not in PENALTIES:
-        raise InvalidInputError(f"penalty must be one of {', '.join(map(repr, PENALTIES))}, got {penalty!r}")
+    kind = penalty_named(penalty)
     mse = mean_squared_error(network, X, y)
-    if penalty == "l2":
-        return mse + weight * l2_penalty(network)
-    return mse + weight * (certificate or certify(network)).rho
+    rho = (certificate or certify(network)).rho if kind.certified else 0.0
+    return mse + weight * kind.of(network, rho)

@@ -11,13 +11,16 @@ cell ``{ U : (2 D_j − I) X̃ u_j ≥ 0 for all j }``. The programs, in U (h, d
                                                                        [ ½ VW  0         I − ½ V diag(η) Vᵀ ]
     fixed   the same with η fixed: the inner program of the alternating method                              (Y (12))
 
-where W is U without its last column. The matrix inequality is linear in (ρ, W, η) together; Y's LMI is its Schur
-complement with ``T = 1/η``. Samples that repeat share their cone constraints, and their targets are averaged.
+where W is U without its last column; with a limit on ρ or on the error (:mod:`certnet.programs.goal`) the other alone
+is minimised. The matrix inequality is linear in (ρ, W, η) together; Y's LMI is its Schur complement with ``T = 1/η``.
+Samples that repeat share their cone constraints, and their targets are averaged.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +28,21 @@ from numpy.typing import NDArray
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float, whole_number
 from certnet.networks.shallow import ShallowNetwork
+from certnet.programs.goal import Goal
+from certnet.programs.penalties import Penalty
 
-__all__ = ["Cell", "Restriction", "Solution", "network_from", "sampled_cell", "whole_cell"]
+__all__ = [
+    "Cell",
+    "Chunk",
+    "Restriction",
+    "Samples",
+    "Solution",
+    "network_from",
+    "sampled_cell",
+    "whole_cell",
+]
+
+_CHUNK = 8192  # samples at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +62,22 @@ class Cell:
     network: ShallowNetwork
     units: NDArray[np.intp]
     directions: Float
+
+    @property
+    def point(self) -> tuple[Float, Float]:
+        """The network's own ``‖V_:j‖ (w_j, b_j)`` (k, d+1) and c (m,): inside the closed cell.
+
+        A unit's weights lie in the cone of its pattern whatever the sign that the pattern is given.
+        """
+        net = self.network
+        U = np.linalg.norm(net.V, axis=0)[:, None] * np.column_stack([net.W, net.b])
+        return U[self.units], net.c
+
+    def patterns(self, rows: Float) -> NDArray[np.bool_]:
+        """``1[w_jᵀ x + b_j ≥ 0]`` of the units behind the patterns, (n, k)."""
+        net = self.network
+        active: NDArray[np.bool_] = rows @ net.W.T + net.b >= 0.0
+        return active[:, self.units]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +122,8 @@ def sampled_cell(network: ShallowNetwork, n_patterns: int, rng: np.random.Genera
 
 
 @dataclass(frozen=True, eq=False)
-class Restriction:
-    """One convex program: distinct samples, patterns and the penalty.
+class Samples:
+    """Distinct samples: those that repeat share a row.
 
     Attributes
     ----------
@@ -103,12 +135,46 @@ class Restriction:
         Mean target of each row.
     spread : float
         ``(1/N) Σ_i ‖y_i − target of its row‖²``, which no network can avoid.
+    """
+
+    rows: Float
+    shares: Float
+    targets: Float
+    spread: float
+
+    @classmethod
+    def of(cls, X: Float, y: Float) -> Samples:
+        """Samples X (N, d), y (N, m), merged."""
+        rows, where, counts = np.unique(X, axis=0, return_inverse=True, return_counts=True)
+        sums = np.zeros((len(rows), y.shape[1]))
+        np.add.at(sums, where.ravel(), y)
+        targets = sums / counts[:, None]
+        spread = float(np.sum((y - targets[where.ravel()]) ** 2) / len(X))
+        return cls(rows, counts / len(X), targets, spread)
+
+
+class Chunk(NamedTuple):
+    """Some rows of a program: ``at`` tells which of all."""
+
+    at: slice
+    rows: Float
+    shares: Float
+    targets: Float
+    patterns: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Restriction:
+    """One convex program: distinct samples, patterns, and what is charged and limited.
+
+    Attributes
+    ----------
+    rows, shares, targets, spread
+        Of :class:`Samples`.
     patterns : ndarray of bool, shape (n, k)
     directions : ndarray, shape (m, k)
-    weight : float
-    penalty : {"lipschitz", "l2"}
-    eta : ndarray, shape (k,), or None
-        Fixed η of the alternating method; None makes it a variable.
+    penalty : Penalty
+    goal : Goal
     """
 
     rows: Float
@@ -117,35 +183,62 @@ class Restriction:
     spread: float
     patterns: NDArray[np.bool_]
     directions: Float
-    weight: float
-    penalty: str
-    eta: Float | None = None
+    penalty: Penalty
+    goal: Goal
 
     @classmethod
-    def of(
-        cls, cell: Cell, X: Float, y: Float, *, weight: float, penalty: str, eta: Float | None = None
-    ) -> Restriction:
-        """The restriction to ``cell`` on samples X (N, d), y (N, m)."""
-        rows, where, counts = np.unique(X, axis=0, return_inverse=True, return_counts=True)
-        sums = np.zeros((len(rows), y.shape[1]))
-        np.add.at(sums, where.ravel(), y)
-        targets = sums / counts[:, None]
-        spread = float(np.sum((y - targets[where.ravel()]) ** 2) / len(X))
-        patterns = cell.network.patterns(rows)[:, cell.units]
-        return cls(rows, counts / len(X), targets, spread, patterns, cell.directions, weight, penalty, eta)
+    def of(cls, cell: Cell, X: Float, y: Float, penalty: Penalty, goal: Goal) -> Restriction:
+        """The restriction to ``cell`` on samples X (N, d), y (N, m), checked at the door."""
+        data = Samples.of(X, y)
+        patterns = cell.patterns(data.rows)
+        return cls(data.rows, data.shares, data.targets, data.spread, patterns, cell.directions, penalty, goal)
+
+    @property
+    def n_samples(self) -> int:
+        """Distinct ones, n."""
+        return len(self.shares)
+
+    @property
+    def n_inputs(self) -> int:
+        return int(self.rows.shape[1])
+
+    def chunks(self, size: int = _CHUNK) -> Iterator[Chunk]:
+        """The rows, ``size`` at a time."""
+        for begin in range(0, self.n_samples, size):
+            at = slice(begin, min(begin + size, self.n_samples))
+            yield Chunk(at, self.rows[at], self.shares[at], self.targets[at], self.patterns[at])
+
+    def constant(self) -> Solution:
+        """The constant network: weights zero, and the mean of the targets."""
+        k = self.directions.shape[1]
+        return Solution(np.zeros((k, self.n_inputs + 1)), self.shares @ self.targets, *self.penalty.at_rest(k))
 
     def fit(self, U: Float, c: Float) -> float:
         """The mean squared error of the linear model at (U, c): that of the network where U lies in the cell."""
-        active = np.where(self.patterns, self.rows @ U[:, :-1].T + U[:, -1], 0.0)
-        residual = active @ self.directions.T + c - self.targets
-        return float(self.shares @ np.sum(residual**2, axis=1)) + self.spread
+        total = 0.0
+        for chunk in self.chunks():
+            active = np.where(chunk.patterns, chunk.rows @ U[:, :-1].T + U[:, -1], 0.0)
+            residual = active @ self.directions.T + c - chunk.targets
+            total += float(chunk.shares @ np.sum(residual**2, axis=1))
+        return total + self.spread
 
     def cell_violation(self, U: Float) -> float:
         """Largest ``−(2 D_j − I) x̃ᵀ u_j`` relative to ``‖x̃‖ ‖U‖``; 0 inside the cell."""
-        z = self.rows @ U[:, :-1].T + U[:, -1]
-        inside = np.where(self.patterns, z, -z)
-        size = np.sqrt(1.0 + np.sum(self.rows**2, axis=1))[:, None] * max(float(np.abs(U).max()), 1e-300)
-        return float(np.max(-inside / size, initial=0.0))
+        largest = max(float(np.abs(U).max()), 1e-300)
+        worst = 0.0
+        for chunk in self.chunks():
+            z = chunk.rows @ U[:, :-1].T + U[:, -1]
+            inside = np.where(chunk.patterns, z, -z)
+            size = np.sqrt(1.0 + np.sum(chunk.rows**2, axis=1))[:, None] * largest
+            worst = float(np.max(-inside / size, initial=worst))
+        return worst
+
+    def objective(self, solution: Solution) -> float:
+        """The objective at a point, the penalty recomputed from its weights and η; infinite outside the closed cell."""
+        if not self.cell_violation(solution.U) <= 1e-12:
+            return float("inf")
+        fit = self.fit(solution.U, solution.c)
+        return self.goal.objective(fit, self.penalty.at(self.directions, solution.U, solution.eta))
 
 
 def network_from(solution: Solution, directions: Float, units: str) -> ShallowNetwork:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,16 +24,16 @@ from certnet.certification import certify
 from certnet.core.errors import CertificateError, InvalidInputError, NotConvergedWarning
 from certnet.core.validation import Float, as_samples, positive_number, whole_number
 from certnet.networks.shallow import ShallowNetwork, require_shallow
-from certnet.programs.objectives import objective
-from certnet.programs.restriction import Restriction, whole_cell
+from certnet.programs.objectives import mse_of
+from certnet.programs.restriction import Samples
+from certnet.refinement.quasi_newton import Allowance, quasi_newton
 from certnet.refinement.smoothed import MAX_ORDER, SmoothedBound
+from certnet.solvers.watch import Watch
 
-__all__ = ["DescentResult", "SmoothObjective", "descend"]
+__all__ = ["MAX_ORDER", "Descent", "DescentResult", "SmoothObjective", "descend", "descend_checked"]
 
 _STAGES: Final = (1e-2, 3e-4, 1e-5)  # ε n relative to √(J / λ), an upper bound on L
 _KICKS: Final = (1e-1, 3e-2, 1e-2)  # relative sizes of the random moves once the stages have converged
-_MEMORY = 50  # pairs of the quasi-Newton method
-_CONVERGED = 1e-12  # predicted relative decrease at which a stage ends at once
 _LASTING = 1e-5  # relative decrease that makes a random move worth another
 
 
@@ -70,7 +69,7 @@ class SmoothObjective:
     """
 
     def __init__(self, network: ShallowNetwork, X: Float, y: Float, weight: float) -> None:
-        samples = Restriction.of(whole_cell(network), X, y, weight=weight, penalty="lipschitz")
+        samples = Samples.of(X, y)
         self._X = np.column_stack([samples.rows, np.ones(len(samples.rows))])
         self._targets, self._shares, self._spread = samples.targets, samples.shares[:, None], samples.spread
         self._weight, self._units = weight, network.units
@@ -145,17 +144,25 @@ class SmoothObjective:
         return (hidden, self._signs, rest) if m == 1 else (hidden, rest[:-m].reshape(m, h), rest[-m:])
 
 
-@dataclass
-class _Budget:
-    deadline: float
-    iterations: int
-    should_stop: Callable[[], bool] | None = None
+@dataclass(frozen=True)
+class Descent:
+    """How to descend.
 
-    @property
-    def spent(self) -> bool:
-        if self.should_stop is not None and self.should_stop():
-            return True
-        return self.iterations <= 0 or time.perf_counter() > self.deadline
+    Attributes
+    ----------
+    seconds : float
+    max_iterations : int
+        Quasi-Newton iterations in all.
+    random_state : int
+        Seed of the random moves and of the certificates.
+    should_stop : callable or None
+        Asked between iterations; true ends the descent like the end of its time.
+    """
+
+    seconds: float = 10.0
+    max_iterations: int = 10_000
+    random_state: int = 0
+    should_stop: Callable[[], bool] | None = None
 
 
 def descend(
@@ -208,23 +215,38 @@ def descend(
     network = require_shallow(network)
     X, y = as_samples(X, y, network.n_inputs, network.n_outputs)
     weight = positive_number(weight, "weight", zero=True)
-    time_limit = positive_number(time_limit, "time_limit")
-    max_iterations = whole_number(max_iterations, "max_iterations", least=1)
-    random_state = whole_number(random_state, "random_state")
+    how = Descent(
+        seconds=positive_number(time_limit, "time_limit"),
+        max_iterations=whole_number(max_iterations, "max_iterations", least=1),
+        random_state=whole_number(random_state, "random_state"),
+        should_stop=should_stop,
+    )
     order = network.n_inputs + network.n_outputs
     if order > MAX_ORDER and weight > 0.0:
         raise InvalidInputError(
             f"the network has {order} inputs and outputs together: the descent is for at most {MAX_ORDER}"
         )
-    start = time.perf_counter()
-    budget = _Budget(start + time_limit, max_iterations, should_stop)
+    return descend_checked(network, X, y, weight, how, callback)
+
+
+def descend_checked(
+    network: ShallowNetwork,
+    X: Float,
+    y: Float,
+    weight: float,
+    how: Descent,
+    callback: Callable[[ShallowNetwork, float], None] | None = None,
+) -> DescentResult:
+    """:func:`descend` for what was checked at the door: X (N, d), y (N, m)."""
+    begin = time.perf_counter()
+    allowance = Allowance(Watch.within(how.seconds, how.should_stop), how.max_iterations)
     with threadpool_limits(limits=1):
-        run = _Run(network, X, y, weight, random_state, callback)
-        run.stages(network, budget)
+        run = _Run(network, X, y, weight, how.random_state, callback)
+        run.stages(network, allowance)
         idle = 0
-        while idle < len(_KICKS) and not budget.spent:
-            idle = 0 if run.kick(_KICKS[idle], budget) else idle + 1
-    return DescentResult(run.best, run.reached, run.smooth.n_evaluations, time.perf_counter() - start)
+        while idle < len(_KICKS) and not allowance.spent:
+            idle = 0 if run.kick(_KICKS[idle], allowance) else idle + 1
+    return DescentResult(run.best, run.reached, run.smooth.n_evaluations, time.perf_counter() - begin)
 
 
 @dataclass(eq=False)
@@ -249,17 +271,17 @@ class _Run:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotConvergedWarning)  # the bound is proved all the same
             certificate = certify(network, tol=1e-7, random_state=self.random_state)
-        return objective(network, self.X, self.y, weight=self.weight, certificate=certificate)
+        return mse_of(network, self.X, self.y) + self.weight * certificate.rho
 
-    def stages(self, network: ShallowNetwork, budget: _Budget) -> bool:
-        return self._descend(self.smooth.parameters(network), budget)
+    def stages(self, network: ShallowNetwork, allowance: Allowance) -> bool:
+        return self._descend(self.smooth.parameters(network), allowance)
 
-    def kick(self, size: float, budget: _Budget) -> bool:
+    def kick(self, size: float, allowance: Allowance) -> bool:
         """Descend from a random neighbour of the best network; whether this brought a lasting decrease."""
         x = self.smooth.parameters(self.best)
-        return self._descend(self.smooth.kicked(x, size, self._rng), budget)
+        return self._descend(self.smooth.kicked(x, size, self._rng), allowance)
 
-    def _descend(self, x: Float, budget: _Budget) -> bool:
+    def _descend(self, x: Float, allowance: Allowance) -> bool:
         if not 0.0 < self.reached < np.inf:
             return False
         before = self.reached
@@ -268,9 +290,9 @@ class _Run:
         order = self.X.shape[1] + self.y.shape[1]
         for stage in _STAGES:
             epsilon = max(stage * size / order, 1e-280)
-            x = _quasi_newton(partial(self.smooth, epsilon=epsilon), x, 0.1 * stage, budget)
+            x = quasi_newton(partial(self.smooth, epsilon=epsilon), x, 0.1 * stage, allowance)
             self._offer(x)
-            if budget.spent:
+            if allowance.spent:
                 break
         return self.reached < before - _LASTING * abs(before)
 
@@ -284,68 +306,3 @@ class _Run:
             self.best, self.reached = network, reached
             if self.callback is not None:
                 self.callback(network, reached)
-
-
-def _quasi_newton(f: Callable[[Float], tuple[float, Float]], x: Float, stall: float, budget: _Budget) -> Float:
-    """L-BFGS with a weak Wolfe bisection, which also serves across kinks (Lewis and Overton 2013)."""
-    value, gradient = f(x)
-    pairs: deque[tuple[Float, Float, float]] = deque(maxlen=_MEMORY)
-    history: deque[float] = deque([value], maxlen=50)
-    while not budget.spent:
-        budget.iterations -= 1
-        direction = -_two_loops(gradient, pairs)
-        slope = float(direction @ gradient)
-        if pairs and -_CONVERGED * abs(value) < slope < 0.0:
-            break
-        length = _weak_wolfe(f, x, direction, value, slope, budget) if slope < 0.0 else None
-        if length is None:
-            if not pairs:
-                break
-            pairs.clear()
-            continue
-        step, value, new = length
-        moved, turn = step * direction, new - gradient
-        curvature = float(moved @ turn)
-        if curvature > 1e-14 * float(np.linalg.norm(moved) * np.linalg.norm(turn)):
-            pairs.append((moved, turn, curvature))
-        x, gradient = x + moved, new
-        if len(history) == 50 and history[0] - value < stall * abs(value):
-            break
-        history.append(value)
-    return x
-
-
-def _two_loops(gradient: Float, pairs: deque[tuple[Float, Float, float]]) -> Float:
-    """The quasi-Newton inverse Hessian times the gradient (Nocedal 1980)."""
-    if not pairs:
-        return gradient * (0.1 / max(float(np.linalg.norm(gradient)), 1e-300))
-    q, factors = gradient.copy(), []
-    for moved, turn, curvature in reversed(pairs):
-        factors.append(float(moved @ q) / curvature)
-        q -= factors[-1] * turn
-    moved, turn, curvature = pairs[-1]
-    q *= curvature / float(turn @ turn)
-    for (moved, turn, curvature), factor in zip(pairs, reversed(factors)):
-        q += (factor - float(turn @ q) / curvature) * moved
-    return q
-
-
-def _weak_wolfe(
-    f: Callable[[Float], tuple[float, Float]], x: Float, direction: Float, value: float, slope: float, budget: _Budget
-) -> tuple[float, float, Float] | None:
-    """A step with its value and gradient: lower, and where it can be found in time no longer so steep; or None."""
-    low, high, length = 0.0, np.inf, 1.0
-    found = None
-    for _ in range(30):
-        there, gradient = f(x + length * direction)
-        if not there <= value + 1e-4 * length * slope:
-            high = length
-        else:
-            found = (length, there, gradient)
-            if float(gradient @ direction) >= 0.9 * slope:
-                break
-            low = length
-        length = 2.0 * low if high == np.inf else 0.5 * (low + high)
-        if time.perf_counter() > budget.deadline:
-            break
-    return found

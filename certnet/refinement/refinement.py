@@ -12,26 +12,28 @@ import numpy as np
 from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
 
-from certnet.backends import cvxpy_ as backend
 from certnet.certification import Certificate
 from certnet.core.digits import above
 from certnet.core.errors import InvalidInputError, NotConvergedWarning, UnsupportedModelError
 from certnet.core.outcome import Status
-from certnet.core.validation import Float, as_samples, positive_number, whole_number
+from certnet.core.validation import as_samples, positive_number, whole_number
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.shallow import ShallowNetwork, require_shallow
 from certnet.programs.floor import Floor, objective_floor
-from certnet.programs.goal import Goal
-from certnet.programs.restriction import Solution, sampled_cell, whole_cell
-from certnet.refinement.run import OWN, Run, Settings, TraceRow, product_weights
-from certnet.solvers.interior import InteriorStep
+from certnet.programs.goal import Weighted, chosen_goal
+from certnet.programs.penalties import penalty_named
+from certnet.programs.restriction import Cell, Solution, sampled_cell, whole_cell
+from certnet.refinement.rounds import alternate, leave_cell
+from certnet.refinement.run import Run, Settings
+from certnet.refinement.task import Task
+from certnet.refinement.trace import TraceRow
+from certnet.solvers.choice import FALLBACK, SOLVERS, require_solver, solver_named
+from certnet.solvers.watch import InteriorStep, Watch
 
 __all__ = ["METHODS", "SOLVERS", "RefineResult", "TraceRow", "refine", "require_solver"]
 
 METHODS: Final = ("joint", "alternating")
 PATTERNS: Final = ("all", "sampled")
-SOLVERS: Final = ("auto", OWN, *backend.SOLVERS)
-"""certnet's own solver, alone or with Clarabel where it fails ("auto"), and those of CVXPY."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,63 +202,62 @@ def refine(
     """
     network = _shallow(network)
     X, y = as_samples(X, y, network.n_inputs, network.n_outputs)
-    goal = Goal.of(weight, penalty, target_lipschitz, max_mse)
+    goal = chosen_goal(weight, target_lipschitz, max_mse)
+    task = Task(X, y, penalty_named(penalty), goal)
+    constrained = not isinstance(goal, Weighted)
+    if constrained and penalty != "lipschitz":
+        raise InvalidInputError('target_lipschitz and max_mse need penalty="lipschitz"')
     for name, value, known in (("method", method, METHODS), ("patterns", patterns, PATTERNS)):
         if value not in known:
             raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
     max_rounds = whole_number(max_rounds, "max_rounds", least=1)
     cells = whole_number(cells, "cells", least=1)
     plain = penalty == "lipschitz" and method == "joint" and patterns == "all"
-    for name, used in (("target_lipschitz or max_mse", goal.constrained), ("cells above 1", cells > 1)):
+    for name, used in (("target_lipschitz or max_mse", constrained), ("cells above 1", cells > 1)):
         if used and not plain:
             raise InvalidInputError(f'{name} needs penalty="lipschitz", method="joint" and patterns="all"')
-    if goal.constrained and (cells > 1 or optimality_gap):
+    if constrained and (cells > 1 or optimality_gap):
         raise InvalidInputError("cells above 1 and optimality_gap are for a weight, not for a limit")
     if optimality_gap and penalty != "lipschitz":
         raise InvalidInputError('optimality_gap needs penalty="lipschitz"')
+    name = require_solver(solver)
+    tol = None if tol is None else positive_number(tol, "tol")
+    time_limit = None if time_limit is None else positive_number(time_limit, "time_limit")
+    random_state = whole_number(random_state, "random_state")
+    cell = _chosen_cell(network, patterns, n_patterns, random_state)
     settings = Settings(
-        solver=require_solver(solver),
-        tol=None if tol is None else positive_number(tol, "tol"),
-        time_limit=None if time_limit is None else positive_number(time_limit, "time_limit"),
-        random_state=whole_number(random_state, "random_state"),
+        name=name,
+        solver=solver_named(name, tol=tol, verbose=verbose),
+        fallback=solver_named(FALLBACK, tol=tol, verbose=verbose) if str(solver).lower() == "auto" else None,
+        watch=Watch.within(time_limit, should_stop, on_step),
+        random_state=random_state,
         callback=callback,
-        on_step=on_step,
-        should_stop=should_stop,
         verbose=verbose,
-        fall_back=str(solver).lower() == "auto",
     )
-    cell, start = whole_cell(network), product_weights(network)
-    if patterns == "all" and n_patterns is not None:
-        raise InvalidInputError('n_patterns is for patterns="sampled"')
-    if patterns == "sampled":
-        half = max(1, network.n_hidden // 2) if n_patterns is None else n_patterns
-        cell = sampled_cell(network, half, np.random.default_rng(settings.random_state))
-        start = start[cell.units]  # the unit's own weights lie in the cone of its pattern, whatever the sign
     # one thread: the same result for any number, and faster at these orders
     with threadpool_limits(limits=1, user_api="blas"):
-        run = Run(network, X, y, goal, cell, settings, start)
+        run = Run(network, task, cell, settings)
         try:
             run.begin()
             if penalty == "lipschitz" and method == "alternating":
-                run.alternate(max_rounds)
+                alternate(run, max_rounds)
             else:
                 run.restrict("l2 restriction" if penalty == "l2" else "joint restriction")
-                run.beyond(cells)
+                if isinstance(goal, Weighted):
+                    leave_cell(run, cells, goal.weight)
         except KeyboardInterrupt:  # between the solvers, which keep their own best point
             run.stopped = Status.INTERRUPTED
-    return _result(run, _floor(run, X, y, goal.weight) if optimality_gap else None)
+    floor = _floor(run, goal.weight) if optimality_gap and isinstance(goal, Weighted) else None
+    return _result(run, floor)
 
 
-def require_solver(solver: str) -> str:
-    """The name of a solver that can be used here; that of the own one for "auto".
-
-    Raises
-    ------
-    SolverUnavailableError
-    """
-    if isinstance(solver, str) and solver.upper() in ("AUTO", OWN):
-        return OWN
-    return backend.require(solver)
+def _chosen_cell(network: ShallowNetwork, patterns: str, n_patterns: int | None, random_state: int) -> Cell:
+    if patterns == "all":
+        if n_patterns is not None:
+            raise InvalidInputError('n_patterns is for patterns="sampled"')
+        return whole_cell(network)
+    half = max(1, network.n_hidden // 2) if n_patterns is None else n_patterns
+    return sampled_cell(network, half, np.random.default_rng(random_state))
 
 
 def _shallow(network: ShallowNetwork | FeedForward) -> ShallowNetwork:
@@ -268,21 +269,23 @@ def _shallow(network: ShallowNetwork | FeedForward) -> ShallowNetwork:
     return require_shallow(network)
 
 
-def _floor(run: Run, X: Float, y: Float, weight: float) -> Floor | None:
+def _floor(run: Run, weight: float) -> Floor | None:
     """The floor, within the time that is left; where an interrupt comes, the best proof so far."""
+    if run.stopped is Status.INTERRUPTED:
+        return None
+    task, watch = run.task, run.settings.watch
+    seconds = max(watch.left, 1.0) if np.isfinite(watch.deadline) else 60.0
     proofs: list[Floor] = []
-
-    def watch(proof: Floor) -> None:
-        proofs.append(proof)
-        run.heed()
-
-    if run.stopped is not Status.INTERRUPTED:
-        left = run.left()
-        try:
-            return objective_floor(X, y, weight, time_limit=60.0 if left is None else max(left, 1.0), callback=watch)
-        except KeyboardInterrupt:
-            run.stopped = Status.INTERRUPTED
-    return proofs[-1] if proofs else None
+    try:
+        floor: Floor | None = objective_floor(
+            task.X, task.y, weight, time_limit=seconds, callback=proofs.append, should_stop=watch.should_stop
+        )
+    except KeyboardInterrupt:  # Ctrl-C
+        floor = proofs[-1] if proofs else None
+        run.stopped = Status.INTERRUPTED
+    if watch.interrupted:
+        run.stopped = Status.INTERRUPTED
+    return floor
 
 
 def _result(run: Run, floor: Floor | None) -> RefineResult:
@@ -292,7 +295,7 @@ def _result(run: Run, floor: Floor | None) -> RefineResult:
     if not status.ok:
         kept = "the best network so far is returned" if improved else "the input network is returned unchanged"
         word = f" ({last.solver_status})" if last.solver_status else ""
-        warnings.warn(f"{run.solver}: {status.advice}{word}; {kept}", NotConvergedWarning, stacklevel=3)
+        warnings.warn(f"{run.settings.name}: {status.advice}{word}; {kept}", NotConvergedWarning, stacklevel=3)
     elif not improved:
         status = Status.NOT_IMPROVED
     gaps = [row.gap for row in run.trace if row.gap == row.gap]

@@ -1,1 +1,1 @@
-"""Solvers of the restriction, one file each: a :class:`~certnet.programs.restriction.Restriction` in, a point out."""
+"""Solvers of the restriction, one file each, behind one call: :func:`certnet.solvers.choice.solver_named` chooses."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 import numpy as np
 from scipy.linalg import qr
@@ -11,20 +13,64 @@ from scipy.linalg import qr
 from certnet.backends import cvxpy_
 from certnet.core.outcome import Residuals, Status
 from certnet.core.validation import Float
+from certnet.programs.goal import FitAtMost, Goal, SlopeAtMost, Weighted
+from certnet.programs.penalties import LipschitzPenalty, NormPenalty, Penalty
 from certnet.programs.restriction import Restriction, Solution
+from certnet.solvers.solved import Point, Solved
+from certnet.solvers.watch import UNWATCHED, Watch
 
-__all__ = ["SolverOutcome", "build", "solve"]
+__all__ = ["ConicSolver", "build"]
 
 
-@dataclass(frozen=True, eq=False)
-class SolverOutcome:
-    """The point (None if there is none), certnet's status, the solver's word, residuals recomputed, seconds."""
+@dataclass(frozen=True)
+class ConicSolver:
+    """A solver of CVXPY.
 
-    solution: Solution | None
-    status: Status
-    solver_status: str
-    residuals: Residuals | None
-    seconds: float
+    Attributes
+    ----------
+    name : str
+        Of :data:`certnet.backends.cvxpy_.SOLVERS`.
+    tol : float
+        The solver's own tolerance.
+    verbose : bool
+        Whether it writes its log.
+    margin : float
+        Relative to a limit on the fit: what the solver may miss it by, and therefore is kept away from it.
+    """
+
+    name: str
+    tol: float = 1e-8
+    verbose: bool = False
+    margin: float = 1e-6
+
+    def solve(self, program: Restriction, *, start: Point | None = None, watch: Watch = UNWATCHED) -> Solved:
+        """Solve the restriction; ``start`` is of no use, and of ``watch`` only the deadline.
+
+        Raises
+        ------
+        SolverUnavailableError
+            The solver is unknown, not installed or has no licence.
+        """
+        cvxpy_.require(self.name)
+        limit = watch.left if np.isfinite(watch.deadline) else None
+        # the program in units of its data, a limit on the fit less the margin
+        scaling = _Scaling.of(program)
+        scaled = scaling.apply(program, self.margin)
+        problem, variables = build(scaled, l2_map=scaling.l2_map())
+        report = cvxpy_.solve(problem, self.name, tol=self.tol, time_limit=limit, verbose=self.verbose)
+        U, c = variables["U"].value, variables["c"].value
+        if U is None or c is None or not (np.isfinite(U).all() and np.isfinite(c).all()):
+            return Solved(None, Status.SOLVER_FAILED, report.solver_status, seconds=report.seconds)
+        if program.penalty.free_biases:
+            U, c = _settled(scaled, U, c)
+        eta = program.penalty.eta if "eta" not in variables else variables["eta"].value
+        rho = None if "rho" not in variables else float(variables["rho"].value)
+        solution = scaling.undo(U, c, eta, rho)
+        # what the solver claims, and the same from the data (with the solver's own ρ)
+        value = program.goal.objective(program.fit(solution.U, solution.c), _charged(program, solution))
+        claimed = scaling.objective(float(problem.value), program)
+        residuals = Residuals(program.cell_violation(solution.U), _mismatch(claimed, value))
+        return Solved(solution, report.status, report.solver_status, residuals, report.seconds, value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,21 +88,31 @@ class _Scaling:
         offset = program.shares @ program.targets
         return cls(centre, _spread(program.rows, centre), offset, _spread(program.targets, offset))
 
-    def apply(self, program: Restriction) -> Restriction:
-        # J / τ² = mse' + (λ / σ²) ρ', or mse' + 2 λ Σ_j ‖u'_j P‖ with P of l2_map
+    def apply(self, program: Restriction, margin: float) -> Restriction:
+        """The scaled program."""
         return replace(
             program,
             rows=(program.rows - self.centre) / self.sigma,
             targets=(program.targets - self.offset) / self.tau,
-            weight=program.weight / self.sigma**2 if program.penalty == "lipschitz" else program.weight,
+            goal=self._goal(program, margin),
         )
 
-    def limits(self, rho: float | None, fit: float | None) -> tuple[float | None, float | None]:
-        """Limits on ρ and on the error, in the scaled program."""
-        return (
-            None if rho is None else rho * (self.sigma / self.tau) ** 2,
-            None if fit is None else fit / self.tau**2,
-        )
+    def _goal(self, program: Restriction, margin: float) -> Goal:
+        goal = program.goal
+        if isinstance(goal, SlopeAtMost):
+            return SlopeAtMost(goal.limit * (self.sigma / self.tau))
+        if isinstance(goal, FitAtMost):
+            return replace(goal, limit=(goal.limit * (1.0 - margin) - program.spread) / self.tau**2)
+        # J / τ² = mse' + (λ / σ²) ρ', or mse' + 2 λ Σ_j ‖u'_j P‖ with P of l2_map
+        return Weighted(goal.weight / self.sigma**2) if isinstance(program.penalty, LipschitzPenalty) else goal
+
+    def objective(self, value: float, program: Restriction) -> float:
+        """The data's objective, where that of the scaled program is ``value``; NaN where it is not finite."""
+        if not np.isfinite(value):
+            return float("nan")
+        if isinstance(program.goal, FitAtMost):
+            return value * (self.tau / self.sigma) ** 2
+        return value * self.tau**2 + program.spread
 
     def l2_map(self) -> Float:
         """P with ``u'ᵀ P = uᵀ / τ²``: what the ℓ2 penalty of the scaled objective measures."""
@@ -73,56 +129,11 @@ class _Scaling:
         return Solution(np.column_stack([W, b]), c * self.tau + self.offset, eta, None if rho is None else rho * scale)
 
 
-def solve(
-    program: Restriction,
-    solver: str,
-    *,
-    tol: float = 1e-8,
-    time_limit: float | None = None,
-    verbose: bool = False,
-    rho_at_most: float | None = None,
-    fit_at_most: float | None = None,
-) -> SolverOutcome:
-    """Solve the restriction with the named solver.
-
-    With ``rho_at_most`` the error is minimised subject to ``ρ ≤ rho_at_most``, with ``fit_at_most`` ρ subject to an
-    error of at most that, instead of their weighted sum; both for the Lipschitz penalty.
-
-    Raises
-    ------
-    SolverUnavailableError
-        The solver is unknown, not installed or has no licence.
-    """
-    cvxpy_.require(solver)
-    scaling = _Scaling.of(program)
-    scaled = scaling.apply(program)
-    limits = scaling.limits(rho_at_most, None if fit_at_most is None else fit_at_most - program.spread)
-    problem, variables = build(scaled, l2_map=scaling.l2_map(), limits=limits)
-    report = cvxpy_.solve(problem, solver, tol=tol, time_limit=time_limit, verbose=verbose)
-    U, c = variables["U"].value, variables["c"].value
-    if U is None or c is None or not (np.isfinite(U).all() and np.isfinite(c).all()):
-        return SolverOutcome(None, Status.SOLVER_FAILED, report.solver_status, None, report.seconds)
-    if program.penalty == "lipschitz":
-        U, c = _settled(scaled, U, c)
-    eta = program.eta if "eta" not in variables else variables["eta"].value
-    rho = None if "rho" not in variables else float(variables["rho"].value)
-    solution = scaling.undo(U, c, eta, rho)
-    value = _value(program, solution)
-    claimed = float(problem.value) * scaling.tau**2 + program.spread if np.isfinite(problem.value) else np.nan
-    if rho_at_most is not None:
-        value = program.fit(solution.U, solution.c)
-    if fit_at_most is not None:
-        claimed, value = float(problem.value) * (scaling.tau / scaling.sigma) ** 2, float(solution.rho or 0.0)
-    residuals = Residuals(program.cell_violation(solution.U), _mismatch(claimed, value))
-    return SolverOutcome(solution, report.status, report.solver_status, residuals, report.seconds)
-
-
-def _value(program: Restriction, solution: Solution) -> float:
-    """The program's objective at a point, from the data."""
-    fit = program.fit(solution.U, solution.c)
-    if program.penalty == "l2":
-        return fit + 2.0 * program.weight * float(np.linalg.norm(solution.U, axis=1).sum())
-    return fit + program.weight * float(solution.rho or 0.0)
+def _charged(program: Restriction, solution: Solution) -> float:
+    """The penalty at a point: the solver's own ρ, or what the weights give."""
+    if solution.rho is not None:
+        return solution.rho
+    return program.penalty.at(program.directions, solution.U, solution.eta)
 
 
 def _spread(values: Float, centre: Float) -> float:
@@ -137,11 +148,7 @@ def _mismatch(claimed: float, recomputed: float) -> float:
     return difference if np.isfinite(difference) else float("inf")
 
 
-def build(
-    program: Restriction,
-    l2_map: Float | None = None,
-    limits: tuple[float | None, float | None] = (None, None),
-) -> tuple[Any, dict[str, Any]]:
+def build(program: Restriction, l2_map: Float | None = None) -> tuple[Any, dict[str, Any]]:
     """The CVXPY problem and its variables U (k, d+1), c (m,), and for the Lipschitz penalty rho and eta (k,).
 
     The ℓ2 penalty is ``2 λ Σ_j ‖u_jᵀ P‖`` with ``P = l2_map`` (d+1, d+1), the identity by default. A limit on ρ or on
@@ -154,26 +161,39 @@ def build(
     extended = np.column_stack([program.rows, np.ones(n)])
     U, c = cp.Variable((k, d + 1), name="U"), cp.Variable(m, name="c")
     fit = _squared_error(program, extended, U, c)
-
     # rows of the cone have norm one: the cone is the same, its violation is comparable
     unit_rows = extended / np.linalg.norm(extended, axis=1, keepdims=True)
     constraints = [cp.multiply(np.where(program.patterns, 1.0, -1.0), unit_rows @ U.T) >= 0]
-    variables = {"U": U, "c": c}
-    if program.penalty == "l2":
-        penalty = 2.0 * cp.sum(cp.norm(U if l2_map is None else U @ l2_map, 2, axis=1))
-    else:
-        eta = cp.Variable(k, name="eta") if program.eta is None else program.eta
-        penalty = cp.Variable(name="rho")
-        constraints += _lipsdp(program, U[:, :-1], eta, penalty)
-        variables["rho"] = penalty
-        if program.eta is None:
-            variables["eta"] = eta
-    rho_at_most, fit_at_most = limits
-    if rho_at_most is not None:
-        return cp.Problem(cp.Minimize(fit), [*constraints, penalty <= rho_at_most]), variables
-    if fit_at_most is not None:
-        return cp.Problem(cp.Minimize(penalty), [*constraints, fit <= fit_at_most]), variables
-    return cp.Problem(cp.Minimize(fit + program.weight * penalty), constraints), variables
+    penalty, more, variables = _FORMS[type(program.penalty)](program, U, l2_map)
+    constraints += more
+    goal, variables = program.goal, {"U": U, "c": c, **variables}
+    if isinstance(goal, SlopeAtMost):
+        return cp.Problem(cp.Minimize(fit), [*constraints, penalty <= goal.rho]), variables
+    if isinstance(goal, FitAtMost):
+        return cp.Problem(cp.Minimize(penalty), [*constraints, fit <= goal.limit]), variables
+    return cp.Problem(cp.Minimize(fit + goal.weight * penalty), constraints), variables
+
+
+def _norms(program: Restriction, U: Any, l2_map: Float | None) -> tuple[Any, list[Any], dict[str, Any]]:
+    """``2 Σ_j ‖u_jᵀ P‖``."""
+    import cvxpy as cp
+
+    return 2.0 * cp.sum(cp.norm(U if l2_map is None else U @ l2_map, 2, axis=1)), [], {}
+
+
+def _slope(program: Restriction, U: Any, l2_map: Float | None) -> tuple[Any, list[Any], dict[str, Any]]:
+    """ρ, a variable, under the matrix inequality; η is one too unless it is fixed."""
+    import cvxpy as cp
+
+    fixed, rho = program.penalty.eta, cp.Variable(name="rho")
+    eta = cp.Variable(program.directions.shape[1], name="eta") if fixed is None else fixed
+    variables = {"rho": rho, "eta": eta} if fixed is None else {"rho": rho}
+    return rho, _lipsdp(program, U[:, :-1], eta, rho), variables
+
+
+_Form = Callable[[Restriction, Any, Float | None], tuple[Any, list[Any], dict[str, Any]]]
+_FORMS: Final[Mapping[type[Penalty], _Form]] = MappingProxyType({LipschitzPenalty: _slope, NormPenalty: _norms})
+"""Every penalty in CVXPY's words: an expression, constraints and variables."""
 
 
 def _settled(program: Restriction, U: Float, c: Float) -> tuple[Float, Float]:

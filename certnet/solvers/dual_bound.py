@@ -14,16 +14,19 @@ constraint ``ρ ≤ limit`` the trace of P is free and D loses ``limit · tr P``
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from certnet.core.validation import Float
-from certnet.programs.restriction import Restriction, Solution
+from certnet.programs.goal import SlopeAtMost, Weighted
+from certnet.programs.penalties import LipschitzPenalty, NormPenalty, Penalty
+from certnet.programs.restriction import Chunk, Restriction
 
-__all__ = ["DualPoint", "lower_bound", "objective_at"]
-
-_CHUNK = 8192  # samples at a time
+__all__ = ["DualPoint", "lower_bound"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,82 +57,75 @@ class DualPoint:
     units: Float | None = None
 
 
-def objective_at(program: Restriction, solution: Solution) -> float:
-    """The program's objective at a point, ρ recomputed from the weights and η; infinite outside the closed cell.
+class _FitPart(NamedTuple):
+    """What the residuals r alone give: D at θ r is ``θ linear − θ² square``, less the penalty's part."""
 
-    ``ρ(W, η) = λ_max( ½ Wᵀ diag(1/η) W + ¼ Wᵀ Vᵀ K⁻¹ V W )``, ``K = I − ½ V diag(η) Vᵀ``.
-    """
-    if not program.cell_violation(solution.U) <= 1e-12:
-        return float("inf")
-    fit = program.fit(solution.U, solution.c)
-    if program.penalty == "l2":
-        return fit + 2.0 * program.weight * float(np.linalg.norm(solution.U, axis=1).sum())
-    return fit + program.weight * certified_rho(program, solution)
+    r: Float
+    z: Float
+    linear: float
+    square: float
 
 
-def certified_rho(program: Restriction, solution: Solution) -> float:
-    """The least ρ that the matrix inequality allows at the point's weights and η."""
-    if solution.eta is None:
-        return float("inf")
-    V, W, eta = program.directions, solution.U[:, :-1], solution.eta
-    K = np.eye(len(V)) - 0.5 * (V * eta) @ V.T
-    used = np.any(W != 0.0, axis=1)
-    if np.linalg.eigvalsh(K)[0] <= 0.0 or (eta[used] <= 0.0).any():
-        return float("inf")
-    N = 0.5 * (W[used].T / eta[used]) @ W[used] + 0.25 * (V @ W).T @ np.linalg.solve(K, V @ W)
-    return max(0.0, float(np.linalg.eigvalsh(0.5 * (N + N.T))[-1]))
-
-
-def lower_bound(program: Restriction, dual: DualPoint, limit: float | None = None) -> float:
-    """The value of the dual at the feasible point made from ``dual``: no point of the cell is below it.
-
-    Parameters
-    ----------
-    program : Restriction
-    dual : DualPoint
-    limit : float, optional
-        The program is ``min fit`` subject to ``ρ ≤ limit`` instead.
-    """
+def lower_bound(program: Restriction, dual: DualPoint) -> float:
+    """The value of the dual at the feasible point made from ``dual``: no point of the cell is below it."""
+    # residuals of weighted mean zero; targets about their mean, which c takes anyway
     r = dual.residual - program.shares @ dual.residual
     mean = program.shares @ program.targets
     linear = -2.0 * float(program.shares @ np.sum(r * (program.targets - mean), axis=1))
     square = float(program.shares @ np.sum(r**2, axis=1))
-    if program.penalty == "l2":
-        pull, _, _ = _pulls(program, r, np.maximum(dual.cone, 0.0), np.zeros(program.rows.shape[1]))
-        longest = float(np.linalg.norm(pull, axis=1).max(initial=0.0))
-        most = min(1.0, 2.0 * program.weight / longest) if longest > 0.0 else 1.0
-        best = min(most, linear / (2.0 * square)) if square > 0.0 else 0.0
-        return max(0.0, best * linear - best**2 * square) + program.spread
+    part = _FitPart(r, np.maximum(dual.cone, 0.0), linear, square)
+    return _BOUNDS[type(program.penalty)](program, dual, part) + program.spread
+
+
+def _norm_bound(program: Restriction, dual: DualPoint, fit: _FitPart) -> float:
+    """The best multiple of (r, z) with ``‖p_j‖ ≤ 2 λ``."""
+    if not isinstance(program.goal, Weighted):
+        return 0.0
+    pull, _, _ = _pulls(program, fit.r, fit.z, np.zeros(program.n_inputs))
+    longest = float(np.linalg.norm(pull, axis=1).max(initial=0.0))
+    most = min(1.0, 2.0 * program.goal.weight / longest) if longest > 0.0 else 1.0
+    best = min(most, fit.linear / (2.0 * fit.square)) if fit.square > 0.0 else 0.0
+    return max(0.0, best * fit.linear - best**2 * fit.square)
+
+
+def _lipschitz_bound(program: Restriction, dual: DualPoint, fit: _FitPart) -> float:
+    """The best multiple of (r, z, Y_0), z moved and balanced so that the last entry of every p_j is zero."""
     if dual.corner is None or dual.output is None or dual.output_corner is None:
-        return program.spread
-    z = np.maximum(dual.cone, 0.0)
+        return 0.0
+    z, linear = fit.z, fit.linear
     if dual.units is not None:
-        z = _moved(program, r, z, 2.0 * dual.units + (dual.output @ program.directions).T)
-    pull = _balanced(program, r, z)
+        z = _moved(program, fit.r, z, 2.0 * dual.units + (dual.output @ program.directions).T)
+    pull = _balanced(program, fit.r, z)
     charge, trace = _charge(program, pull, dual)
-    if limit is not None:  # the best trace of P for each multiple: 2 θ sqrt(charge · limit · trace)
-        linear -= 2.0 * np.sqrt(charge * trace * limit)
+    if isinstance(program.goal, SlopeAtMost):
+        # the best trace of P for each multiple: 2 θ sqrt(charge · limit · trace)
+        linear -= 2.0 * np.sqrt(charge * trace * program.goal.rho)
         charge = 0.0
-    elif program.weight > 0.0:
-        charge *= trace / program.weight
+    elif isinstance(program.goal, Weighted) and program.goal.weight > 0.0:
+        charge *= trace / program.goal.weight  # tr P = λ
     else:
-        return program.spread
-    total = square + charge
-    return (max(linear, 0.0) ** 2 / (4.0 * total) if total > 0.0 else 0.0) + program.spread
+        return 0.0
+    total = fit.square + charge
+    return max(linear, 0.0) ** 2 / (4.0 * total) if total > 0.0 else 0.0
+
+
+_BOUNDS: Final[Mapping[type[Penalty], Callable[[Restriction, DualPoint, _FitPart], float]]] = MappingProxyType(
+    {LipschitzPenalty: _lipschitz_bound, NormPenalty: _norm_bound}
+)
 
 
 def _pulls(program: Restriction, r: Float, z: Float, centre: Float) -> tuple[Float, Float, Float]:
     """p_j (k, d+1) about ``centre``, and Σ_i z_ij over the active and the inactive samples of each unit."""
-    d, k = program.rows.shape[1], program.directions.shape[1]
+    d, k = program.n_inputs, program.directions.shape[1]
     pull, active, idle = np.zeros((k, d + 1)), np.zeros(k), np.zeros(k)
-    for begin in range(0, len(r), _CHUNK):
-        here = slice(begin, begin + _CHUNK)
-        on = program.patterns[here]
-        rows = np.column_stack([program.rows[here] - centre, np.ones(len(on))])
-        weights = np.where(on, 2.0 * program.shares[here, None] * (r[here] @ program.directions) - z[here], z[here])
+    for chunk in program.chunks():
+        on, zs = chunk.patterns, z[chunk.at]
+        rows = np.column_stack([chunk.rows - centre, np.ones(len(on))])
+        # 2 share_i D_ij r_iᵀ V_:j − z_ij S_ij
+        weights = np.where(on, 2.0 * chunk.shares[:, None] * (r[chunk.at] @ program.directions) - zs, zs)
         pull += weights.T @ rows
-        active += np.where(on, z[here], 0.0).sum(axis=0)
-        idle += np.where(on, 0.0, z[here]).sum(axis=0)
+        active += np.where(on, zs, 0.0).sum(axis=0)
+        idle += np.where(on, 0.0, zs).sum(axis=0)
     return pull, active, idle
 
 
@@ -138,6 +134,7 @@ def _moved(program: Restriction, r: Float, z: Float, wanted: Float) -> Float:
 
     ``z_ij (1 + S_ij c_jᵀ x̃_i)`` with ``(Σ_i z_ij x̃_i x̃_iᵀ) c_j`` what is missing; factors below 1/10 are cut there.
     """
+    # rows about their mean, every column over its spread
     centre = program.shares @ program.rows
     scale = np.sqrt(program.shares @ (program.rows - centre) ** 2)
     scale = np.where(scale > 0.0, scale, 1.0)
@@ -146,10 +143,11 @@ def _moved(program: Restriction, r: Float, z: Float, wanted: Float) -> Float:
     for _ in range(2):
         missing = _pulls(program, r, z, centre)[0] / np.append(scale, 1.0)
         missing[:, :-1] -= wanted / scale
+        # Σ_i z_ij x̃_i x̃_iᵀ of every unit
         packed = np.zeros((z.shape[1], len(left)))
-        for begin in range(0, len(z), _CHUNK):
-            rows = _unit_rows(program, begin, centre, scale)
-            packed += z[begin : begin + _CHUNK].T @ (rows[:, left] * rows[:, right])
+        for chunk in program.chunks():
+            rows = _unit_rows(chunk, centre, scale)
+            packed += z[chunk.at].T @ (rows[:, left] * rows[:, right])
         gram = np.empty((z.shape[1], p, p))
         gram[:, left, right] = packed
         gram[:, right, left] = packed
@@ -157,24 +155,24 @@ def _moved(program: Restriction, r: Float, z: Float, wanted: Float) -> Float:
         used = size > 0.0
         gram[~used] = np.eye(p)
         gram[used] += 1e-13 * size[used, None, None] * np.eye(p)
+        # c_j, and the factors
         c = np.where(used[:, None], np.linalg.solve(gram, missing[:, :, None])[:, :, 0], 0.0)
         z = z.copy()
-        for begin in range(0, len(z), _CHUNK):
-            here = slice(begin, begin + _CHUNK)
-            turn = _unit_rows(program, begin, centre, scale) @ c.T
-            z[here] *= np.maximum(0.1, 1.0 + np.where(program.patterns[here], turn, -turn))
+        for chunk in program.chunks():
+            turn = _unit_rows(chunk, centre, scale) @ c.T
+            z[chunk.at] *= np.maximum(0.1, 1.0 + np.where(chunk.patterns, turn, -turn))
     return z
 
 
-def _unit_rows(program: Restriction, begin: int, centre: Float, scale: Float) -> Float:
-    rows = (program.rows[begin : begin + _CHUNK] - centre) / scale
-    return np.column_stack([rows, np.ones(len(rows))])
+def _unit_rows(chunk: Chunk, centre: Float, scale: Float) -> Float:
+    return np.column_stack([(chunk.rows - centre) / scale, np.ones(len(chunk.rows))])
 
 
 def _balanced(program: Restriction, r: Float, z: Float) -> Float:
     """The first d entries of p_j, after the multipliers of one side of each unit are scaled to make the last zero."""
     centre = program.shares @ program.rows
     pull, active, idle = _pulls(program, r, z, centre)
+    # factors for one side of every unit
     excess = pull[:, -1]  # the active side has to grow by it, or the idle one to shrink
     grow = np.divide(active + excess, active, out=np.ones_like(active), where=active > 0.0)
     shrink = np.divide(idle - excess, idle, out=np.ones_like(idle), where=idle > 0.0)
@@ -201,9 +199,11 @@ def _charge(program: Restriction, pull: Float, dual: DualPoint) -> tuple[float, 
     y = 0.5 * (pull - (Y0 @ V).T)
     squares = np.sum((y @ half) ** 2, axis=1)
     least = (half.T @ Y0).T @ (half.T @ Y0)
-    if program.eta is not None:
-        K = np.eye(len(V)) - 0.5 * (V * program.eta) @ V.T
-        return float(np.sum(least * K)) + 2.0 * float(program.eta @ squares), float(np.trace(P))
+    eta = program.penalty.eta
+    if eta is not None:  # <Y_0ᵀ P⁻¹ Y_0, K> + 2 Σ_j η_j y_jᵀ P⁻¹ y_j
+        K = np.eye(len(V)) - 0.5 * (V * eta) @ V.T
+        return float(np.sum(least * K)) + 2.0 * float(eta @ squares), float(np.trace(P))
+    # the least multiple of Q with Q ⪰ Y_0ᵀ P⁻¹ Y_0 and ¼ V_:jᵀ Q V_:j ≥ y_jᵀ P⁻¹ y_j
     Q, root = _inverse_factor(np.asarray(dual.output_corner))
     multiple = float(np.linalg.eigvalsh(root.T @ least @ root)[-1])
     multiple = max(multiple, float((4.0 * squares / np.einsum("oj,op,pj->j", V, Q, V)).max(initial=0.0)))

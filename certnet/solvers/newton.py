@@ -19,7 +19,7 @@ from scipy.linalg import blas, lapack
 from certnet.core.errors import SolverError
 from certnet.core.validation import Float
 from certnet.kernels.arrow import inverse_factors
-from certnet.solvers.reduced import Reduced
+from certnet.solvers.whitened import Whitened, WhitenedChunk
 
 __all__ = ["NewtonSystem"]
 
@@ -31,7 +31,7 @@ class NewtonSystem:
 
     Parameters
     ----------
-    reduced : Reduced
+    data : Whitened
     n_rows : int
         Coupling rows of the penalty.
     n_columns : int
@@ -40,9 +40,10 @@ class NewtonSystem:
         Whether to form the whole matrix; None takes what costs fewer operations.
     """
 
-    def __init__(self, reduced: Reduced, n_rows: int, n_columns: int, dense: bool | None = None) -> None:
-        n, p = reduced.X.shape
-        m, h = reduced.directions.shape
+    def __init__(self, data: Whitened, n_rows: int, n_columns: int, dense: bool | None = None) -> None:
+        n, p = data.X.shape
+        m, h = data.directions.shape
+        # operations of a factorisation of the whole matrix, and of one by units with samples as coupling rows
         order, samples = h * p, n * m
         whole = order**3 / 3 + order**2 * n_rows
         parts = order * (samples + n_rows) ** 2 * 1.2 + (samples + n_rows) ** 3 / 3
@@ -57,16 +58,21 @@ class NewtonSystem:
         """Fᵀ: ``rows[j, a]`` is the column of F of weight a of unit j; the penalty fills ``[..., first:]``."""
         self.careful = False
         """Whether solutions are refined, at twice the cost."""
+        # the penalty's columns, and where samples are rows one for every output bias
         self._columns = np.zeros((width, n_columns + (0 if dense else m)))
-        if dense:
-            self._gram = _gram(reduced)
-        else:
-            root = np.sqrt(reduced.shares)
-            self._twice, self._m = 2.0 * root, m
-            for o in range(m):
-                here = slice(o * n, (o + 1) * n)
-                self.rows[:, :, here] = _features(reduced, slice(0, n), root) * reduced.outputs[o][:, None, None]
-                self._columns[here, n_columns + o] = root
+        self._m, self._twice = m, 2.0 * np.sqrt(data.shares)
+        self._gram = _gram(data) if dense else np.zeros((0, 0))
+        if not dense:
+            for chunk in data.chunks(_CHUNK):
+                features = _features(data, chunk)
+                for o in range(m):
+                    here = slice(o * n + chunk.at.start, o * n + chunk.at.stop)
+                    self.rows[:, :, here] = features * data.outputs[o][:, None, None]
+                    self._columns[here, n_columns + o] = np.sqrt(chunk.shares)
+        # of one factorisation: H, D and the factors of both, F turned into their frames
+        nothing: Float = np.zeros((0, 0))
+        self._H, self._D, self._L, self._Li, self._half = nothing, nothing, nothing, nothing, nothing
+        self._inner, self._turned, self._last = nothing, nothing, nothing
 
     def factor(self, H: Float, D: Float, columns: Float) -> None:
         """Factor at blocks H (h, p, p), D of the penalty's rows (n_rows, n_rows) and their columns (n_rows, n_columns).
@@ -78,6 +84,7 @@ class NewtonSystem:
         """
         self._H, self._D = H, D
         order, width, n_rows = self.h * self.p, self.rows.shape[2], len(D)
+        # the Schur complement F (H + gram)⁻¹ Fᵀ + D of the rows, from a factor of H + gram or of every block of H
         if self.dense:
             self._L = _factored_whole(self._gram, H)
             flat = np.asfortranarray(self.rows.reshape(order, width))
@@ -91,9 +98,11 @@ class NewtonSystem:
             inner[np.arange(self.first), np.arange(self.first)] += 0.5
         inner[self.first :, self.first :] += D
         self._inner = _cholesky(inner)
+        # and Cᵀ (…)⁻¹ C of the columns
         self._columns[self.first :, : columns.shape[1]] = columns
         self._turned = _solved(self._inner, self._columns)
-        self._last = np.linalg.inv(self._columns.T @ self._turned) if self._columns.shape[1] else np.zeros((0, 0))
+        last = np.linalg.inv(self._columns.T @ self._turned) if self._columns.shape[1] else np.zeros((0, 0))
+        self._last = np.asarray(last)
 
     def solve(self, r: Float, g: Float, b: Float) -> tuple[Float, Float, Float, Float | None]:
         """x (h, p), v of the penalty's rows and t of its columns, for r (h, p), g (n_rows,) and b (n_columns,).
@@ -111,6 +120,7 @@ class NewtonSystem:
         return x, v[self.first :], t[: len(b)], fit
 
     def _once(self, r: Float, g: Float, b: Float) -> tuple[Float, Float, Float]:
+        """One solution, without refinement: forward through H, the rows and the columns, and back."""
         y = self._forward(r)
         full = self._half.T @ y + g
         v = _solved(self._inner, full)
@@ -119,6 +129,7 @@ class NewtonSystem:
         return self._backward(y - self._half @ v), v, t
 
     def _residuals(self, x: Float, v: Float, t: Float, r: Float, g: Float, b: Float) -> tuple[Float, Float, Float]:
+        """What the three equations of the system lack at (x, v, t)."""
         rows = self.rows.reshape(x.size, -1)
         first = r - np.matmul(self._H, x[:, :, None])[:, :, 0] - (rows @ v).reshape(x.shape)
         if self.dense:
@@ -139,32 +150,29 @@ class NewtonSystem:
         return np.matmul(self._Li.transpose(0, 2, 1), y.reshape(self.h, self.p, 1))[:, :, 0]
 
 
-def _features(reduced: Reduced, samples: slice, root: Float) -> Float:
+def _features(data: Whitened, chunk: WhitenedChunk) -> Float:
     """``√share D_ij x̃_i`` of some samples, as (h, p, samples); the bias of units without inequalities has none."""
-    X, n_cone = reduced.X[samples], reduced.pattern.shape[1]
-    h = reduced.directions.shape[1]
-    weighted = np.ascontiguousarray((X * root[samples, None]).T)
-    out = np.empty((h, X.shape[1], len(X)))
-    out[:n_cone] = np.ascontiguousarray(reduced.pattern[samples].T)[:, None, :] * weighted
+    n_cone, h = data.n_cone, data.directions.shape[1]
+    weighted = np.ascontiguousarray((chunk.X * np.sqrt(chunk.shares)[:, None]).T)
+    out = np.empty((h, *weighted.shape))
+    out[:n_cone] = np.ascontiguousarray(chunk.pattern.T)[:, None, :] * weighted
     out[n_cone:] = weighted
     out[n_cone:, -1] = 0.0
     return out
 
 
-def _gram(reduced: Reduced) -> Float:
+def _gram(data: Whitened) -> Float:
     """``2 Σ_i share_i A_iᵀ A_i`` about the mean (lower triangle, Fortran order), a few thousand samples at a time."""
-    n, p = reduced.X.shape
-    h = reduced.directions.shape[1]
-    root = np.sqrt(reduced.shares)
+    p, h = data.X.shape[1], data.directions.shape[1]
     gram = np.zeros((h * p, h * p), order="F")
     mean = np.zeros(h * p)
-    for begin in range(0, n, _CHUNK):
-        here = slice(begin, min(n, begin + _CHUNK))
-        A = _features(reduced, here, root).reshape(h * p, -1)
+    for chunk in data.chunks(_CHUNK):
+        A = _features(data, chunk).reshape(h * p, -1)
         gram = blas.dsyrk(2.0, A.T, beta=1.0, c=gram, trans=1, lower=1, overwrite_c=1)
-        mean += A @ root[here]
+        mean += A @ np.sqrt(chunk.shares)
     gram = blas.dsyr(-2.0, mean, lower=1, a=gram, overwrite_a=1)
-    alike = np.repeat(reduced.outputs, p, axis=1)
+    # between units of output directions V_:j and V_:k: times V_:jᵀ V_:k
+    alike = np.repeat(data.outputs, p, axis=1)
     gram *= alike.T @ alike
     return gram
 

@@ -34,7 +34,7 @@ from certnet.certification import certify
 from certnet.core.errors import NotConvergedWarning, SolverError
 from certnet.core.validation import Float, as_samples, positive_number, whole_number
 from certnet.networks.shallow import ShallowNetwork, require_shallow
-from certnet.programs.objectives import mean_squared_error, objective
+from certnet.programs.objectives import mse_of
 from certnet.train.lmi import NearestBounded, lmi_multipliers
 from certnet.train.result import TrainResult, versions
 from certnet.train.sgd import train_sgd
@@ -227,10 +227,9 @@ class _Run:
 
     def _point(self, network: ShallowNetwork) -> _Point:
         certificate = certify(network)
-        mse = mean_squared_error(network, self._X, self._y)
-        value = objective(network, self._X, self._y, weight=self._weight, certificate=certificate)
-        score = float("nan") if self._validation is None else mean_squared_error(network, *self._validation)
-        return _Point(network, value, mse, certificate.rho, score)
+        mse = mse_of(network, self._X, self._y)
+        score = float("nan") if self._validation is None else mse_of(network, *self._validation)
+        return _Point(network, mse + self._weight * certificate.rho, mse, certificate.rho, score)
 
 
 def loss_step(

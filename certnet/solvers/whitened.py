@@ -8,6 +8,7 @@ never active: the output bias does their work.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,23 +17,33 @@ from scipy.optimize import linprog
 
 from certnet.core.errors import SolverError
 from certnet.core.validation import Float
-from certnet.programs.restriction import Restriction, Solution
+from certnet.programs.restriction import Restriction
 
-__all__ = ["Reduced"]
+__all__ = ["Whitened", "WhitenedChunk"]
 
 _RANK = 1e-12  # singular values below this fraction of the largest are zero: directions without data
 _THIN = 1e-7  # room between the sides, of the largest |x̃ᵀu|, from which a point counts as inside
-_IDLE = 1e-9  # what units that are left out get of Σ η, so that 1 / η exists
 
 
 @dataclass(frozen=True, eq=False)
-class Reduced:
+class WhitenedChunk:
+    """Some samples: ``at`` tells which of all; see :class:`Whitened`."""
+
+    at: slice
+    X: Float
+    shares: Float
+    pattern: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Whitened:
     """The program that the interior-point loop sees.
 
     Attributes
     ----------
-    X : ndarray, shape (n, d + 1)
-        Whitened inputs and a column of ones.
+    program : Restriction
+    X : ndarray, shape (n, p)
+        Whitened inputs and a column of ones, p = r + 1 with r the rank of the data.
     shares : ndarray, shape (n,)
     targets : ndarray, shape (n, m)
     pattern : ndarray of uint8, shape (n, n_cone)
@@ -41,16 +52,18 @@ class Reduced:
         Of all units, those without inequalities last.
     outputs : ndarray, shape (m, h)
         The same, zero for units that are never active.
-    metric : ndarray, shape (d, d)
-        M: the corner of the matrix inequality is ρ' M.
-    weight : float
-        Of ρ', or of ``2 Σ_j ‖norm u'_j‖``.
-    norm : ndarray, shape (d + 1, d + 1)
-        N of the ℓ2 penalty: ``‖N u'‖`` is the least norm of data weights that act on the rows as u' does.
-    eta : ndarray, shape (h,), or None
-        Where η is fixed.
-    start : ndarray, shape (h, d + 1)
+    start : ndarray, shape (h, p)
         A point strictly inside every cone.
+    units : ndarray of int, shape (h,)
+        Which of the program's units are left.
+    mean, offset : ndarray, shapes (d,), (m,)
+        Means of the rows and of the targets.
+    basis, singular : ndarray, shapes (d, r), (r,)
+        ``T = basis / singular``.
+    tau : float
+        Spread of the targets; zero where they are constant.
+    unit : float
+        Mean of the variances of the inputs, ``singular²``.
     """
 
     program: Restriction
@@ -60,11 +73,6 @@ class Reduced:
     pattern: NDArray[np.uint8]
     directions: Float
     outputs: Float
-    metric: Float
-    weight: float
-    norm: Float
-    seen: Float
-    eta: Float | None
     start: Float
     units: NDArray[np.intp]
     mean: Float
@@ -75,37 +83,35 @@ class Reduced:
     unit: float
 
     @classmethod
-    def of(cls, program: Restriction, start: Float | None) -> Reduced:
-        """The reduced program; ``start`` (k, d+1) is a point of the closed cell, such as the network's weights.
+    def of(cls, program: Restriction, start: Float | None) -> Whitened:
+        """The whitened program; ``start`` (k, d+1) is a point of the closed cell, such as the network's weights.
 
         Raises
         ------
         SolverError
             The cell has no interior in floating point.
         """
-        rows, shares = program.rows, program.shares
+        rows, shares, penalty = program.rows, program.shares, program.penalty
+        # x' = (x − mean) T, y' = (y − offset) / τ
         mean, offset = shares @ rows, shares @ program.targets
         X, basis, singular = _whitened(rows - mean, shares)
-        T = basis / singular
         n, d = X.shape
         targets = program.targets - offset
         spread = float(shares @ np.sum(targets**2, axis=1))
         tau = float(np.sqrt(spread)) if spread > 1e-28 * float(np.max(program.targets**2, initial=0.0)) else 0.0
+        # units that are left: those with inequalities first, then those whose bias the output bias replaces
         always = np.asarray(program.patterns.all(axis=0))
         never = np.asarray(~program.patterns.any(axis=0))
-        lipschitz = program.penalty == "lipschitz"
-        free = (always | never) if lipschitz else np.zeros_like(always)
-        dropped = never if program.eta is None else np.zeros_like(never)
+        free = (always | never) if penalty.free_biases else np.zeros_like(always)
+        dropped = np.zeros_like(never) if penalty.uses_idle_units else never
         units = np.concatenate([np.flatnonzero(~free & ~dropped), np.flatnonzero(free & ~dropped)])
         n_cone = int((~free & ~dropped).sum())
         if d == 0 or tau == 0.0:
             units, n_cone = units[:0], 0
-        unit = float(np.mean(singular**2)) if d else 1.0
         extended = np.column_stack([X, np.ones(n)])
-        seen, affine = _seen(rows, d), _affine(mean, T)
         pattern = np.ascontiguousarray(program.patterns[:, units[:n_cone]]).astype(np.uint8)
         directions = np.ascontiguousarray(program.directions[:, units])
-        eta = None if program.eta is None else program.eta[units]
+        # the start, its weights w' = Tᵀ⁻¹ w on the data's directions, moved inside
         begin = np.zeros((len(units), d + 1))
         if n_cone:
             given = None
@@ -113,7 +119,6 @@ class Reduced:
                 W = start[units[:n_cone], :-1]
                 given = np.column_stack([(W @ basis) * singular, start[units[:n_cone], -1] + W @ mean])
             begin[:n_cone] = _inside(extended, pattern, given)
-        weight = program.weight / unit if lipschitz else program.weight / max(tau, 1e-300)
         return cls(
             program=program,
             X=extended,
@@ -122,11 +127,6 @@ class Reduced:
             pattern=pattern,
             directions=directions,
             outputs=directions * ~never[units],
-            metric=np.diag(singular**2 / unit),
-            weight=weight,
-            norm=np.asarray(np.linalg.qr(seen @ affine, mode="r")),
-            seen=seen,
-            eta=eta,
             start=begin,
             units=units,
             mean=mean,
@@ -134,42 +134,43 @@ class Reduced:
             singular=singular,
             offset=offset,
             tau=tau,
-            unit=1.0 / unit,
+            unit=float(np.mean(singular**2)) if d else 1.0,
         )
 
-    def rho(self, rho: float) -> float:
-        """ρ in the data's units."""
-        return rho * self.unit * self.tau**2
+    @property
+    def n_cone(self) -> int:
+        """Units with inequalities."""
+        return int(self.pattern.shape[1])
 
-    def undo(self, U: Float, c: Float, eta: Float | None, rho: float | None) -> Solution:
-        """The point in the data's units, inside the closed cell, biases that were left out as small as they may be."""
-        program = self.program
+    def chunks(self, size: int) -> Iterator[WhitenedChunk]:
+        """The samples, ``size`` at a time."""
+        n = len(self.X)
+        for begin in range(0, n, size):
+            at = slice(begin, min(begin + size, n))
+            yield WhitenedChunk(at, self.X[at], self.shares[at], self.pattern[at])
+
+    def undo(self, U: Float, c: Float) -> tuple[Float, Float]:
+        """Weights (k, d + 1) and output biases in the data's units, inside the closed cell.
+
+        Biases that were left out are as small as they may be.
+        """
+        program, n_cone = self.program, self.n_cone
         k = program.directions.shape[1]
-        full, bias = np.zeros((k, program.rows.shape[1] + 1)), c * self.tau + self.offset
+        full, bias = np.zeros((k, program.n_inputs + 1)), c * self.tau + self.offset
+        # w = τ T w', b = τ b' − wᵀ mean
         W = self.tau * (U[:, :-1] / self.singular) @ self.basis.T
         shift = W @ self.mean
         full[self.units, :-1] = W
-        n_cone = self.pattern.shape[1]
         full[self.units[:n_cone], -1] = self.tau * U[:n_cone, -1] - shift[:n_cone]
         if len(self.units) > n_cone:
+            # always active: b ≥ −min z, and the output bias takes it back; never active: b ≤ −max z
             z = program.rows @ W[n_cone:].T
             margin = 8.0 * np.finfo(float).eps * np.abs(z).max(axis=0)
             silent = ~self.outputs[:, n_cone:].any(axis=0)
             b = np.where(silent, -np.maximum(0.0, z.max(axis=0)) - margin, np.maximum(0.0, -z.min(axis=0)) + margin)
             full[self.units[n_cone:], -1] = b
             bias = bias - self.outputs[:, n_cone:] @ (shift[n_cone:] + b)
-        if program.penalty == "l2" and len(self.singular) < len(self.basis):
-            full = full @ self.seen.T @ self.seen
-        every = None
-        if eta is not None:
-            idle = np.ones(k, dtype=bool)
-            idle[self.units] = False
-            if program.eta is not None:
-                every = program.eta
-            else:
-                every = np.full(k, _IDLE / k)
-                every[self.units] = eta * (1.0 - _IDLE) if idle.any() else eta
-        return Solution(full, bias, every, None if rho is None else self.rho(rho))
+        return full, bias
 
 
 def _whitened(centred: Float, shares: Float) -> tuple[Float, Float, Float]:
@@ -181,24 +182,6 @@ def _whitened(centred: Float, shares: Float) -> tuple[Float, Float, Float]:
     rank = int(np.sum(singular > _RANK * max(float(singular.max(initial=0.0)), 1e-300))) if scale > 0.0 else 0
     basis = right[:rank].T
     return centred @ (basis / singular[:rank]), basis, singular[:rank]
-
-
-def _affine(mean: Float, T: Float) -> Float:
-    """The data weights (w, b) of u' = (w', b'): (d + 1, r + 1)."""
-    d, r = T.shape
-    E = np.zeros((d + 1, r + 1))
-    E[:d, :r] = T
-    E[d, :r] = -mean @ T
-    E[d, r] = 1.0
-    return E
-
-
-def _seen(rows: Float, rank: int) -> Float:
-    """Orthonormal rows that span those of (X, 1): weights across them act on no sample."""
-    extended = np.column_stack([rows, np.ones(len(rows))])
-    if rank == rows.shape[1]:
-        return np.eye(rank + 1)
-    return np.asarray(np.linalg.svd(extended, full_matrices=False)[2][: rank + 1])
 
 
 def _inside(X: Float, pattern: NDArray[np.uint8], given: Float | None) -> Float:

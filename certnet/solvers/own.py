@@ -1,0 +1,53 @@
+"""certnet's own solver: for every goal the method that serves it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+
+from certnet.core.errors import CertnetError
+from certnet.core.outcome import Status
+from certnet.programs.goal import FitAtMost, Goal, SlopeAtMost, Weighted
+from certnet.programs.restriction import Restriction
+from certnet.solvers.budget import BudgetSearch
+from certnet.solvers.interior import InteriorPoint
+from certnet.solvers.solved import Point, Solved
+from certnet.solvers.watch import UNWATCHED, Watch
+
+__all__ = ["OwnSolver"]
+
+_METHODS: Final[Mapping[type[Goal], type[InteriorPoint] | type[BudgetSearch]]] = MappingProxyType(
+    {Weighted: InteriorPoint, SlopeAtMost: InteriorPoint, FitAtMost: BudgetSearch}
+)
+
+
+@dataclass(frozen=True)
+class OwnSolver:
+    """The own methods; whatever goes wrong inside is a status.
+
+    Attributes
+    ----------
+    tol : float
+        Relative duality gap, recomputed from the data.
+    margin : float
+        Relative to a limit on the fit: rounding, from which the solver keeps away.
+    """
+
+    tol: float = 1e-6
+    margin: float = 1e-12
+
+    def solve(self, program: Restriction, *, start: Point | None = None, watch: Watch = UNWATCHED) -> Solved:
+        """See :class:`~certnet.solvers.solved.Solver`."""
+        method = _METHODS[type(program.goal)](self.tol)
+        if isinstance(program.goal, FitAtMost):
+            goal = replace(program.goal, limit=program.goal.limit * (1.0 - self.margin))
+            program = replace(program, goal=goal)
+        try:
+            with np.errstate(all="ignore"):  # what overflows shows in the gap
+                return method.solve(program, start=start, watch=watch)
+        except (ArithmeticError, np.linalg.LinAlgError, CertnetError) as error:
+            return Solved(None, Status.SOLVER_FAILED, f"{type(error).__name__}: {error}")
