@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from certnet.backends import cvxpy_, mosek_
-from certnet.certification import certify, cheap_upper_bounds, reference
+from certnet.certification import certify, cheap_upper_bounds
 from certnet.core.errors import (
     CertificateError,
     InvalidInputError,
@@ -21,6 +21,7 @@ from certnet.core.errors import (
 )
 from certnet.core.outcome import Status
 from certnet.networks.shallow import ShallowNetwork
+from certnet.searches import reference_
 from certnet.searches.closed_form import norm_sum, spectral_product
 from certnet.searches.lower import lower_bound
 from certnet.searches.reference_ import lipsdp_rho, solve_lipsdp
@@ -341,7 +342,7 @@ def test_a_solver_that_stops_short_warns(monkeypatch: pytest.MonkeyPatch) -> Non
     def inaccurate(*_: Any, **__: Any) -> SearchResult:
         return SearchResult(np.ones(5), closed_form(net.W, net.V, np.ones(5)), 0.1, Status.INACCURATE)
 
-    monkeypatch.setattr(reference, "solve_lipsdp", inaccurate)
+    monkeypatch.setattr(reference_, "solve_lipsdp", inaccurate)
     with pytest.warns(NotConvergedWarning, match="stopped short"):
         cert = certify(net, solver="SCS")
     assert cert.check(net)

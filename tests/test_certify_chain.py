@@ -7,9 +7,10 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from certnet import FeedForward, certify
+from certnet import FeedForward, ShallowNetwork, certify
 from certnet.core.errors import InvalidInputError
-from certnet.proofs.chain import ChainChecker, norm_at_most, pair
+from certnet.proofs.chain import ChainChecker, pair
+from certnet.proofs.semidefinite import norm_at_most
 from certnet.searches.chain import compose, product_norms, spectral_norm
 
 
@@ -126,7 +127,8 @@ def test_chains_need_no_solver():
 
 def test_a_pair_is_the_network_between_two_layers():
     net = random_network((3, 4, 5, 2), seed=1)
-    inner = pair(net, 1)
+    found = pair(net, 1)
+    inner = ShallowNetwork(found.W, found.b, found.V, net.biases[2])
     x = np.abs(np.random.default_rng(2).standard_normal((6, 4)))
     np.testing.assert_allclose(
         inner.forward(x), np.maximum(x @ net.weights[1].T + net.biases[1], 0) @ net.weights[2].T + net.biases[2]

@@ -12,7 +12,7 @@ import pytest
 
 from certnet import FeedForward, ShallowNetwork, certify
 from certnet.certification import Certificate, meaning
-from certnet.claims.certificate import seal
+from certnet.claims.sealed import seal
 from certnet.core.errors import FileFormatError, InvalidInputError, NotConvergedWarning
 from certnet.networks.activations import Activation
 

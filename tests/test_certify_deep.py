@@ -17,14 +17,16 @@ from exact import Matrix, definite
 
 from certnet.backends import cvxpy_
 from certnet.certification import certify
-from certnet.claims.certificate import Certificate, seal, square_above
+from certnet.claims.certificate import Certificate, square_above
+from certnet.claims.sealed import seal
 from certnet.core.digits import above
 from certnet.core.errors import CertificateError, FileFormatError, InvalidInputError, SolverUnavailableError
 from certnet.core.outcome import Status
 from certnet.networks.activations import Activation
 from certnet.networks.feedforward import FeedForward
 from certnet.proofs.chain import ChainChecker
-from certnet.proofs.deep import DeepChecker, gradient_below
+from certnet.proofs.deep import DeepChecker
+from certnet.proofs.gradients import gradient_below
 from certnet.searches.chain import product_norms
 from certnet.searches.deep_barrier import search_deep, solve_deep
 

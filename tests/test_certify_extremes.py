@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from claims import claimed, holds, slopes
 
 from certnet import FeedForward, ShallowNetwork, certify
-from certnet.certification import verify_tree
-from certnet.claims.claim import Claim
 from certnet.networks.activations import Activation
+from certnet.proofs import tree as verify_tree
 from certnet.proofs.selection import fold_linear
 from certnet.proofs.shallow import BoundChecker
 from certnet.proofs.tree import TreeChecker
@@ -34,11 +34,11 @@ def shallow(seed: int = 0, h: int = 6, d: int = 3, m: int = 2) -> ShallowNetwork
 def test_what_underflows_before_a_steep_linear_layer_is_charged(slope: float, weight: float) -> None:
     net = FeedForward([[[weight]], [[weight]], [[1.0]]], [[0.0], [0.0], [0.0]], [(slope, slope), "relu"])
     truth = Fraction(slope) * Fraction(weight) ** 2
-    claim = Claim(net)
+    claim = claimed(net)
     for multiplier in (truth, 1.0, *POWERS):
         for upper in (*POWERS, 0.0, float(truth), math.nextafter(float(truth), math.inf)):
             if Fraction(upper) < truth and float(multiplier) > 0.0:
-                assert not claim.holds("neuron", (np.array([float(multiplier)]),), upper)
+                assert not holds(claim, "neuron", (np.array([float(multiplier)]),), upper)
     folded, charge = fold_linear(net)
     lost = abs(truth - Fraction(folded.weights[0].item()))
     assert Fraction(charge) >= lost if math.isfinite(charge) else charge > 0.0
@@ -64,7 +64,7 @@ def test_smooth_units_far_out_in_a_ball_can_be_certified(phi: str, far: float) -
     cert = certify(smooth, around=[far, -far, 0.5 * far], radius=0.1)
     assert cert.check(smooth)
     assert cert.lower <= cert.upper <= certify(smooth).upper * (1.0 + 1e-9)
-    low, high = Claim(smooth, around=cert.around, radius=0.1).slopes()
+    low, high = slopes(claimed(smooth, around=cert.around, radius=0.1))
     z = net.W @ np.array([far, -far, 0.5 * far]) + net.b
     assert (low <= smooth.activations[0].derivative(z)).all()
     assert (smooth.activations[0].derivative(z) <= high).all()
@@ -81,8 +81,7 @@ def test_a_ball_beside_a_kink_whose_place_rounding_hides(beta: float) -> None:
             centre = float(kink) + step
             rises = kinks[0] < Fraction(centre) < kinks[1]
             for radius in (0.0, 1e-30):
-                claim = Claim(net, around=np.array([centre]), radius=radius)
-                low, high = claim.slopes()
+                low, high = slopes(claimed(net, around=np.array([centre]), radius=radius))
                 assert low[0] <= (0.25 if rises else 0.0) <= high[0]
 
 
@@ -98,22 +97,22 @@ def test_values_of_other_types_are_refused() -> None:
     net = FeedForward.of(shallow())
     t = np.ones(6)
     centre = np.zeros(3)
-    claims = [Claim(net, output=output) for output in ODD_OUTPUTS]
-    claims += [Claim(net, around=around, radius=1.0) for around in ODD_CENTRES]
-    claims += [Claim(net, around=centre, radius=radius) for radius in ODD_RADII]
-    claims += [Claim(net, norm=norm) for norm in ("L2", "", "l1", None, 2, math.inf)]  # type: ignore[arg-type]
+    claims = [claimed(net, output=output) for output in ODD_OUTPUTS]
+    claims += [claimed(net, around=around, radius=1.0) for around in ODD_CENTRES]
+    claims += [claimed(net, around=centre, radius=radius) for radius in ODD_RADII]
+    claims += [claimed(net, norm=norm) for norm in ("L2", "", "l1", None, 2, math.inf)]
     for claim in claims:
         assert claim.refusal() is not None
         for kind in ("shallow", "neuron", "product", "tree", "", None, 3):
-            verdict = claim.holds(kind, t, 1e9)  # type: ignore[arg-type]
+            verdict = holds(claim, kind, t, 1e9)
             assert not verdict
             assert verdict.reason
 
 
 def test_a_difference_that_overflows_is_refused() -> None:
     net = ShallowNetwork([[1e-200]], [0.0], [[1.7e308], [-1.7e308]], [0.0, 0.0])
-    claim = Claim(FeedForward.of(net), output=(0, 1))
-    assert "overflows" in claim.holds("product", (np.ones(1), np.ones(1)), 1.7e308).reason
+    claim = claimed(FeedForward.of(net), output=(0, 1))
+    assert "overflows" in holds(claim, "product", (np.ones(1), np.ones(1)), 1.7e308).reason
     assert not dataclasses.replace(certify(net), output=(0, 1)).check(net)
     with pytest.raises(ValueError, match="overflows"):
         certify(net, output=(0, 1))

@@ -16,8 +16,10 @@ from judge import SUBJECTS, assert_true, subject
 from steps import Calls
 
 from certnet.certification import Certificate
-from certnet.claims import certificate as certificate_module
+from certnet.claims import sealed
+from certnet.claims.certificate import square_above
 from certnet.claims.sealed import seal
+from certnet.core.digits import above
 from certnet.core.errors import CertnetError, FileFormatError
 from certnet.networks.feedforward import FeedForward
 
@@ -57,10 +59,10 @@ def resealed(data: dict[str, Any]) -> str:
     data = dict(data)
     try:
         bound = float(data["upper"])
-        data["rho"] = certificate_module.square_above(bound)
-        data["upper_decimal"] = certificate_module.above(bound, 12)
+        data["rho"] = square_above(bound)
+        data["upper_decimal"] = above(bound, 12)
         data["upper_rational"] = str(Fraction(bound))
-        data["seal"] = certificate_module.seal(data)
+        data["seal"] = sealed.seal(data)
     except (TypeError, ValueError, KeyError, OverflowError, ArithmeticError, RecursionError):
         pass  # what has no bound or no seal is written as it is
     return json.dumps(data)
@@ -198,7 +200,7 @@ def test_other_encodings_and_doubled_keys(tmp_path: Path, recode: Callable[[str]
 
 
 def test_a_file_without_an_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(certificate_module, "_MAX_FILE_BYTES", 1 << 20)
+    monkeypatch.setattr(sealed, "MAX_FILE_BYTES", 1 << 20)
     if not os.path.exists("/dev/zero"):
         pytest.skip("no endless file here")
     with pytest.raises(FileFormatError, match="larger than"):

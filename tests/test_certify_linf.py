@@ -18,9 +18,10 @@ from certnet.core.outcome import Status
 from certnet.networks.activations import ACTIVATIONS, Activation
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.shallow import ShallowNetwork
-from certnet.proofs.deep import in_ball, slopes_in_ball
+from certnet.proofs.gradients import gradient_sum_below
+from certnet.proofs.regions import in_ball, slopes_in_ball
 from certnet.proofs.shallow import BoundChecker
-from certnet.proofs.sup_norm import SupChecker, gradient_sum_below
+from certnet.proofs.sup_norm import SupChecker
 from certnet.searches.shallow import search_multipliers
 from certnet.searches.sup_norm import lower_bound_sup, search_sup
 

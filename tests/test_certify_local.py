@@ -12,7 +12,7 @@ from certnet import Certificate, ShallowNetwork, certify
 from certnet.core.errors import InvalidInputError
 from certnet.networks.activations import ACTIVATIONS, Activation, activation
 from certnet.networks.feedforward import FeedForward
-from certnet.proofs.deep import in_ball, slopes_in_ball
+from certnet.proofs.regions import in_ball, slopes_in_ball
 
 
 def network(name: str = "relu", seed: int = 0, h: int = 12, d: int = 3, m: int = 1) -> FeedForward:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from certnet import FeedForward, ShallowNetwork, certify
 from certnet.certification import Certificate, certify_outputs
+from certnet.claims.claim import parse_output
 from certnet.core.errors import InvalidInputError
-from certnet.proofs.selection import parse_output, select_output
+from certnet.proofs.selection import select_output
 
 
 def classifier(seed=0, h=12, d=4, m=3):

@@ -17,11 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from certnet.certification import Certificate, certify, verify_bound
-from certnet.claims import certificate as certificate_module
-from certnet.claims.certificate import SCHEMA, square_above
+from certnet.claims import sealed
+from certnet.claims.certificate import square_above
+from certnet.claims.families import FEED_FORWARD
 from certnet.core.errors import FileFormatError, NotConvergedWarning, OutputError
 from certnet.networks.shallow import ShallowNetwork
-from certnet.proofs.shallow import BoundChecker, _assemble, _dominates, gradient_norm_below
+from certnet.proofs.gradients import gradient_norm_below
+from certnet.proofs.shallow import BoundChecker, _assemble, _dominates
 
 # --------------------------------------------------------------------------- the second implementation, in rationals
 
@@ -606,7 +608,7 @@ def test_other_json_is_refused(tmp_path: Path, content: str) -> None:
 
 def test_a_newer_schema_is_named(tmp_path: Path) -> None:
     path, _ = written(tmp_path, schema="certnet-certificate-2")
-    with pytest.raises(FileFormatError, match=f"'certnet-certificate-2'.*reads '{SCHEMA}'"):
+    with pytest.raises(FileFormatError, match=f"'certnet-certificate-2'.*reads '{FEED_FORWARD.schema}'"):
         Certificate.load(path)
 
 
@@ -693,7 +695,7 @@ def test_missing_files_folders_and_huge_files_are_refused(tmp_path: Path, monkey
     with pytest.raises(FileFormatError, match="cannot be read"):
         Certificate.load(tmp_path)
     path, _ = written(tmp_path)
-    monkeypatch.setattr(certificate_module, "_MAX_FILE_BYTES", 100)
+    monkeypatch.setattr(sealed, "MAX_FILE_BYTES", 100)
     with pytest.raises(FileFormatError, match="larger than"):
         Certificate.load(path)
 

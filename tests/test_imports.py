@@ -55,7 +55,6 @@ OPTIONAL = {
     "distributed": ("study.dask_",),
     "pyarrow": ("study.parquet_",),
 }
-NOT_BY_THE_CHECKER = {"scipy", "numba", "cvxpy", "clarabel", "scs", "osqp", "mosek", "sklearn", "torch"}
 
 
 def name_of(path: Path) -> str:
@@ -106,8 +105,13 @@ def walk(tree: ast.AST, *, inner: bool, types: bool) -> Iterator[ast.AST]:
 
 
 @cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+@cache
 def imports(module: str, *, inner: bool = True, types: bool = False) -> frozenset[str]:
-    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    tree = tree_of(module)
     return frozenset(name for node in walk(tree, inner=inner, types=types) for name in names_in(node, module))
 
 
@@ -156,51 +160,93 @@ def test_cvxpy_is_imported_in_functions(module: str) -> None:
     assert not {name for name in imports(module, inner=False) if name.split(".")[0] == "cvxpy"}
 
 
-CHECKERS = {
-    f"certify.{name}"
-    for name in (
-        *("verify", "verify_deep", "verify_chain", "verify_linf", "verify_tree"),
-        *("reduce", "claim", "card", "certificate", "sealed"),
-    )
-} | {f"lifted.bounds.{name}" for name in ("assembly", "verify", "verify_layers", "verify_slope", "certificate")}
+# what a proof rests on: these folders import each other in this order, NumPy and the standard library, and nothing else
+TRUSTED = ("core", "networks", "claims", "proofs")
 
 
-@pytest.mark.parametrize("module", sorted(CHECKERS))
-def test_the_checker_shares_no_code_with_a_solver(module: str) -> None:
-    """Not even through what it imports, and not inside a function either."""
-    reached, todo = set(), [module]
-    while todo:
-        name = todo.pop()
-        if name not in reached:
-            reached.add(name)
-            todo.extend(own_imports(name))
-    assert {name.split(".")[0] for name in reached} <= {
-        "activations",
-        "certify",
-        "digits",
-        "energy",
-        "errors",
-        "feedforward",
-        "files",
-        "lifted",
-        "network",
-        "validation",
-    }
-    assert {name for name in reached if name.startswith(("certify", "lifted"))} <= CHECKERS
-    for name in reached:
-        used = {dotted.split(".")[0] for dotted in imports(name)}
-        assert not used & NOT_BY_THE_CHECKER, f"certnet.{name} imports {used & NOT_BY_THE_CHECKER}"
+@pytest.mark.parametrize("module", [name for name in MODULES if name.split(".")[0] in TRUSTED])
+def test_the_trusted_base_stands_alone(module: str) -> None:
+    """Not inside a function either."""
+    for dotted in imports(module):
+        package, *rest = dotted.split(".")
+        if package == "certnet":
+            assert rest[:1] and rest[0] in TRUSTED, f"certnet.{module} imports {dotted}"
+        else:
+            assert package in sys.stdlib_module_names | {"numpy"}, f"certnet.{module} imports {dotted}"
+
+
+def test_checking_loads_the_trusted_base_alone(tmp_path: Path) -> None:
+    certificates = Path(__file__).parent / "certificates"
+    script = f"""
+import runpy, sys
+sys.argv = ["certnet.proofs", {str(certificates / "tree.json")!r}, {str(certificates / "kinks.npz")!r}]
+try:
+    runpy.run_module("certnet.proofs", run_name="__main__")
+except SystemExit as ended:
+    assert ended.code == 0, ended.code
+own = {{name.split(".")[1] for name in sys.modules if name.startswith("certnet.")}}
+assert own == {{"_version", "core", "networks", "claims", "proofs"}}, own
+others = {{name.split(".")[0] for name in sys.modules}} - set(sys.stdlib_module_names)
+print(*sorted(others))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    loaded = {name for name in done.stdout.splitlines()[-1].split() if not name.startswith(("_", "sphinxcontrib"))}
+    assert not loaded & {"scipy", "numba", "sklearn", "cvxpy", "typer", "pydantic", "torch", "joblib"}
+
+
+def functions_listed(module: str) -> Iterator[str]:
+    """Names of ``__all__`` that a module defines as functions."""
+    tree = tree_of(module)
+    own_functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            yield from (name for name in ast.literal_eval(node.value) if name in own_functions)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_public_function_bears_the_name_of_a_module(module: str) -> None:
+    """``certnet.x`` would be the one or the other, as imports have it."""
+    last = module.split(".")[-1]
+    beside = {name.rpartition(".")[2] for name in MODULES if name.rpartition(".")[0] == module}
+    for name in functions_listed(module):
+        assert name != last, f"certnet.{module} holds a function of its own name"
+        assert name not in beside, f"certnet.{module} holds the function {name} beside the module {name}"
+
+
+def test_public_names_of_the_package_hide_no_module() -> None:
+    parts = {name.split(".")[0] for name in MODULES}
+    assert not parts & set(certnet.__all__)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_problem_is_data(module: str) -> None:
+    """What is minimised, and under which limits, stands in the program: no call repeats it."""
+    tree = tree_of(module)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            names = {arg.arg for arg in (*node.args.args, *node.args.kwonlyargs)}
+            assert not names & {"rho_at_most", "fit_at_most", "mse_at_most"}, f"certnet.{module}.{node.name}"
+
+
+def test_every_kind_of_proof_is_one_class_in_the_registry() -> None:
+    from certnet.claims import kinds
+
+    importlib.import_module("certnet.proofs")
+    assert set(kinds.known_kinds("feed-forward")) == {"shallow", "tree", "neuron", "layer", "composition", "product"}
+    assert set(kinds.known_kinds("lifted")) == {"sdp", "layerwise", "theorem"}
+    homes = {cls.__module__ for cls in kinds._KINDS.values()}
+    assert all(home.startswith("certnet.proofs.") for home in homes)
 
 
 @pytest.mark.parametrize("module", sorted(set(MODULES) - {"__main__"}))
 def test_public_names_are_listed_and_exist(module: str) -> None:
-    text = MODULES[module].read_text(encoding="utf-8")
-    if not ast.parse(text).body[1:]:  # a docstring alone, or nothing
+    if not tree_of(module).body[1:]:  # a docstring alone, or nothing
         return
     listed = next(
         (
             ast.literal_eval(node.value)
-            for node in ast.parse(text).body
+            for node in tree_of(module).body
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
         ),
         None,
@@ -216,7 +262,7 @@ def test_public_names_are_listed_and_exist(module: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_no_assert_and_no_print(module: str) -> None:
-    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    tree = tree_of(module)
     for node in ast.walk(tree):
         assert not isinstance(node, ast.Assert), f"certnet.{module}:{node.lineno}: python -O drops an assert"
         called = node.func if isinstance(node, ast.Call) else None
@@ -245,9 +291,14 @@ def loaded_after(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_importing_certnet_imports_no_optional_package() -> None:
+def test_importing_certnet_is_lazy() -> None:
     loaded = loaded_after("import certnet")
     assert "certnet" in loaded
+    assert not loaded & {"numpy", "scipy", "sklearn", "numba"}
+
+
+def test_importing_certnet_imports_no_optional_package() -> None:
+    loaded = loaded_after("import certnet")
     assert not loaded & {"torch", "matplotlib", "onnx", "mosek", "cvxpy", "pandas", "dask", "distributed"}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from certnet.kernels import compiled as module
+from certnet.kernels import compilation as module
 from certnet.kernels.climbing import climb
 from certnet.kernels.elliptope import ascend
 

@@ -13,11 +13,11 @@ from lifted_judge import random_net, true
 from certnet.core.errors import CertificateError, InvalidInputError, NotConvergedWarning
 from certnet.lifted import LiftedNetwork
 from certnet.lifted.bounds import LiftedCertificate, lipschitz_bound, lipschitz_bounds
-from certnet.programs.box_qp import hessian
+from certnet.networks.quadratic import hessian
 from certnet.proofs.lifted_layers import LayerChecker
 from certnet.proofs.lifted_matrix import MatrixChecker
-from certnet.searches.lifted_layers import layer_limits, layer_multipliers
-from certnet.searches.lifted_program import reduce_program
+from certnet.searches.lifted_layers import layer_multipliers, singular_ranges
+from certnet.searches.lifted_program import program_without_free_units
 
 METHODS = ("theorem", "layerwise", "sdp")
 
@@ -100,16 +100,16 @@ def test_the_sdp_finds_what_a_generic_solver_finds(seed):
 def test_layerwise_is_the_matrix_inequality_with_equal_multipliers_in_a_layer(seed):
     rng = np.random.default_rng(400 + seed)
     net = random_net(rng, units=["relu", "hard_sigmoid", "relu"], depth=3)
-    limits = layer_limits(net)
+    limits = singular_ranges(net)
     t, rho = layer_multipliers(net, limits)
     b = LayerChecker(net, limits).product
     assert np.sqrt(rho) == pytest.approx(b, rel=1e-9)
-    assert reduce_program(net).rho(t * (1.0 + 1e-9)) <= rho * (1.0 + 1e-6)
+    assert program_without_free_units(net).rho(t * (1.0 + 1e-9)) <= rho * (1.0 + 1e-6)
     slack, larger = layer_multipliers(net, limits, slack=1e-6)
     assert MatrixChecker(net, [slack]).holds(np.sqrt(larger) * (1.0 + 1e-6))
     # eliminating units without limits only helps
     linear = LiftedNetwork(net.weights, net.biases, beta=net.beta, gamma=net.gamma, units=["relu", "linear", "relu"])
-    program = reduce_program(linear)
+    program = program_without_free_units(linear)
     assert program.rho(slack[program.bounded]) <= larger * (1.0 + 1e-9)
 
 

@@ -14,8 +14,9 @@ import pytest
 from lifted_judge import random_net, true
 from typer.testing import CliRunner
 
-import certnet.lifted.bounds.certificate as module
+from certnet import ShallowNetwork
 from certnet.certification import Certificate
+from certnet.claims import sealed as module
 from certnet.cli import app
 from certnet.core.errors import CertificateError, CertnetError, FileFormatError, InvalidInputError, OutputError
 from certnet.lifted import LiftedNetwork
@@ -129,9 +130,11 @@ def test_what_is_no_certificate_is_refused(tmp_path, content):
         LiftedCertificate.load(path)
 
 
-def test_files_of_the_other_kind_are_refused_by_name(cert, tmp_path):
-    with pytest.raises(FileFormatError, match="has schema 'certnet-lifted-certificate-1'"):
-        Certificate.load(cert.save(tmp_path / "c.json"))
+def test_files_of_the_other_kind_are_read_and_meet_their_own_networks(net, cert, tmp_path):
+    read = Certificate.load(cert.save(tmp_path / "c.json"))
+    assert read.check(net)
+    with pytest.raises(InvalidInputError, match="a LiftedNetwork is needed"):
+        read.check(ShallowNetwork([[1.0]], [0.0], [1.0], 0.0))
     with pytest.raises(FileFormatError, match="cannot be read"):
         LiftedCertificate.load(tmp_path / "absent.json")
 

@@ -13,7 +13,7 @@ from lifted_judge import edge, fractions, layers_proved, matrix_proved, program,
 
 from certnet.lifted import LiftedNetwork
 from certnet.lifted.bounds import LiftedCertificate, lipschitz_bound, slope_below
-from certnet.programs.box_qp import hessian, linear_term
+from certnet.networks.quadratic import hessian, linear_term
 from certnet.proofs.lifted_energy import hessian_charged, linear_term_charged
 from certnet.proofs.lifted_layers import LayerChecker, norm_at_least, steepest
 from certnet.proofs.lifted_matrix import MatrixChecker

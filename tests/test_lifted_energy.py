@@ -20,7 +20,8 @@ from certnet.core.outcome import Status
 from certnet.lifted import LiftedNetwork, infer
 from certnet.lifted.inference import measured
 from certnet.networks.energy import BOXES, LiftedEnergy
-from certnet.programs.box_qp import as_clamp, assemble, hessian, linear_term, natural_residual, posed, sample_qp
+from certnet.networks.quadratic import hessian, linear_term
+from certnet.programs.box_qp import as_clamp, assemble, natural_residual, posed, sample_qp
 from certnet.solvers.box import Limits
 from certnet.solvers.box.active_set import finish
 

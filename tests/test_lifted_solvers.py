@@ -20,7 +20,7 @@ from certnet.lifted.energy_values import energies
 from certnet.programs.box_qp import BoxQP, natural_residual, posed
 from certnet.solvers.box import Limits, solver_named
 from certnet.solvers.box.active_set import finish
-from certnet.solvers.box.eliminated import reduced
+from certnet.solvers.box.eliminated import without_free_units
 
 CASES = [(number, clamped) for number in BANK for clamped in (False, True) if number % 4 or not clamped]
 """Networks of the bank, free and clamped: those of one layer have nothing left to infer with their output clamped."""
@@ -171,7 +171,7 @@ def test_limits_beyond_single_precision(wide: float) -> None:
 def test_elimination_keeps_the_solution_and_the_residual(number: int) -> None:
     net, X, _ = instance(number)
     problem, q = posed(net, X)
-    program = reduced(problem)
+    program = without_free_units(problem)
     z = np.clip(np.random.default_rng(number).standard_normal((len(X), len(program.H))), program.lower, program.upper)
     whole = program.whole(q, z)
     slope = whole @ problem.H - q

@@ -5,55 +5,36 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any
 
 import numpy as np
 
+from certnet.claims import sealed
 from certnet.claims.cards import card
-from certnet.claims.claim import Claim, Multipliers, frozen
-from certnet.claims.sealed import (
-    MAX_FILE_BYTES,
-    number,
-    numbers,
-    read_json,
-    refuse_other_schema,
-    seal,
-    sealed_json,
-    text,
-    upper_written,
-    verify_written,
-    widths,
-)
-from certnet.claims.sealed import output as chosen_output
+from certnet.claims.claim import Claim, Output
+from certnet.claims.families import FAMILIES, FEED_FORWARD, Family, Identity
+from certnet.claims.kinds import Multipliers, Proof, Unknown, Witness, frozen, kind_of, read_only, witness_of
+from certnet.claims.region import Region, region_of
+from certnet.claims.verdict import Verdict
 from certnet.core.digits import above, below
 from certnet.core.errors import FileFormatError
 from certnet.core.files import write_atomic
 from certnet.core.validation import Float
-from certnet.networks.feedforward import FeedForward, require_network
-from certnet.networks.shallow import ShallowNetwork
-from certnet.proofs.shallow import Verdict
+from certnet.networks.energy import LiftedEnergy
+from certnet.networks.network import Network
 
-__all__ = ["SCHEMA", "Certificate", "seal", "square_above"]
-
-SCHEMA: Final = "certnet-certificate-1"
-_FIRST = ("schema", "upper", "upper_decimal", "upper_rational", "lower", "rho", "norm", "output", "units", "kind")
-_MAX_FILE_BYTES = MAX_FILE_BYTES
-
-
-def square_above(value: float) -> float:
-    """The smallest double that is at least ``value²``; infinite where no double is."""
-    square = value * value
-    if not math.isfinite(square):
-        return math.inf
-    return square if Fraction(square) >= Fraction(value) ** 2 else math.nextafter(square, math.inf)
+__all__ = ["Certificate", "square_above"]
 
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
     r"""``lower ≤ L ≤ upper`` for one network: L is the least with ``‖f(x) − f(y)‖₂ ≤ L ‖x − y‖`` for all x, y.
+
+    The :class:`~certnet.claims.claim.Claim` is made of ``norm``, ``output``, ``around`` and ``radius``, of the network
+    that ``digest`` tells; ``kind`` and ``multipliers`` are its proof.
 
     Attributes
     ----------
@@ -63,17 +44,20 @@ class Certificate:
         Proved by the gradient at ``witness``; 0 where no gradient could be told from rounding.
     rho : float
         ``upper²`` rounded up: the ρ of LipSDP (Y (2)) and of the objective.
-    kind : {"shallow", "tree", "neuron", "layer", "composition", "product"}
-        What the multipliers are. One hidden layer: t of :mod:`certnet.proofs.shallow` (with s of
-        :mod:`certnet.proofs.sup_norm` for that norm), or a tree of cases with t in each
-        (:mod:`certnet.proofs.tree`). Any depth: T of :mod:`certnet.proofs.deep`, one number per neuron
-        or one per layer; or a chain of bounds (:mod:`certnet.proofs.chain`) of layers and pairs of layers
-        ("composition") or of layers alone ("product").
+    kind : str
+        What the multipliers are. One hidden layer: "shallow", t of :mod:`certnet.proofs.shallow` (with s of
+        :mod:`certnet.proofs.sup_norm` for that norm), or "tree", a tree of cases with t in each
+        (:mod:`certnet.proofs.tree`). Any depth: "neuron" or "layer", T of :mod:`certnet.proofs.deep`, or a chain of
+        bounds (:mod:`certnet.proofs.chain`) of layers and pairs of layers ("composition") or of layers alone
+        ("product"). Lifted networks: "sdp" (:mod:`certnet.proofs.lifted_matrix`), or limits of singular values,
+        "layerwise" or "theorem" (:mod:`certnet.proofs.lifted_layers`).
     multipliers : ndarray, shape (h,), or tuple
         Shallow: t ≥ 0; ``T = upper · diag(t)`` are the multipliers of LipSDP's LMI, 0 charges a unit by its norm.
         Otherwise a tuple of arrays, or of a tree's nodes.
     witness : ndarray, shape (d,)
         The input whose gradient proves ``lower``.
+    activations : ndarray, shape (n,), or None
+        Of a lifted network: ``z*`` at the witness.
     gap : float
         Relative gap between ρ and the dual value found beside it: how much a better search of this kind could still
         gain; for a tree, between ``upper²`` and ``lower²``. In floating point; the bound does not rest on it.
@@ -87,11 +71,11 @@ class Certificate:
         Other upper bounds by name, for comparison; floating point, not proved here.
     units : str
         What inputs and outputs are measured in (that of the network).
-    digest : str
-        SHA-256 of the network.
+    digest, shape, slopes
+        SHA-256 of the network, its widths, and the slopes of its activations.
+    family : {"feed-forward", "lifted"}
+        The kind of network.
     """
-
-    output_name: ClassVar[str] = "the prediction"
 
     upper: float
     lower: float
@@ -104,7 +88,7 @@ class Certificate:
     method: str
     kind: str = "shallow"
     norm: str = "l2"
-    output: tuple[int, ...] | None = None
+    output: Output = None
     slopes: tuple[tuple[float, float], ...] = ((0.0, 1.0),)
     around: Float | None = None
     radius: float | None = None
@@ -112,16 +96,82 @@ class Certificate:
     created: str = ""
     seconds: float = 0.0
     versions: Mapping[str, str] = field(default_factory=dict)
+    activations: Float | None = None
+    family: str = FEED_FORWARD.name
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "witness", frozen("", self.witness))
-        if self.around is not None:
-            object.__setattr__(self, "around", frozen("", self.around))
-        object.__setattr__(self, "multipliers", frozen(self.kind, self.multipliers))
+        for name in ("witness", "around", "activations"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, read_only(getattr(self, name)))
+        object.__setattr__(self, "multipliers", frozen(self.multipliers))
+
+    # ------------------------------------------------------------------------------------------------- claim and proof
+
+    @property
+    def region(self) -> Region:
+        """Where the claim is made."""
+        return region_of(self.around, self.radius)
+
+    @property
+    def proof(self) -> Proof:
+        """What ``kind`` and ``multipliers`` are together."""
+        kind = kind_of(self.family, self.kind, self.norm)
+        return Unknown(self.kind) if kind is None else kind.of(self.multipliers)
+
+    @property
+    def slope_witness(self) -> Witness:
+        """What shows the lower side."""
+        return witness_of(self.family).of(self.witness, self.activations)
+
+    def claim(self, network: Network | LiftedEnergy) -> Claim:
+        """What is claimed, of this network."""
+        return Claim(network, self.region, self.norm, self.output)
+
+    def check(self, network: Network | LiftedEnergy) -> Verdict:
+        """Check both sides against ``network``, from the data alone; a verdict that is true or false.
+
+        Raises
+        ------
+        InvalidInputError
+            ``network`` is not a network of the family.
+        """
+        family = FAMILIES[self.family]
+        family.require(network)
+        if not all(type(side) in (float, np.float64) for side in (self.upper, self.lower)):
+            return Verdict(False, "a side of the bracket is not a float")
+        refusal = self._another(family.identify(network))
+        if refusal is not None:
+            return Verdict(False, refusal)
+        claim = self.claim(network)
+        verdict = self.proof.check(claim, self.upper)
+        if not verdict:
+            return verdict
+        if self.lower != 0.0:
+            verdict = self.slope_witness.check(claim, self.lower)
+            if not verdict:
+                return verdict
+        return Verdict(True, f"{self.lower!r} <= L <= {self.upper!r} is proved ({self.units} units)")
+
+    def _another(self, theirs: Identity) -> str | None:
+        """Why the network is not the one that the certificate is of, if so."""
+        if self.digest not in (theirs.digest, *theirs.others):
+            return "the certificate is of another network (its digest differs)"
+        for name in ("units", "slopes", "shape"):
+            mine, found = getattr(self, name), getattr(theirs, name)
+            if mine != found:
+                return f"the certificate's {name} {mine!r}: what can be checked here is {found!r}"
+        return None
+
+    # --------------------------------------------------------------------------------------------------------- in words
 
     @property
     def rho(self) -> float:
         return square_above(self.upper)
+
+    @property
+    def output_name(self) -> str:
+        """What moves, in words."""
+        return FAMILIES[self.family].output_name
 
     @property
     def subject(self) -> str:
@@ -131,63 +181,26 @@ class Certificate:
             parts.append("output " + " minus output ".join(map(str, self.output)))
         if self.norm == "linf":
             parts.append("l-infinity norm of the input")
-        if self.radius is not None:
-            parts.append(f"within {self.radius:g} of a point")
-        return ", ".join(parts)
+        return ", ".join(filter(None, (*parts, self.region.words)))
 
     def __repr__(self) -> str:
         about = f", {self.subject}" if self.subject else ""
         gap = f", gap {self.gap:.1e}" if math.isfinite(self.gap) else ""
-        return f"Certificate({below(self.lower)} <= L <= {above(self.upper)}{about}, {self.units} units{gap})"
+        how = f"{self.units} units{gap}" if self.family == FEED_FORWARD.name else self.kind
+        return f"{FAMILIES[self.family].title}({below(self.lower)} <= L <= {above(self.upper)}{about}, {how})"
 
     def _repr_html_(self) -> str:
         return card(self)
 
-    def check(self, network: ShallowNetwork | FeedForward) -> Verdict:
-        """Check both sides against ``network``, from the data alone; a verdict that is true or false.
-
-        Raises
-        ------
-        InvalidInputError
-            ``network`` is not a network.
-        """
-        require_network(network)
-        if not all(type(side) in (float, np.float64) for side in (self.upper, self.lower)):
-            return Verdict(False, "a side of the bracket is not a float")
-        if self.digest not in digests(network):
-            return Verdict(False, "the certificate is of another network (its digest differs)")
-        deep = FeedForward.of(network)
-        for name, mine, theirs in (
-            ("units", self.units, network.units),
-            ("slopes", self.slopes, tuple(phi.slopes for phi in deep.activations)),
-            ("shape", self.shape, deep.widths),
-        ):
-            if mine != theirs:
-                return Verdict(False, f"the certificate's {name} {mine!r}: what can be checked here is {theirs!r}")
-        claim = Claim(deep, self.norm, self.output, self.around, self.radius)
-        verdict = claim.holds(self.kind, self.multipliers, self.upper)
-        if not verdict:
-            return verdict
-        if self.lower != 0.0:
-            if not claim.contains(self.witness):
-                return Verdict(False, "the witness of the lower bound does not lie in the ball")
-            # NumPy compares a float32 after rounding the other number to one
-            if not isinstance(self.lower, float) or not 0.0 < self.lower <= claim.slope_at(self.witness):
-                return Verdict(False, f"the gradient at the witness does not prove L >= {self.lower!r}")
-        return Verdict(True, f"{self.lower!r} <= L <= {self.upper!r} is proved ({self.units} units)")
+    # ------------------------------------------------------------------------------------------------------------ files
 
     def to_json(self) -> str:
         """The certificate as JSON; floats in their shortest exact decimal form."""
-        data = asdict(self) | {
-            "schema": SCHEMA,
-            "rho": self.rho,
-            **upper_written(self.upper),
-            "multipliers": _listed(self.multipliers),
-            "witness": self.witness.tolist(),
-            "around": None if self.around is None else self.around.tolist(),
-            "gap": self.gap if math.isfinite(self.gap) else None,
-        }
-        return sealed_json(data, _FIRST)
+        family = FAMILIES[self.family]
+        derived = {"schema": family.schema, **sealed.upper_written(self.upper), "rho": self.rho}
+        plain = {name: derived[name] if name in derived else _plain(getattr(self, name)) for name in family.fields}
+        plain["gap"] = self.gap if math.isfinite(self.gap) else None
+        return sealed.sealed_json(plain, family.first)
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
         """Write the certificate as JSON, complete or not at all.
@@ -201,74 +214,71 @@ class Certificate:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Certificate:
-        """Read a certificate.
+        """Read a certificate of any family.
 
         Raises
         ------
         FileFormatError
-            The file is missing, too large, not JSON, of another schema, or has a field missing or of a wrong type.
+            The file is missing, too large, not JSON, of another schema, altered, or has a field missing or of a wrong
+            type.
         """
-        return _parse(*read_json(path, _MAX_FILE_BYTES))
+        return _parsed(*sealed.read_json(path))
 
 
-def _listed(multipliers: Multipliers) -> list[Any]:
-    if isinstance(multipliers, tuple):
-        return [part.tolist() if isinstance(part, np.ndarray) else part for part in multipliers]
-    return multipliers.tolist()
+def square_above(value: float) -> float:
+    """The smallest double that is at least ``value²``; infinite where no double is."""
+    square = value * value
+    if not math.isfinite(square):
+        return math.inf
+    return square if Fraction(square) >= Fraction(value) ** 2 else math.nextafter(square, math.inf)
 
 
-def digests(network: ShallowNetwork | FeedForward) -> tuple[str, ...]:
-    """The digest of a network, and that of the same network as a :class:`ShallowNetwork` where it is one."""
-    if isinstance(network, FeedForward) and network.depth == 1 and network.activations[0].name == "relu":
-        return network.digest, network.shallow().digest
-    return (network.digest,)
+def _plain(value: Any) -> Any:
+    """Arrays as lists, at any place in a tuple or a mapping."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return dict(value) if isinstance(value, Mapping) else value
 
 
-def _parse(content: object, source: Path) -> Certificate:
-    data = refuse_other_schema(content, source, SCHEMA)
+def _parsed(content: object, source: Path) -> Certificate:
+    schemas = {family.schema: family for family in FAMILIES.values()}
+    schema, data = sealed.schema_of(content, source, schemas)
+    family = schemas[schema]
     try:
-        certificate = Certificate(
-            upper=number(data, "upper"),
-            lower=number(data, "lower"),
-            multipliers=_multipliers(data),
-            kind=text(data, "kind"),
-            witness=numbers(data, "witness"),
-            gap=math.inf if data["gap"] is None else number(data, "gap"),
-            units=text(data, "units"),
-            digest=text(data, "digest"),
-            shape=widths(data, least=3),
-            method=text(data, "method"),
-            norm=text(data, "norm"),
-            output=chosen_output(data),
-            slopes=_slopes(data),
-            around=None if data["around"] is None else numbers(data, "around"),
-            radius=None if data["radius"] is None else number(data, "radius"),
-            cheaper={str(name): number(data["cheaper"], name) for name in data["cheaper"]},
-            created=text(data, "created"),
-            seconds=number(data, "seconds"),
-            versions=dict(data["versions"]),
-        )
-        right = {"rho": certificate.rho, **upper_written(certificate.upper), "seal": seal(data)}
+        certificate = _read(family, data)
+        # what follows from the rest, and must fit it
+        right: dict[str, Any] = {"rho": certificate.rho} if "rho" in family.fields else {}
+        right |= sealed.upper_written(certificate.upper) | {"seal": sealed.seal(data)}
         for name in right:
-            (number if name == "rho" else text)(data, name)
+            (sealed.number if name == "rho" else sealed.text)(data, name)
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise FileFormatError(f"{source} is not a complete certificate: {error}") from error
-    verify_written(source, data, right, certificate)
+    sealed.verify_written(source, data, right, family.fields)
     return certificate
 
 
-def _multipliers(data: dict[str, Any]) -> Multipliers:
-    if data["kind"] == "shallow" and data["norm"] != "linf":
-        return numbers(data, "multipliers")
-    if not isinstance(data["multipliers"], list):
-        raise TypeError("multipliers is not a list")
-    if data["kind"] == "tree":
-        return tuple(data["multipliers"])  # its checker knows what a node is
-    return tuple(numbers({"multipliers": layer}, "multipliers") for layer in data["multipliers"])
-
-
-def _slopes(data: dict[str, Any]) -> tuple[tuple[float, float], ...]:
-    if not isinstance(data["slopes"], list):
-        raise TypeError("slopes is not a list")
-    pairs = [numbers({"slopes": pair}, "slopes").tolist() for pair in data["slopes"]]
-    return tuple((low, high) for low, high in pairs)
+def _read(family: Family, data: Mapping[str, Any]) -> Certificate:
+    """The certificate in the fields of a file; what a family does not write has its default."""
+    own = family.own(data)
+    name = sealed.text(data, "kind")
+    kind = kind_of(family.name, name, own.get("norm", "l2")) or kind_of(family.name, name, "l2") or Unknown
+    return Certificate(
+        upper=sealed.number(data, "upper"),
+        lower=sealed.number(data, "lower"),
+        multipliers=sealed.multipliers(data, kind.LAYOUT),
+        kind=name,
+        witness=sealed.numbers(data, "witness"),
+        gap=math.inf if data["gap"] is None else sealed.number(data, "gap"),
+        digest=sealed.text(data, "digest"),
+        shape=sealed.widths(data, least=family.least_widths),
+        method=sealed.text(data, "method"),
+        output=sealed.output(data),
+        cheaper={str(name): sealed.number(data["cheaper"], name) for name in data["cheaper"]},
+        created=sealed.text(data, "created"),
+        seconds=sealed.number(data, "seconds"),
+        versions=dict(data["versions"]),
+        family=family.name,
+        **own,
+    )

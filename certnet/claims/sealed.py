@@ -7,30 +7,29 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
+from certnet.claims.kinds import Multipliers
 from certnet.core.digits import above
 from certnet.core.errors import FileFormatError
 from certnet.core.files import path_of
 from certnet.core.validation import Float
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
 __all__ = [
     "MAX_FILE_BYTES",
+    "multipliers",
     "number",
     "numbers",
     "output",
     "read_json",
-    "refuse_other_schema",
+    "schema_of",
     "seal",
     "sealed_json",
+    "slopes",
     "text",
     "upper_written",
     "verify_written",
@@ -38,9 +37,7 @@ __all__ = [
 ]
 
 MAX_FILE_BYTES: Final = 256 << 20
-
-
-_READERS = {"certnet-certificate-1": "Certificate.load", "certnet-lifted-certificate-1": "LiftedCertificate.load"}
+"""More is no certificate."""
 
 
 def seal(data: Mapping[str, Any]) -> str:
@@ -62,8 +59,8 @@ def sealed_json(data: Mapping[str, Any], first: Iterable[str]) -> str:
     return json.dumps(ordered | {"seal": seal(ordered)}, allow_nan=False, indent=1) + "\n"
 
 
-def read_json(path: str | os.PathLike[str], limit: int = MAX_FILE_BYTES) -> tuple[object, Path]:
-    """What a certificate's file of at most ``limit`` bytes holds, and its path.
+def read_json(path: str | os.PathLike[str]) -> tuple[object, Path]:
+    """What a certificate's file of at most :data:`MAX_FILE_BYTES` holds, and its path.
 
     Raises
     ------
@@ -73,9 +70,9 @@ def read_json(path: str | os.PathLike[str], limit: int = MAX_FILE_BYTES) -> tupl
     source = path_of(path)
     try:
         with source.open("rb") as handle:
-            content = handle.read(limit + 1)  # a device has no size
-        if len(content) > limit:
-            raise FileFormatError(f"{source} is larger than {limit >> 20} MiB: not a certificate")
+            content = handle.read(MAX_FILE_BYTES + 1)  # a device has no size
+        if len(content) > MAX_FILE_BYTES:
+            raise FileFormatError(f"{source} is larger than {MAX_FILE_BYTES >> 20} MiB: not a certificate")
         text = content.decode("utf-8")
         return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_each_once), source
     except OSError as error:
@@ -86,22 +83,24 @@ def read_json(path: str | os.PathLike[str], limit: int = MAX_FILE_BYTES) -> tupl
         raise FileFormatError(f"{source} is not a certificate (truncated, or not JSON): {error}") from error
 
 
-def refuse_other_schema(data: object, source: Path, schema: str) -> dict[str, Any]:
-    """``data``, if it is an object of this schema."""
-    if isinstance(data, dict) and data.get("schema") == schema:
-        return data
+def schema_of(data: object, source: Path, known: Iterable[str]) -> tuple[str, dict[str, Any]]:
+    """The schema that the object states, if it is one of those that are known, and the object.
+
+    Raises
+    ------
+    FileFormatError
+    """
     found = data.get("schema") if isinstance(data, dict) else None
+    if isinstance(data, dict) and isinstance(found, str) and found in known:
+        return found, data
     shown = repr(found[:40]) if isinstance(found, str) else f"of type {type(found).__name__}"
-    reader = _READERS.get(found) if isinstance(found, str) else None
-    other = "" if reader is None else f" ({reader} reads it)"
-    raise FileFormatError(f"{source} has schema {shown}{other}: this version of certnet reads {schema!r} here")
+    reads = " and ".join(map(repr, known))
+    raise FileFormatError(f"{source} has schema {shown}: this version of certnet reads {reads}")
 
 
-def verify_written(
-    source: Path, data: Mapping[str, Any], right: Mapping[str, object], certificate: DataclassInstance
-) -> None:
+def verify_written(source: Path, data: Mapping[str, Any], right: Mapping[str, object], names: Iterable[str]) -> None:
     """Refuse a file in which a field that follows from others, or the seal, does not fit them, and unknown fields."""
-    unknown = data.keys() - right.keys() - {field.name for field in fields(certificate)} - {"schema"}
+    unknown = data.keys() - right.keys() - set(names) - {"schema"}
     if unknown:
         raise FileFormatError(f"{source}: {min(unknown)[:40]!r} is no field of a certificate: the file was altered")
     for name, value in right.items():
@@ -151,13 +150,33 @@ def widths(data: Mapping[str, Any], *, least: int) -> tuple[int, ...]:
     return tuple(shape)
 
 
+def slopes(data: Mapping[str, Any]) -> tuple[tuple[float, float], ...]:
+    """Pairs (low, high), one per hidden layer."""
+    if not isinstance(data["slopes"], list):
+        raise TypeError("slopes is not a list")
+    pairs = [numbers({"slopes": pair}, "slopes").tolist() for pair in data["slopes"]]
+    return tuple((low, high) for low, high in pairs)
+
+
+def multipliers(data: Mapping[str, Any], layout: str) -> Multipliers:
+    """The numbers of a proof: one vector, several, or the nodes of a tree, which their checker knows how to read."""
+    given = data["multipliers"]
+    if layout == "vector":
+        return numbers(data, "multipliers")
+    if not isinstance(given, list):
+        raise TypeError("multipliers is not a list")
+    if layout == "nodes":
+        return tuple(given)
+    return tuple(numbers({"multipliers": part}, "multipliers") for part in given)
+
+
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of JSON; names that occur twice mean one thing to one reader and another to the next."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {twice[:40]!r} occurs twice")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the name {name[:40]!r} occurs twice")
+        found[name] = value
     return found
 
 

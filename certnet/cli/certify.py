@@ -10,14 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from certnet.certification import Certificate, Verdict, certify, certify_outputs, meaning
-from certnet.claims.sealed import read_json
+from certnet.claims.families import FEED_FORWARD
 from certnet.cli.terminal import Force, Json, Model, interruptible, print_json, print_table, say, working
 from certnet.core.digits import above, below
 from certnet.core.errors import CertificateError, FileFormatError, InvalidInputError
 from certnet.core.files import check_writable
 from certnet.io import load_model
 from certnet.lifted import LiftedNetwork
-from certnet.lifted.bounds import LIFTED_SCHEMA, LiftedCertificate
 
 __all__ = ["certify_command", "check_command"]
 
@@ -108,28 +107,20 @@ def check_command(
     """Check CERTIFICATE against MODEL from the data alone: exit 0 if it holds, 1 and where it fails if not."""
     if not certificate.is_file():
         raise FileFormatError(f"{certificate} does not exist: check the path")
-    claim: Certificate | LiftedCertificate | None = None
+    claim: Certificate | None = None
     try:
-        claim = _claim(certificate)
+        claim = Certificate.load(certificate)
     except FileFormatError as error:  # not even a certificate
         verdict = Verdict(False, str(error))
     else:
-        network = LiftedNetwork.load(model) if isinstance(claim, LiftedCertificate) else load_model(model)
-        verdict = claim.check(network)  # type: ignore[arg-type]  # each meets its own kind of network
+        verdict = claim.check(load_model(model) if claim.family == FEED_FORWARD.name else LiftedNetwork.load(model))
     if as_json:
         bracket = {} if claim is None else {"lower": claim.lower, "upper": claim.upper}
         print_json({"holds": verdict.holds, "reason": verdict.reason, **bracket})
     elif verdict and claim is not None:
         say(f"holds: {below(claim.lower)} <= L <= {above(claim.upper)}")
-        say(meaning(claim))  # type: ignore[arg-type]  # a lifted certificate has what the sentence says
+        say(meaning(claim))
     else:
         say(f"refused: {verdict.reason}")
     if not verdict:
         raise typer.Exit(1)
-
-
-def _claim(path: Path) -> Certificate | LiftedCertificate:
-    """The certificate in a file, of either kind."""
-    content, _ = read_json(path)
-    lifted = isinstance(content, dict) and content.get("schema") == LIFTED_SCHEMA
-    return LiftedCertificate.load(path) if lifted else Certificate.load(path)

@@ -21,7 +21,7 @@ from certnet.core.files import check_writable
 from certnet.core.validation import finite_array
 
 if TYPE_CHECKING:
-    from certnet.lifted.bounds import LiftedCertificate
+    from certnet.claims.certificate import Certificate
 
 __all__ = ["lifted_app"]
 
@@ -118,7 +118,7 @@ def _radii(given: list[float] | None) -> tuple[float, ...]:
 
 
 def _robustness(
-    model: Model, certificate: LiftedCertificate, samples: Samples, pairs: str | None, radii: tuple[float, ...]
+    model: Model, certificate: Certificate, samples: Samples, pairs: str | None, radii: tuple[float, ...]
 ) -> dict[str, Any]:
     """Median radius, and the share of samples that are right and stay so within each radius."""
     X = model.inputs(samples.X)
@@ -134,11 +134,11 @@ def _robustness(
     return told
 
 
-def _say_certificate(model: Model, certificate: LiftedCertificate, robust: dict[str, Any] | None) -> None:
+def _say_certificate(model: Model, certificate: Certificate, robust: dict[str, Any] | None) -> None:
     from certnet.certification import meaning
 
     say(f"{below(certificate.lower)} <= L <= {above(certificate.upper)}")
-    say(meaning(certificate))  # type: ignore[arg-type]  # it has what the sentence says
+    say(meaning(certificate))
     for name, value in certificate.cheaper.items():
         say(f"  for comparison, {name}: {above(value)}")
     gap = "" if certificate.gap == float("inf") else f", gap {certificate.gap:.1e}"
@@ -153,7 +153,7 @@ def _say_certificate(model: Model, certificate: LiftedCertificate, robust: dict[
         print_table([*rows, *((r, f"{share:.4f}") for r, share in robust["certified_accuracy"].items())])
 
 
-def _in_data_units(model: Model, certificate: LiftedCertificate) -> dict[str, Any] | None:
+def _in_data_units(model: Model, certificate: Certificate) -> dict[str, Any] | None:
     """The bracket of the model in the file, and its scales; None of a network alone, or one without scaling."""
     scaling = model.scaling
     if scaling is None or not scaling.changes_slopes:

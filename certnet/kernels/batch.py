@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from certnet.core.validation import Float
 from certnet.kernels.box_descent import descend, passes_of_descent
-from certnet.kernels.compiled import compiled
+from certnet.kernels.compilation import compiled
 
 __all__ = [
     "clamped_phase",

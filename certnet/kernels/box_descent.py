@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certnet.core.validation import Float
-from certnet.kernels.compiled import compiled
+from certnet.kernels.compilation import compiled
 
 __all__ = ["descend", "passes_of_descent", "residuals"]
 

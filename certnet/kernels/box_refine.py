@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from certnet.core.validation import Float
 from certnet.kernels.box_descent import longer_than, longest_of
-from certnet.kernels.compiled import compiled
+from certnet.kernels.compilation import compiled
 
 __all__ = ["Single", "correct"]
 

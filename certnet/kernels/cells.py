@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certnet.core.validation import Float
-from certnet.kernels.compiled import compiled
+from certnet.kernels.compilation import compiled
 
 __all__ = ["affine_sum", "aimed", "clipped_products", "finished", "pulled_residuals", "split"]
 

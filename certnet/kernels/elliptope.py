@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from certnet.core.validation import Float
-from certnet.kernels.compiled import compiled
+from certnet.kernels.compilation import compiled
 
 __all__ = ["ascend"]
 

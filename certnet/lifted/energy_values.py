@@ -11,7 +11,7 @@ import numpy as np
 
 from certnet.core.validation import Float
 from certnet.networks.energy import LiftedEnergy
-from certnet.programs.box_qp import linear_term
+from certnet.networks.quadratic import linear_term
 
 __all__ = ["energies"]
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from certnet.claims.certificate import Certificate
 from certnet.core.validation import Float
-from certnet.lifted.bounds import Guarantee, LiftedCertificate, certified_radius, lipschitz_bound
+from certnet.lifted.bounds import Guarantee, certified_radius, lipschitz_bound
 from certnet.lifted.bounds.radius import Certificates
 from certnet.lifted.dual import Duals, duality_gap, duals
 from certnet.lifted.inference import Inference, infer
@@ -60,7 +61,7 @@ class LiftedNetwork(LiftedEnergy):
         """What the energies of an inference lie above the minimum at most: :func:`certnet.lifted.dual.duality_gap`."""
         return duality_gap(self, X, inference, clamp)
 
-    def lipschitz_bound(self, method: str = "sdp", **options: Any) -> LiftedCertificate:
+    def lipschitz_bound(self, method: str = "sdp", **options: Any) -> Certificate:
         """A proved bracket of the Lipschitz constant of ``x ↦ z_L*(x)``: "theorem", "layerwise" or "sdp".
 
         Options are those of :func:`certnet.lifted.bounds.lipschitz_bound`.

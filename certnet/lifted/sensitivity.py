@@ -27,7 +27,8 @@ from certnet.core.errors import InvalidInputError, NotConvergedWarning
 from certnet.core.validation import Float, as_inputs, finite_array
 from certnet.lifted.inference import Inference
 from certnet.networks.energy import Gradients, LiftedEnergy
-from certnet.programs.box_qp import BoxQP, linear_term, natural_residual, posed
+from certnet.networks.quadratic import linear_term
+from certnet.programs.box_qp import BoxQP, natural_residual, posed
 
 __all__ = ["Pullback", "free_units", "jacobian", "parameter_vjp", "pull_back", "vjp"]
 

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float, as_inputs, finite_array
 from certnet.networks.energy import LiftedEnergy
+from certnet.networks.quadratic import hessian, linear_term
 
 __all__ = [
     "EPS",
@@ -27,8 +28,6 @@ __all__ = [
     "SampleQP",
     "as_clamp",
     "assemble",
-    "hessian",
-    "linear_term",
     "natural_residual",
     "posed",
     "rounding",
@@ -36,9 +35,6 @@ __all__ = [
 ]
 
 EPS: Final = 2.0**-52
-
-_LARGEST: Final = 1e100
-"""What entries of H and q may be, so that energies, their squares, are numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,58 +116,6 @@ def assemble(net: LiftedEnergy, *, clamped: bool = False) -> BoxQP:
     layers = net.layers[:count]
     n = layers[-1].stop
     return BoxQP(H[:n, :n].copy(), np.concatenate(net.lower[:count]), np.concatenate(net.upper[:count]), layers)
-
-
-def hessian(net: LiftedEnergy) -> Float:
-    """H of all layers, dense (n, n).
-
-    Raises
-    ------
-    InvalidInputError
-        Weights, β or γ so large that an entry is beyond 1e100.
-    """
-    H = np.zeros((net.n_units, net.n_units))
-    with np.errstate(over="ignore", invalid="ignore"):
-        _fill(net, H)
-    if not np.abs(H).max() <= _LARGEST:
-        raise InvalidInputError(
-            f"the largest entry of the energy's matrix is {np.abs(H).max():.0e}: weights (up to "
-            f"{max(np.abs(W).max() for W in net.weights):.1g}), beta ({max(net.beta):.1g}) or gamma ({net.gamma:.1g}) "
-            "leave energies without a usable scale; take them nearer to one"
-        )
-    return H
-
-
-def _fill(net: LiftedEnergy, H: Float) -> None:
-    for k, (W, here) in enumerate(zip(net.weights, net.layers)):
-        weight, beta = net.gamma**k, net.beta[k]
-        H[here, here] += weight * (np.eye(len(W)) + (beta * (W @ W.T) if beta else 0.0))
-        if k:
-            before = net.layers[k - 1]
-            H[before, before] += weight * (W.T @ W + beta * np.eye(W.shape[1]))
-            H[before, here] = -weight * (1.0 + beta) * W.T
-            H[here, before] = H[before, here].T
-
-
-def linear_term(net: LiftedEnergy, X: Float) -> Float:
-    """``q(x)`` for every row of X, shape (N, n): ``(1 + β_0) W_0 x`` in the first block, biases in all.
-
-    Raises
-    ------
-    InvalidInputError
-        Numbers so large that an entry is beyond 1e100.
-    """
-    q = np.zeros((len(X), net.n_units))
-    for k, (W, here) in enumerate(zip(net.weights, net.layers)):
-        weight, beta, b, c = net.gamma**k, net.beta[k], net.biases[k], net.reconstruction_biases[k]
-        q[:, here] += weight * (b + beta * (W @ c))
-        if k:
-            q[:, net.layers[k - 1]] -= weight * (W.T @ b + beta * c)
-    with np.errstate(over="ignore", invalid="ignore"):
-        q[:, net.layers[0]] += (1.0 + net.beta[0]) * (X @ net.weights[0].T)
-    if not np.abs(q).max(initial=0.0) <= _LARGEST:
-        raise InvalidInputError("X, biases or weights are so large that energies have no usable scale: rescale them")
-    return q
 
 
 def rounding(net: LiftedEnergy, X: Float, z: Float, clamp: Float | None = None) -> Float:

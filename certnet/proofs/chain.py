@@ -1,4 +1,4 @@
-r"""The checker of chains: products of bounds of a network's layers, or of pairs of layers. NumPy only.
+r"""Proofs by chains: products of bounds of a network's layers, or of pairs of layers. NumPy only.
 
 The weights ``W_0, …, W_ℓ`` are cut into links of one or two matrices. With ``‖W_k‖₂ ≤ s_k`` for a link of one, and
 ``L(W_{k+1} φ_k(W_k ·)) ≤ u_k`` for a link of two (:mod:`certnet.proofs.shallow`),
@@ -13,26 +13,65 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from certnet.claims.kinds import Multipliers, Proof, Unknown, register
 from certnet.core.validation import Float
-from certnet.networks.feedforward import FeedForward
-from certnet.networks.shallow import ShallowNetwork
-from certnet.proofs.shallow import BoundChecker, Verdict, double_below, gamma, is_positive_semidefinite
+from certnet.networks.hidden import HiddenWeights
+from certnet.networks.network import Network
+from certnet.proofs.proof import Checker, LayeredProof, nothing_of
+from certnet.proofs.rounding import double_below, product_above
+from certnet.proofs.semidefinite import norm_at_most
+from certnet.proofs.shallow import BoundChecker
+from certnet.proofs.subject import Subject
 
-__all__ = ["ChainChecker", "norm_at_most", "pair"]
+__all__ = ["ChainChecker", "CompositionProof", "ProductProof", "pair"]
 
 _RANGE = 2.0**300
 
 
-class ChainChecker:
+@dataclass(frozen=True, eq=False)
+class _ChainProof(LayeredProof):
+    """One vector of numbers per matrix."""
+
+    PAIRS: ClassVar[bool]
+
+    multipliers: tuple[Float, ...]
+
+    @classmethod
+    def of(cls, multipliers: Multipliers) -> Proof:
+        return cls(multipliers) if isinstance(multipliers, tuple) else Unknown("composition")
+
+    def checker(self, subject: Subject) -> Checker | str:
+        if subject.claim.norm != "l2" or subject.ball is not None:
+            return nothing_of("composition" if self.PAIRS else "product")
+        return ChainChecker(subject.chosen, self.multipliers, pairs=self.PAIRS)
+
+
+@register("feed-forward", "composition")
+class CompositionProof(_ChainProof):
+    """Bounds of layers and of pairs of layers, whose product is the bound."""
+
+    PAIRS = True
+
+
+@register("feed-forward", "product")
+class ProductProof(_ChainProof):
+    """Spectral norms of the layers, whose product is the bound."""
+
+    PAIRS = False
+
+
+class ChainChecker(Checker):
     """A network and the numbers of a chain, prepared to test many bounds.
 
     Parameters
     ----------
-    network : FeedForward
+    network : Network
     multipliers : sequence of ℓ + 1 array_like
         See the module's text.
     pairs : bool
@@ -40,15 +79,13 @@ class ChainChecker:
 
     Attributes
     ----------
-    refusal : str or None
-        Why no bound follows from these numbers, if so.
     product : float
         The bound that they prove, rounded up.
     """
 
-    def __init__(self, network: FeedForward, multipliers: Sequence[ArrayLike], *, pairs: bool = True) -> None:
+    def __init__(self, network: Network, multipliers: Sequence[ArrayLike], *, pairs: bool = True) -> None:
         self.product = math.inf
-        self.refusal: str | None = None
+        self.refusal = None
         try:
             given = [np.array(s, dtype=np.float64) for s in multipliers]
         except (TypeError, ValueError, OverflowError):
@@ -56,19 +93,18 @@ class ChainChecker:
         if len(given) != len(network.weights) or any(s.ndim != 1 for s in given):
             self.refusal = f"{len(network.weights)} vectors of numbers are needed, one per layer"
             return
-        factors: list[float] = []
-        k = 0
+        product, k = 1.0, 0
         while k < len(given) and self.refusal is None:
             matrices = 1 if given[k].size == 1 or not pairs else 2
             factor = self._one(network, k, given[k]) if matrices == 1 else self._two(network, k, given[k : k + 2])
             k += matrices
-            factors.append(factor)
+            product = product_above(product, factor)
             if k < len(given):
-                factors.append(max(map(abs, network.activations[k - 1].slopes)))
+                product = product_above(product, network.layers[k - 1].steepest)
         if self.refusal is None:
-            self.product = _product(factors)
+            self.product = product
 
-    def _one(self, network: FeedForward, k: int, given: Float) -> float:
+    def _one(self, network: Network, k: int, given: Float) -> float:
         s = float(given[0]) if given.size == 1 else math.nan
         if not 0.0 <= s < _RANGE:
             self.refusal = f"layer {k} needs one non-negative number of reasonable size"
@@ -79,7 +115,7 @@ class ChainChecker:
             self.refusal = f"the spectral norm of layer {k} is not proved to be at most {s!r}"
         return s
 
-    def _two(self, network: FeedForward, k: int, given: Sequence[Float]) -> float:
+    def _two(self, network: Network, k: int, given: Sequence[Float]) -> float:
         if len(given) < 2 or given[0].size != len(network.weights[k]) + 1 or given[1].size != 0:
             self.refusal = f"layer {k} needs one number, or one per unit with their bound and none for the next layer"
             return math.inf
@@ -90,42 +126,16 @@ class ChainChecker:
             self.refusal = f"layers {k} and {k + 1}: {verdict.reason}"
         return u
 
-    def holds(self, upper: float) -> Verdict:
-        """Is ``L ≤ upper`` proved?"""
-        if self.refusal is not None:
-            return Verdict(False, self.refusal)
+    def objection(self, upper: object) -> str | None:
         claimed = double_below(upper)
         if claimed is None or not self.product <= claimed < math.inf:
-            return Verdict(False, f"the product of the layers' bounds does not prove L <= {str(upper)[:40]}")
-        return Verdict(True, f"L <= {upper!r} is proved")
+            return f"the product of the layers' bounds does not prove L <= {str(upper)[:40]}"
+        return None
+
+    def smallest(self, guess: float) -> float | None:
+        return self.product if self.refusal is None else None
 
 
-def pair(network: FeedForward, k: int) -> ShallowNetwork:
-    """``W_{k+1} φ_k(W_k x + b_k) + b_{k+1}`` with its weights; the activation is left to the slopes."""
-    W, V = network.weights[k : k + 2]
-    return ShallowNetwork(W, network.biases[k], V, network.biases[k + 1])
-
-
-def _product(factors: Sequence[float]) -> float:
-    product = 1.0
-    for factor in factors:
-        product = 0.0 if 0.0 in (product, factor) else math.nextafter(product * factor, math.inf)
-    return product
-
-
-def norm_at_most(W: Float, s: float) -> bool:
-    """Is ``‖W‖₂ ≤ s`` proved?"""
-    top = float(np.abs(W).max())
-    if top == 0.0:
-        return True
-    if s == 0.0:
-        return False
-    unit = -int(np.frexp(top)[1])
-    W, s = np.ldexp(W, unit), float(np.ldexp(s, unit))
-    G = W @ W.T if W.shape[0] <= W.shape[1] else W.T @ W
-    terms = max(W.shape)
-    square = math.nextafter(s * s, 0.0)
-    error = gamma(terms + 4) * float(np.sum(W * W)) + 2.0**-52 * square + 2.0**-900
-    S = -0.5 * (G + G.T)
-    S[np.diag_indices(len(S))] += square
-    return is_positive_semidefinite(S, error)
+def pair(network: Network, k: int) -> HiddenWeights:
+    """``W_{k+1} φ_k(W_k x + b_k)``; the activation is left to the slopes."""
+    return HiddenWeights(network.weights[k], network.biases[k], network.weights[k + 1])

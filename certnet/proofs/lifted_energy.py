@@ -3,18 +3,28 @@ r"""H and q(x) of a lifted network with a bound on the rounding error of every e
     H_kk    = γ^{k−1} (I + β_{k−1} W_{k−1} W_{k−1}ᵀ) + [k < L] γᵏ (W_kᵀ W_k + β_k I),   H_k,k+1 = −γᵏ (1 + β_k) W_kᵀ
     q_1(x)  = (1 + β_0) W_0 x + …
 
-Errors are those of sums of products, ``γ_k`` times the sum of the absolute terms, as in :mod:`certnet.proofs.shallow`.
+Errors are those of sums of products, ``γ_k`` times the sum of the absolute terms, as in :mod:`certnet.proofs.rounding`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from certnet.claims.claim import Output
 from certnet.core.validation import Float
 from certnet.networks.energy import LiftedEnergy
-from certnet.proofs.shallow import gamma
+from certnet.proofs.rounding import gamma
 
-__all__ = ["FLOOR", "hessian_charged", "layer_weights", "linear_term_charged", "moving", "out_of_range", "unlimited"]
+__all__ = [
+    "FLOOR",
+    "hessian_charged",
+    "layer_weights",
+    "linear_term_charged",
+    "moving",
+    "out_of_range",
+    "selector",
+    "unlimited",
+]
 
 _RANGE = 2.0**150
 FLOOR = 2.0**-550
@@ -47,6 +57,17 @@ def moving(net: LiftedEnergy) -> np.ndarray:
 def unlimited(net: LiftedEnergy) -> np.ndarray:
     """Which units have no limit on either side, shape (n,): their stationarity is an equation."""
     return np.isneginf(np.concatenate(net.lower)) & np.isposinf(np.concatenate(net.upper))
+
+
+def selector(net: LiftedEnergy, output: Output) -> Float:
+    """S, shape (n, m): ``Sᵀ z`` are the outputs, the output i, or ``z_i − z_j``."""
+    last = net.layers[-1].start
+    if output is None:
+        return np.eye(net.n_units)[:, last:]
+    S = np.zeros((net.n_units, 1))
+    for i, sign in zip(output, (1.0, -1.0)):
+        S[last + i] = sign
+    return S
 
 
 def hessian_charged(net: LiftedEnergy) -> tuple[Float, Float]:

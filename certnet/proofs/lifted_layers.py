@@ -1,4 +1,4 @@
-r"""The checker of products of layers' bounds of a lifted network. NumPy only; no code of a solver.
+r"""Proofs by products of layers' bounds of a lifted network. NumPy only; no code of any search.
 
 Layer k maps z_k to the minimiser z_{k+1} of ``½ ‖z_{k+1} − W z_k‖² + ½ β ‖Wᵀ z_{k+1} − z_k‖² + G(z_{k+1})`` with a
 convex G, in which the boxes and all layers above are. Differences u of z_k and v of z_{k+1} satisfy (Høier and Zach
@@ -21,24 +21,56 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from certnet.claims.claim import Output, output_refusal
+from certnet.claims.kinds import Multipliers, Proof, Unknown, register
 from certnet.core.validation import Float
 from certnet.networks.energy import LiftedEnergy
-from certnet.proofs.chain import norm_at_most
 from certnet.proofs.lifted_energy import moving, unlimited
-from certnet.proofs.lifted_matrix import Output, output_refusal
-from certnet.proofs.shallow import Verdict, double_below, gamma, is_positive_semidefinite
+from certnet.proofs.proof import Checker, LiftedProof
+from certnet.proofs.rounding import double_below, norm_above, product_above
+from certnet.proofs.semidefinite import norm_at_least, norm_at_most
 
-__all__ = ["LayerChecker", "norm_at_least", "rows_alone", "steepest"]
+__all__ = ["LayerChecker", "LayerwiseProof", "TheoremProof", "rows_alone", "steepest"]
 
 _UP = 1.0 + 2.0**-48  # covers the roundings of one factor
 
 
-class LayerChecker:
+@register("lifted", "layerwise")
+@dataclass(frozen=True, eq=False)
+class LayerwiseProof(LiftedProof):
+    """``(lowest, highest)`` singular values of every W_kᵀ."""
+
+    multipliers: tuple[Float, ...]
+
+    @classmethod
+    def of(cls, multipliers: Multipliers) -> Proof:
+        return cls(multipliers) if isinstance(multipliers, tuple) else Unknown("layerwise")
+
+    def checker(self, net: LiftedEnergy, output: Output) -> Checker:
+        return LayerChecker(net, self.multipliers, output)
+
+
+@register("lifted", "theorem")
+@dataclass(frozen=True, eq=False)
+class TheoremProof(LiftedProof):
+    """The same where β_k = 0, nothing elsewhere: H, Theorem 1."""
+
+    multipliers: tuple[Float, ...]
+
+    @classmethod
+    def of(cls, multipliers: Multipliers) -> Proof:
+        return cls(multipliers) if isinstance(multipliers, tuple) else Unknown("theorem")
+
+    def checker(self, net: LiftedEnergy, output: Output) -> Checker:
+        return LayerChecker(net, self.multipliers, output, theorem=True)
+
+
+class LayerChecker(Checker):
     """Proved limits of the singular values of every layer, prepared to test many bounds.
 
     Parameters
@@ -53,8 +85,6 @@ class LayerChecker:
 
     Attributes
     ----------
-    refusal : str or None
-        Why no bound follows from these numbers, if so.
     product : float
         The bound that they prove, rounded up.
     """
@@ -64,7 +94,7 @@ class LayerChecker:
     ) -> None:
         self.product = math.inf
         given = _vectors(multipliers, net.depth)
-        self.refusal = output_refusal(net, output) or (given if isinstance(given, str) else None)
+        self.refusal = output_refusal(output, net.n_outputs) or (given if isinstance(given, str) else None)
         if self.refusal is not None or isinstance(given, str):
             return
         product = 1.0
@@ -73,17 +103,17 @@ class LayerChecker:
             if isinstance(factor, str):
                 self.refusal = f"layer {k}: {factor}"
                 return
-            product = 0.0 if 0.0 in (product, factor) else math.nextafter(product * factor, math.inf)
+            product = product_above(product, factor)
         self.product = product if _can_depend(net, output) else 0.0
 
-    def holds(self, upper: Any) -> Verdict:
-        """Is ``L ≤ upper`` proved?"""
-        if self.refusal is not None:
-            return Verdict(False, self.refusal)
+    def objection(self, upper: object) -> str | None:
         claimed = double_below(upper)
         if claimed is None or not self.product <= claimed < math.inf:
-            return Verdict(False, f"the product of the layers' bounds does not prove L <= {str(upper)[:40]}")
-        return Verdict(True, f"L <= {upper!r} is proved")
+            return f"the product of the layers' bounds does not prove L <= {str(upper)[:40]}"
+        return None
+
+    def smallest(self, guess: float) -> float | None:
+        return self.product if self.refusal is None else None
 
 
 def steepest(beta: float, lowest: float, highest: float) -> float:
@@ -114,22 +144,6 @@ def _above_one(beta: float, r: float) -> bool:
 def rows_alone(net: LiftedEnergy, output: Output) -> bool:
     """Is the last layer's factor found from its rows alone?"""
     return output is not None and net.beta[-1] == 0.0
-
-
-def norm_at_least(W: Float, s: float) -> bool:
-    """Is ``‖Wᵀ v‖ ≥ s ‖v‖`` for all v proved?"""
-    if s == 0.0:
-        return True
-    if len(W) > W.shape[1] or not 0.0 < s < math.inf:
-        return False
-    unit = -int(np.frexp(float(np.abs(W).max()))[1])
-    W, s = np.ldexp(W, unit), float(np.ldexp(s, unit))
-    G = W @ W.T
-    square = math.nextafter(s * s, math.inf)
-    error = gamma(W.shape[1] + 4) * float(np.sum(W * W)) + 2.0**-52 * (square + float(np.trace(G))) + 2.0**-900
-    S = 0.5 * (G + G.T)
-    S[np.diag_indices(len(S))] -= square
-    return is_positive_semidefinite(S, error)
 
 
 def _vectors(multipliers: Sequence[ArrayLike], depth: int) -> list[Float] | str:
@@ -170,19 +184,9 @@ def _row_factor(net: LiftedEnergy, output: tuple[int, ...]) -> float:
     linear = bool(unlimited(net)[net.layers[-1]][list(output)].all())
     with np.errstate(over="ignore", under="ignore"):  # infinite is refused
         if len(rows) == 1:
-            return _norm_above(rows[0])
-        difference = _norm_above(rows[0] - rows[1])
-        return difference if linear else max(difference, *map(_norm_above, rows))
-
-
-def _norm_above(w: Float) -> float:
-    """At least the norm of a vector whose entries carry one rounding each."""
-    top = float(np.abs(w).max())
-    if top == 0.0 or not math.isfinite(top):
-        return top
-    unit = int(np.frexp(top)[1])
-    size = float(np.linalg.norm(np.ldexp(w, -unit))) * (1.0 + gamma(len(w) + 8)) + 2.0**-500
-    return math.nextafter(float(np.ldexp(size, unit)), math.inf)
+            return norm_above(rows[0])
+        difference = norm_above(rows[0] - rows[1])
+        return difference if linear else max(difference, *map(norm_above, rows))
 
 
 def _can_depend(net: LiftedEnergy, output: Output) -> bool:

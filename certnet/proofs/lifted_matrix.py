@@ -1,4 +1,4 @@
-r"""The checker of Lipschitz bounds of lifted networks, by a linear matrix inequality. NumPy only; no code of a solver.
+r"""Proofs of Lipschitz bounds of lifted networks, by a linear matrix inequality. NumPy only; no code of any search.
 
 Let ``u = x − x'``, ``v = z*(x) − z*(x')``. Every unit with a limit has ``v_j (Q u − H v)_j ≥ 0``, because the normal
 cone of an interval is monotone; every unit without limits has ``(Q u − H v)_j = 0``; a unit whose interval is one point
@@ -21,48 +21,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from certnet.claims.claim import Output, output_refusal
+from certnet.claims.kinds import Multipliers, Proof, Unknown, register
 from certnet.core.validation import Float
 from certnet.networks.energy import LiftedEnergy
-from certnet.proofs.lifted_energy import FLOOR, hessian_charged, moving, out_of_range, unlimited
-from certnet.proofs.shallow import Verdict, double_below, gamma, is_positive_semidefinite, read_numbers
+from certnet.proofs.inflation import inflated
+from certnet.proofs.lifted_energy import FLOOR, hessian_charged, moving, out_of_range, selector, unlimited
+from certnet.proofs.proof import Checker, LiftedProof
+from certnet.proofs.rounding import double_below, gamma, read_numbers, shown
+from certnet.proofs.semidefinite import is_semidefinite_entrywise
 
-__all__ = ["MatrixChecker", "Output", "output_refusal", "selector"]
-
-Output = tuple[int, ...] | None
-"""All outputs, one output (i,), or the difference (i, j) of two."""
+__all__ = ["MatrixChecker", "MatrixProof"]
 
 _RANGE_Y = 2.0**150
 _RANGE_L = 2.0**200
 
 
-def output_refusal(net: LiftedEnergy, output: object) -> str | None:
-    """Why ``output`` is not one of those of the network, if so."""
-    if output is None:
-        return None
-    indices = output if isinstance(output, tuple) else ()
-    right = all(type(i) is int and 0 <= i < net.n_outputs for i in indices) and len(set(indices)) == len(indices)
-    if len(indices) in (1, 2) and right:
-        return None
-    return f"the output {output!r} is not one of the network's {net.n_outputs}, counted from 0, or two of them"
+@register("lifted", "sdp")
+@dataclass(frozen=True, eq=False)
+class MatrixProof(LiftedProof):
+    """t (n,) of all units, then the column of Y (n,) of each unit without limits."""
+
+    multipliers: tuple[Float, ...]
+
+    @classmethod
+    def of(cls, multipliers: Multipliers) -> Proof:
+        return cls(multipliers) if isinstance(multipliers, tuple) else Unknown("sdp")
+
+    def checker(self, net: LiftedEnergy, output: Output) -> Checker:
+        return MatrixChecker(net, self.multipliers, output)
 
 
-def selector(net: LiftedEnergy, output: Output) -> Float:
-    """S, shape (n, m): ``Sᵀ z`` are the outputs, the output i, or ``z_i − z_j``."""
-    last = net.layers[-1].start
-    if output is None:
-        return np.eye(net.n_units)[:, last:]
-    S = np.zeros((net.n_units, 1))
-    for i, sign in zip(output, (1.0, -1.0)):
-        S[last + i] = sign
-    return S
-
-
-class MatrixChecker:
+class MatrixChecker(Checker):
     """Multipliers of one network, prepared to test many bounds.
 
     Parameters
@@ -72,16 +67,12 @@ class MatrixChecker:
         t, non-negative, zero for units without limits; then the column of Y of each of the f units without limits, in
         their order.
     output : tuple of one or two int, or None
-
-    Attributes
-    ----------
-    refusal : str or None
-        Why no bound follows from these multipliers, if so.
     """
 
     def __init__(self, net: LiftedEnergy, multipliers: Sequence[ArrayLike], output: Output = None) -> None:
-        found = output_refusal(net, output) or out_of_range(net) or _multiplier_matrix(net, multipliers)
+        found = output_refusal(output, net.n_outputs) or out_of_range(net) or _multiplier_matrix(net, multipliers)
         self.refusal = found if isinstance(found, str) else None
+        self._rest = self._rest_error = self._square = self._square_error = np.zeros((0, 0))
         if not isinstance(found, str):
             with np.errstate(all="ignore"):  # what overflows is refused
                 self._prepare(net, found, output)
@@ -90,59 +81,45 @@ class MatrixChecker:
         H, doubt = hessian_charged(net)
         S = selector(net, output)
         size, n = np.abs(Y), len(Y)
+        keep = np.ix_(moving(net), moving(net))
+        # Y H + H Yᵀ − S Sᵀ, and the rounding of its entries
         product = Y @ H
         error = size @ (doubt + gamma(n + 4) * np.abs(H))
         chosen = S @ S.T  # −1, 0 or 1: exact
-        self._rest = product + product.T - chosen
-        self._rest_error = error + error.T + gamma(8) * (np.abs(product) + np.abs(product.T) + np.abs(chosen)) + FLOOR
+        rest_error = error + error.T + gamma(8) * (np.abs(product) + np.abs(product.T) + np.abs(chosen)) + FLOOR
+        self._rest, self._rest_error = (product + product.T - chosen)[keep], rest_error[keep]
+        # (1 + β_0)² Y_1 (W_0 W_0ᵀ) Y_1ᵀ, to be divided by ρ
         W, first = net.weights[0], net.layers[0]
         G, G_size = W @ W.T, np.abs(W) @ np.abs(W).T + 2.0**-900
         square = (1.0 + net.beta[0]) ** 2
         M = square * (Y[:, first] @ G @ Y[:, first].T)
-        self._square = 0.5 * (M + M.T)
         terms = W.shape[1] + 2 * len(W) + 16
-        self._square_error = gamma(terms) * square * (size[:, first] @ G_size @ size[:, first].T) + FLOOR
-        keep = np.ix_(moving(net), moving(net))
-        for name in ("_rest", "_rest_error", "_square", "_square_error"):
-            setattr(self, name, getattr(self, name)[keep])
+        square_error = gamma(terms) * square * (size[:, first] @ G_size @ size[:, first].T) + FLOOR
+        self._square, self._square_error = (0.5 * (M + M.T))[keep], square_error[keep]
         if not (np.isfinite(self._rest_error).all() and np.isfinite(self._square_error).all()):
             self.refusal = "the weights or multipliers are too large to be verified"
         elif len(self._rest) == 0:
             self.refusal = "no unit of the network can move: nothing is left to prove with multipliers"
 
-    def holds(self, upper: Any) -> Verdict:
-        """Is ``L ≤ upper`` proved? One Cholesky factorisation of order n."""
-        if self.refusal is not None:
-            return Verdict(False, self.refusal)
+    def objection(self, upper: object) -> str | None:
+        """Why the bound is not proved. One Cholesky factorisation of order n."""
         claimed = double_below(upper)
         if claimed is None or not 1.0 / _RANGE_L < claimed < _RANGE_L:
-            return Verdict(False, f"the bound {str(upper)[:40]} is not a positive number of reasonable size")
+            return f"the bound {shown(upper)} is not a positive number of reasonable size"
         with np.errstate(all="ignore"):  # what overflows is refused
             proved = self._dominated(math.nextafter(claimed * claimed, 0.0))
-        if proved:
-            return Verdict(True, f"L <= {upper!r} is proved")
-        return Verdict(False, f"the multipliers do not prove L <= {upper!r}")
+        return None if proved else f"the multipliers do not prove L <= {upper!r}"
 
     def _dominated(self, rho: float) -> bool:
         """Is the Schur complement for ρ proved to be positive semidefinite?"""
         part = self._square / rho
-        P = self._rest - part
         error = self._rest_error + self._square_error / rho + gamma(4) * (np.abs(self._rest) + np.abs(part)) + FLOOR
-        # a congruence with powers of two brings the diagonal to order one, and changes no digit
-        unit = -(np.frexp(np.abs(np.diagonal(P)))[1] // 2)
-        P = np.ldexp(np.ldexp(P, unit[:, None]), unit)
-        error = np.ldexp(np.ldexp(error, unit[:, None]), unit)
-        total = float(np.linalg.norm(error)) * (1.0 + 1e-9) + 2.0**-900
-        return bool(np.isfinite(P).all()) and math.isfinite(total) and is_positive_semidefinite(P, total)
+        return is_semidefinite_entrywise(self._rest - part, error)
 
     def smallest(self, guess: float) -> float | None:
-        """A bound near ``guess`` that holds, inflated as little as rounding asks for; None where 1.5 times it fails."""
-        step = 1e-13
-        while step < 0.5 and self.refusal is None and math.isfinite(guess):
-            if self.holds(guess * (1.0 + step)):
-                return guess * (1.0 + step)
-            step *= 4.0
-        return None
+        if self.refusal is not None or not math.isfinite(guess):
+            return None
+        return inflated(self.holds, guess, most=0.5)
 
 
 def _multiplier_matrix(net: LiftedEnergy, multipliers: Sequence[ArrayLike]) -> Float | str:

@@ -1,4 +1,4 @@
-r"""The checker of lower bounds: a slope of ``x ↦ z_L*(x)`` at a witness. NumPy only; no code of a solver.
+r"""Proofs of lower bounds of lifted networks: a slope of ``x ↦ z_L*(x)`` at a witness. NumPy only.
 
 At x and a guess z in the box let ``g = H z − q(x)`` and r the part of g that no multiplier explains: g itself on the
 units strictly inside (F), its wrong-signed part on those held at a limit. E is strongly convex, so
@@ -13,10 +13,14 @@ y comes from a linear solve; its error is at most its residual over λ. Every ro
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from certnet.claims.claim import Claim, Output, output_refusal
+from certnet.claims.kinds import Witness, register_witness
+from certnet.claims.verdict import Verdict
 from certnet.core.validation import Float
 from certnet.networks.energy import LiftedEnergy
 from certnet.proofs.lifted_energy import (
@@ -25,14 +29,39 @@ from certnet.proofs.lifted_energy import (
     linear_term_charged,
     moving,
     out_of_range,
+    selector,
 )
-from certnet.proofs.lifted_matrix import Output, output_refusal, selector
-from certnet.proofs.shallow import gamma, is_positive_semidefinite
+from certnet.proofs.proof import lifted_refusal
+from certnet.proofs.rounding import gamma, norm
+from certnet.proofs.semidefinite import is_positive_semidefinite
 
-__all__ = ["slope_below"]
+__all__ = ["SlopeWitness", "slope_below"]
 
 _UP = 1.0 + 1e-9
 _LEAST = 2.0**-400  # slopes below it are within what roundings near the end of the number range can do
+
+
+@register_witness("lifted")
+@dataclass(frozen=True, eq=False)
+class SlopeWitness:
+    """An input x (d,) and activations z (n,) near ``z*(x)``."""
+
+    x: Float
+    z: Float
+
+    @classmethod
+    def of(cls, point: Float, activations: Float | None) -> Witness:
+        return cls(point, np.zeros(0) if activations is None else activations)
+
+    def check(self, claim: Claim, bound: object) -> Verdict:
+        """Is ``L ≥ bound`` shown?"""
+        refusal = lifted_refusal(claim)
+        if refusal is not None or not isinstance(claim.network, LiftedEnergy):
+            return Verdict(False, str(refusal))
+        slope = slope_below(claim.network, self.x, self.z, claim.output)
+        if not isinstance(bound, float) or not 0.0 < bound <= slope:
+            return Verdict(False, f"the slope at the witness does not prove L >= {bound!r}")
+        return Verdict(True, f"L >= {bound!r} is proved")
 
 
 def slope_below(net: LiftedEnergy, x: ArrayLike, z: ArrayLike, output: Output = None) -> float:
@@ -46,17 +75,11 @@ def slope_below(net: LiftedEnergy, x: ArrayLike, z: ArrayLike, output: Output = 
     """
     x, z = np.asarray(x, dtype=np.float64), np.asarray(z, dtype=np.float64)
     right = x.shape == (net.n_inputs,) and z.shape == (net.n_units,) and bool(np.isfinite(x).all())
-    if not right or not np.isfinite(z).all() or output_refusal(net, output) or out_of_range(net):
+    if not right or not np.isfinite(z).all() or output_refusal(output, net.n_outputs) or out_of_range(net):
         return 0.0
     with np.errstate(all="ignore"):  # what overflows proves nothing
         found = _slope(net, x, z, output)
     return found if math.isfinite(found) and found > _LEAST else 0.0
-
-
-def _norm(values: Float) -> float:
-    """``‖values‖₂`` but for relative rounding: entries are scaled by a power of two, for tiny ones have no squares."""
-    unit = int(np.frexp(float(np.abs(values).max(initial=0.0)))[1])
-    return float(np.ldexp(np.linalg.norm(np.ldexp(values, -unit)), unit))
 
 
 def _slope(net: LiftedEnergy, x: Float, z: Float, output: Output) -> float:
@@ -80,9 +103,9 @@ def _slope(net: LiftedEnergy, x: Float, z: Float, output: Output) -> float:
     residual = np.abs(H @ y - target) + doubt @ np.abs(y) + gamma(len(y) + 4) * (np.abs(H) @ np.abs(y))
     residual += gamma(len(x) + 8) * (np.abs(W) @ np.abs(c)) + gamma(4) * np.abs(target) + FLOOR
     # ‖S‖₂ ≤ √2; the outputs of y are exact or carry one rounding
-    lost = 1.5 * _UP * _norm(residual) / convexity + gamma(4) * float(np.sum(np.abs(S.T) @ np.abs(y)))
+    lost = 1.5 * _UP * norm(residual) / convexity + gamma(4) * float(np.sum(np.abs(S.T) @ np.abs(y)))
     k = gamma(len(x) + len(y) + 8)
-    return max(0.0, (_norm(S.T @ y) * (1.0 - k) - lost) / _norm(c) * (1.0 - 4.0 * k))
+    return max(0.0, (norm(S.T @ y) * (1.0 - k) - lost) / norm(c) * (1.0 - 4.0 * k))
 
 
 def _convexity(H: Float, doubt: Float) -> float:
@@ -94,7 +117,7 @@ def _convexity(H: Float, doubt: Float) -> float:
         return 0.0
     shifted, claimed = H.copy(), 0.99 * least
     shifted[np.diag_indices(len(H))] -= claimed
-    error = _norm(doubt) * _UP + 2.0**-51 * most
+    error = norm(doubt) * _UP + 2.0**-51 * most
     return claimed if is_positive_semidefinite(shifted, error) else 0.0
 
 
@@ -112,7 +135,7 @@ def _active_set(net: LiftedEnergy, H: Float, doubt: Float, convexity: float, x: 
     wrong = np.where(free, np.abs(g) + unsure, 0.0)
     wrong = np.where(low, np.maximum(unsure - g, 0.0), wrong)
     wrong = np.where(high, np.maximum(unsure + g, 0.0), wrong)
-    distance = _UP * _norm(wrong) / convexity + FLOOR
+    distance = _UP * norm(wrong) / convexity + FLOOR
     margin = distance + 2.0**-51 * np.abs(z)
     inside = (z - margin > lower) & (z + margin < upper)
     push = unsure + np.linalg.norm(np.abs(H) + doubt, axis=1) * _UP * distance

@@ -14,28 +14,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from certnet.core.errors import InvalidInputError
-from certnet.core.validation import Float, whole_number
+from certnet.core.validation import Float, finite_array
 from certnet.networks.activations import Activation
 from certnet.networks.feedforward import FeedForward
-from certnet.proofs.shallow import gamma
+from certnet.networks.layers import dense
+from certnet.proofs.rounding import frobenius_above, gamma, two_sum_error
 
-__all__ = ["fold_linear", "parse_output", "select_output"]
-
-
-def parse_output(output: int | tuple[int, int] | None, n_outputs: int) -> tuple[int, ...] | None:
-    """``output`` as a tuple of one index or two different ones; None stays None.
-
-    Raises
-    ------
-    InvalidInputError
-    """
-    if output is None:
-        return None
-    indices = output if isinstance(output, tuple | list) else (output,)
-    chosen = tuple(whole_number(i, "output", most=n_outputs - 1) for i in indices)
-    if len(chosen) not in (1, 2) or len(set(chosen)) != len(chosen):
-        raise InvalidInputError(f"output must be one index or two different ones (a difference), got {output!r}")
-    return chosen
+__all__ = ["fold_linear", "select_output"]
 
 
 def select_output(network: FeedForward, output: tuple[int, ...] | None) -> tuple[FeedForward, float]:
@@ -47,20 +32,22 @@ def select_output(network: FeedForward, output: tuple[int, ...] | None) -> tuple
         (i,) = output
         return _with_last(network, V[i : i + 1], c[i : i + 1]), 0.0
     i, j = output
-    with np.errstate(over="ignore"):  # an infinite weight is refused by the new network
+    with np.errstate(over="ignore"):  # an infinite weight is refused
         row = V[i] - V[j]
         chosen = _with_last(network, row[None], np.clip(c[i : i + 1] - c[j : j + 1], -1e300, 1e300))
-    return chosen, _charge(network, _lost(V[i], V[j], row))
+    return chosen, _charge(network, two_sum_error(V[i], -V[j], row))
 
 
 def _with_last(network: FeedForward, V: Float, c: Float) -> FeedForward:
-    return FeedForward([*network.weights[:-1], V], [*network.biases[:-1], c], network.activations, units=network.units)
+    """The same hidden layers with another output layer.
 
-
-def _lost(a: Float, b: Float, difference: Float) -> Float:
-    """``a − b − difference``, exactly (Knuth's TwoSum)."""
-    back = difference - a
-    return (a - (difference - back)) - (b + back)
+    Raises
+    ------
+    InvalidInputError
+        A weight is infinite.
+    """
+    last = dense(finite_array(V, "V", ndim=(2,)), finite_array(c, "c", ndim=(1,)), network.layers[-1].activation)
+    return FeedForward.from_layers([*network.layers[:-1], last], network.units)
 
 
 def fold_linear(network: FeedForward) -> tuple[FeedForward, float]:
@@ -81,7 +68,7 @@ def fold_linear(network: FeedForward) -> tuple[FeedForward, float]:
             product = alpha * (second @ first)
             size = np.abs(alpha) * (np.abs(second) @ np.abs(first))
             # the last term pays for products that underflow before α is applied
-            lost = gamma(len(first) + 8) * _frobenius_above(size) + size.size * 2.0**-1000 * max(1.0, abs(alpha))
+            lost = gamma(len(first) + 8) * frobenius_above(size) + size.size * 2.0**-1000 * max(1.0, abs(alpha))
             bias = alpha * (second @ network.biases[k]) + network.biases[k + 1]
         try:
             shorter = FeedForward(
@@ -100,23 +87,15 @@ def fold_linear(network: FeedForward) -> tuple[FeedForward, float]:
 
 def _charge(network: FeedForward, lost: Float) -> float:
     """``‖lost‖`` as the last layer of the network."""
-    return _through(network.weights[:-1], network.activations, _frobenius_above(lost))
+    return _through(network.weights[:-1], network.activations, frobenius_above(lost))
 
 
 def _through(weights: Sequence[Float], activations: Sequence[Activation], size: float) -> float:
     """At least ``size Π ‖W‖_F Π max|slope|``, and zero only where a factor is."""
     if size == 0.0:
         return 0.0
-    factors = [_frobenius_above(W) for W in weights] + [max(map(abs, phi.slopes)) for phi in activations]
+    factors = [frobenius_above(W) for W in weights] + [max(map(abs, phi.slopes)) for phi in activations]
     for factor in factors:
         with np.errstate(over="ignore"):  # an infinite charge proves nothing
             size = math.nextafter(size * factor, math.inf)
     return size
-
-
-def _frobenius_above(W: Float) -> float:
-    top = float(np.abs(W).max())
-    if top == 0.0:
-        return 0.0
-    scaled = float(np.linalg.norm(W / top)) * (1.0 + 1e-6)  # far above the rounding of any sum in reach
-    return math.nextafter(scaled * top, math.inf) + 2.0**-1000

@@ -1,4 +1,4 @@
-r"""The checker: does a set of multipliers prove a Lipschitz bound? NumPy only; no code shared with any solver.
+r"""Proofs for one hidden layer: does a set of multipliers prove a Lipschitz bound? NumPy only; no code of any search.
 
 For one hidden layer with slopes in [α_j, β_j] every positive vector t proves (see ``docs/certificates.md``)
 
@@ -10,125 +10,84 @@ because ``D = ½ (α + β + (β − α) E)`` with a diagonal ``|E| ≤ 1``. For 
 LipSDP-neuron (Fazlyab et al. 2019; Y (2b)) after two Schur complements. A unit with multiplier 0 is left out of M and
 charged by its norm, ``‖V_:j‖ ‖w_j‖``.
 
-The question ``u I − ½ M(t) ⪰ 0`` is answered with floating-point numbers and proven error bounds: every entry of M is
-a sum of products, whose rounding error is at most ``γ_k = k u / (1 − k u)`` times the sum of the absolute terms,
-whatever the order of summation (Higham, Accuracy and Stability of Numerical Algorithms, 3.1). A Cholesky factor is
-only a guess: what counts is the residual ``u I − ½ M − s I − R Rᵀ``, bounded the same way. The proof assumes IEEE 754
-double precision with round-to-nearest and matrix products formed from ordinary sums of products.
+Every entry of M is a sum of products, whose rounding error is bounded (:mod:`certnet.proofs.rounding`); that
+``u I − ½ M(t) ⪰ 0`` whatever these errors are is shown by :mod:`certnet.proofs.semidefinite`.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from certnet.claims.kinds import Multipliers, Proof, Unknown, register
+from certnet.claims.verdict import Verdict
 from certnet.core.validation import Float
-from certnet.networks.shallow import ShallowNetwork
+from certnet.networks.hidden import HiddenLayer
+from certnet.proofs.inflation import inflated
+from certnet.proofs.proof import Checker, LayeredProof, nothing_of
+from certnet.proofs.rounding import U, double_below, exponent_of, gamma, read_numbers, shown, sum_and_width
+from certnet.proofs.semidefinite import is_positive_semidefinite
+from certnet.proofs.subject import Subject
 
-__all__ = [
-    "BoundChecker",
-    "Question",
-    "Verdict",
-    "ask",
-    "double_below",
-    "gamma",
-    "gradient_norm_below",
-    "is_positive_semidefinite",
-    "jacobian_at",
-    "read_numbers",
-    "sum_and_width",
-    "verify_bound",
-]
+__all__ = ["BoundChecker", "Question", "ShallowProof", "ask", "verify_bound"]
 
-_U = 2.0**-53
-# every error bound is itself computed in floating point from non-negative numbers: this covers its own rounding
-_SAFETY = 1.0625
 _T_RANGE = (2.0**-300, 2.0**300)
 
 
-def gamma(k: int) -> float:
-    """``γ_k``, the relative error bound of k rounded operations."""
-    return _SAFETY * k * _U / (1.0 - 2.0 * k * _U)
+@register("feed-forward", "shallow")
+@dataclass(frozen=True, eq=False)
+class ShallowProof(LayeredProof):
+    """Multipliers t (h,) of one hidden layer, non-negative; 0 charges a unit by its norm."""
+
+    LAYOUT: ClassVar[str] = "vector"
+
+    multipliers: Float
+
+    @classmethod
+    def of(cls, multipliers: Multipliers) -> Proof:
+        return Unknown("shallow") if isinstance(multipliers, tuple) else cls(multipliers)
+
+    def checker(self, subject: Subject) -> Checker | str:
+        if subject.network.depth != 1 or subject.claim.norm != "l2":
+            return nothing_of("shallow")
+        low, high = subject.slopes
+        return BoundChecker(subject.hidden, self.multipliers, low=low, high=high)
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a bound is proved; true or false in a condition.
-
-    Attributes
-    ----------
-    holds : bool
-    reason : str
-        Where it fails, or what was shown.
-    """
-
-    holds: bool
-    reason: str
-
-    def __bool__(self) -> bool:
-        return self.holds
-
-
-class BoundChecker:
+class BoundChecker(Checker):
     """One hidden layer and one set of multipliers, prepared to test many bounds.
 
     Parameters
     ----------
-    network : ShallowNetwork
+    layer : HiddenLayer
         Its W and V are used; its activation is that of the slopes.
     multipliers : array_like, shape (h,)
         Non-negative and finite; 0 charges the unit by its norm.
     low, high : float or ndarray, shape (h,)
         Slopes of the units' activations: ReLU's by default.
-
-    Attributes
-    ----------
-    refusal : str or None
-        Why no bound at all follows from these multipliers, if so.
     """
 
     def __init__(
         self,
-        network: ShallowNetwork,
+        layer: HiddenLayer,
         multipliers: ArrayLike,
         *,
         low: Float | float = 0.0,
         high: Float | float = 1.0,
     ) -> None:
-        self._prepare(ask(network.W, network.V, multipliers, low, high))
+        self._question = ask(layer.W, layer.V, multipliers, low, high)
+        self.refusal = self._question if isinstance(self._question, str) else None
 
-    def _prepare(self, asked: Question | str) -> None:
-        self.refusal = asked if isinstance(asked, str) else None
-        self._question = None if isinstance(asked, str) else asked
-
-    def holds(self, upper: float) -> Verdict:
-        """Is ``L ≤ upper`` proved? One Cholesky factorisation of order d + m, or h where that is less."""
-        return self._question.holds(upper) if self._question else Verdict(False, str(self.refusal))
+    def objection(self, upper: object) -> str | None:
+        """Why the bound is not proved. One Cholesky factorisation of order d + m, or h where that is less."""
+        return self._question if isinstance(self._question, str) else self._question.objection(upper)
 
     def smallest(self, guess: float) -> float | None:
-        """A bound near ``guess`` that :meth:`holds`: the guess inflated as little as the rounding errors ask for.
-
-        None when even twice the guess is not proved.
-        """
-        return self._question.smallest(guess) if self._question else None
-
-
-def read_numbers(values: ArrayLike, name: str, n: int, owners: str) -> Float | str:
-    """``values`` (n,), one number per owner and none negative; a sentence where they are something else."""
-    try:
-        numbers = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
-        return f"the {name}s are not numbers"
-    if numbers.shape != (n,):
-        return f"there are {numbers.shape} {name}s, the network has {n} {owners}"
-    if not np.isfinite(numbers).all():
-        return f"{name} {int(np.argmin(np.isfinite(numbers)))} is NaN or infinite"
-    if (numbers < 0.0).any():
-        return f"{name} {int(np.argmax(numbers < 0.0))} is negative"
-    return numbers
+        return None if isinstance(self._question, str) else self._question.smallest(guess)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,42 +116,36 @@ class Question:
     idle: bool
     weights: Float | float
 
-    def holds(self, upper: float) -> Verdict:
-        """Is the bound proved?"""
+    def objection(self, upper: object) -> str | None:
+        """Why the bound is not proved, if so."""
         claimed = double_below(upper)
         if claimed is None or not 0.0 <= claimed < math.inf:
-            return Verdict(False, f"the bound {_short(upper)} is not a finite non-negative number")
+            return f"the bound {shown(upper)} is not a finite non-negative number"
         if not (math.isfinite(self.error) and np.isfinite(self.half).all()):
-            return Verdict(False, "the multipliers are out of all proportion to the weights")
+            return "the multipliers are out of all proportion to the weights"
         with np.errstate(all="ignore"):  # NaN and infinity prove nothing
             proved = self._proved(claimed - self.charge)
-        if proved:
-            return Verdict(True, f"L <= {upper!r} is proved")
-        return Verdict(False, f"the multipliers do not prove L <= {upper!r}")
+        return None if proved else f"the multipliers do not prove L <= {upper!r}"
 
     def _proved(self, left: float) -> bool:
         if self.idle and not self.half.any():  # otherwise zeros are what underflowed
             return left >= 0.0
         # a rounding in the difference, one here and one of the weights; none of the scaling unless it underflows, where
         # nothing is proved; infinite is refused
-        bound = float(np.ldexp(left, -self.exponent)) * (1.0 - 4.0 * _U)
+        bound = float(np.ldexp(left, -self.exponent)) * (1.0 - 4.0 * U)
         # whatever exceeds a bound that is proved is proved; the cap keeps huge ones from overflowing
         cap = 4.0 * (float(np.linalg.norm(self.half)) + self.error) / float(np.min(self.weights))
         return bound > 0.0 and _dominates(min(bound, cap) * self.weights, self.half, self.error)
 
     def smallest(self, guess: float) -> float | None:
         """A bound near ``guess`` that holds; None when even twice the guess does not."""
-        if self.holds(self.charge):  # nothing but charged units
+        if self.objection(self.charge) is None:  # nothing but charged units
             return self.charge
         with np.errstate(over="ignore", under="ignore"):
             scale = max(float(np.ldexp(guess, -self.exponent)), 1e-300)
-        step = max(4.0 * _U, 2.0 * self.error / scale + 8.0 * gamma(len(self.half) + 8) * len(self.half))
-        while step < 1.0:
-            upper = guess * (1.0 + step) + self.charge
-            if self.holds(upper):
-                return upper
-            step *= 4.0
-        return None
+        least = max(4.0 * U, 2.0 * self.error / scale + 8.0 * gamma(len(self.half) + 8) * len(self.half))
+        found = inflated(lambda part: self.objection(part + self.charge) is None, guess, first=least)
+        return None if found is None else found + self.charge
 
 
 def ask(
@@ -233,9 +186,9 @@ def ask(
         return "the weights are too large to be verified"
     # units are balanced, and the whole brought to order one, by powers of two: exact but for what underflows
     # against entries of order one
-    unit = _exponent(np.abs(V).max(axis=0, initial=0.0))
+    unit = exponent_of(np.abs(V).max(axis=0, initial=0.0))
     row = np.abs(W).max(axis=1, initial=0.0)
-    exponent = int((_exponent(row) + unit)[row > 0.0].max(initial=-4000))
+    exponent = int((exponent_of(row) + unit)[row > 0.0].max(initial=-4000))
     with np.errstate(over="ignore", under="ignore"):
         V, W = np.ldexp(V, -unit), np.ldexp(W, (unit - exponent)[:, None])
         t = np.where(width > 0.0, np.ldexp(t, exponent - 2 * unit), 1.0)
@@ -250,24 +203,7 @@ def ask(
     return Question(half, error, exponent, charge, idle, weights)
 
 
-def double_below(value: object) -> float | None:
-    """The largest double that is at most ``value``; None for what is not a real number."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
-        return None
-    value = int(value) if isinstance(value, np.integer) else value
-    try:
-        double = float(value)
-    except OverflowError:
-        return None
-    return math.nextafter(double, -math.inf) if math.isfinite(double) and double > value else double
-
-
-def _short(value: object) -> str:
-    text = repr(value) if not isinstance(value, int) or value.bit_length() < 64 else "(a huge integer)"
-    return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def verify_bound(network: ShallowNetwork, multipliers: ArrayLike, upper: float) -> Verdict:
+def verify_bound(network: HiddenLayer, multipliers: ArrayLike, upper: float) -> Verdict:
     """Check that ``multipliers`` prove ``‖f(x) − f(y)‖₂ ≤ upper ‖x − y‖₂`` for all x, y (see the module's formula).
 
     The claim is about the real-arithmetic network with the stored float64 weights. Never raises on bad numbers: they
@@ -276,32 +212,13 @@ def verify_bound(network: ShallowNetwork, multipliers: ArrayLike, upper: float) 
     return BoundChecker(network, multipliers).holds(upper)
 
 
-def _exponent(magnitude: Float | float) -> np.ndarray:
-    """e with ``magnitude · 2^−e`` in [½, 1), and 0 for zero."""
-    return np.frexp(magnitude)[1].astype(np.int32)
-
-
-def sum_and_width(low: Float, high: Float) -> tuple[Float, Float]:
-    """σ and δ with ``[low, high] ⊆ [½ (σ − δ), ½ (σ + δ)]``, as doubles; exact for the slopes 0 and 1."""
-    with np.errstate(over="ignore", invalid="ignore"):  # infinite or NaN means refused
-        total, width = low + high, high - low
-        # what the two sums lost to rounding (Knuth's TwoSum), added to the width
-        lost = np.abs(_lost(low, high, total)) + np.abs(_lost(high, -low, width))
-    return total, np.where(lost > 0.0, (width + lost) * (1.0 + 8.0 * _U), width)
-
-
-def _lost(a: Float, b: Float, total: Float) -> Float:
-    back = total - a
-    return (a - (total - back)) + (b - back)
-
-
 def _charge(W: Float, V: Float, steepest: Float, order: int | None) -> float:
     """At least ``Σ_j steepest_j ‖V_:j‖₂ ‖w_j‖``, w_j in the norm ``order``, and exactly zero when every term is."""
     alive = W.any(axis=1) & V.any(axis=0) & (steepest > 0.0)
     if not alive.any():
         return 0.0
     W, V, steepest = W[alive], V[:, alive].T, steepest[alive]
-    unit_w, unit_v = _exponent(np.abs(W).max(axis=1)), _exponent(np.abs(V).max(axis=1))
+    unit_w, unit_v = exponent_of(np.abs(W).max(axis=1)), exponent_of(np.abs(V).max(axis=1))
     with np.errstate(over="ignore", under="ignore"):  # infinite means refused, underflow is paid for by the last term
         norm_w = np.linalg.norm(np.ldexp(W, -unit_w[:, None]), order, axis=1)
         norm_v = np.linalg.norm(np.ldexp(V, -unit_v[:, None]), axis=1)
@@ -360,67 +277,4 @@ def _dominates(bound: Float | float, half: Float, error: float) -> bool:
     shifted = -half
     shifted[np.diag_indices(len(half))] += bound
     largest = float(np.max(bound)) + float(np.abs(np.diagonal(half)).max())
-    return is_positive_semidefinite(shifted, error + 2.0 * _U * largest)  # the sum on the diagonal is rounded
-
-
-def is_positive_semidefinite(S: Float, error: float) -> bool:
-    """Is every symmetric matrix within ``error`` of S (spectral norm) proved to be positive semidefinite?
-
-    A Cholesky factor R of ``S − s I`` is only a guess: what counts is that ``‖S − s I − R Rᵀ‖`` and all errors are at
-    most s. False says nothing.
-    """
-    n = len(S)
-    diagonal = float(np.abs(np.diagonal(S)).max())
-    error = error + 2.0 * _U * diagonal  # taking off the shift is rounded
-    shift = 1.125 * error + 4.0 * gamma(n + 8) * n * diagonal
-    shifted = S.copy()
-    shifted[np.diag_indices(n)] -= shift
-    try:
-        R = np.linalg.cholesky(shifted)
-    except np.linalg.LinAlgError:
-        return False
-    residual = float(np.linalg.norm(shifted - R @ R.T))
-    rounding = gamma(n + 4) * (float(np.sum(R * R)) + float(np.linalg.norm(shifted)))
-    return _SAFETY * (residual + rounding + error) <= shift
-
-
-def gradient_norm_below(network: ShallowNetwork, x: ArrayLike) -> float:
-    """A proven lower bound on the Lipschitz constant: ``‖∂f/∂x‖₂`` at ``x``, rounded down.
-
-    Zero where the sign of a pre-activation at ``x`` cannot be told from rounding (f may have a kink there) or ``x``
-    is not a finite vector of d numbers.
-    """
-    found = jacobian_at(network, x)
-    if found is None:
-        return 0.0
-    J, terms, active = found
-    with np.errstate(all="ignore"):
-        size = float(np.linalg.norm(terms))
-    top = float(np.abs(J).max(initial=0.0))
-    if not (top > 2.0**-400 and size < 2.0**400):
-        return 0.0
-    direction = np.linalg.svd(J, full_matrices=False)[2][0]
-    error = gamma(sum(J.shape) + active + 8) * size
-    image = float(np.linalg.norm(J @ direction)) - 2.0 * error
-    return max(0.0, image / float(np.linalg.norm(direction)) * (1.0 - 4.0 * gamma(sum(J.shape) + 8)))
-
-
-def jacobian_at(network: ShallowNetwork, x: ArrayLike) -> tuple[Float, Float, int] | None:
-    """``∂f/∂x = Σ_j V_:j w_jᵀ`` (m, d) over the active units j, the sums of the absolute terms, and how many they are.
-
-    None where the sign of a pre-activation cannot be told from rounding, or ``x`` is not a finite vector of d numbers.
-    """
-    x = np.asarray(x, dtype=np.float64)
-    if x.shape != (network.n_inputs,) or not np.isfinite(x).all():
-        return None
-    W, V = network.W, network.V
-    live = V.any(axis=0) & W.any(axis=1)
-    with np.errstate(all="ignore"):  # what overflows is refused below
-        z = W @ x + network.b
-        doubt = gamma(network.n_inputs + 4) * (np.abs(W) @ np.abs(x) + np.abs(network.b)) + 2.0**-1000
-    if not np.isfinite(z).all() or (live & (np.abs(z) <= doubt)).any():
-        return None
-    active = live & (z > 0.0)
-    W, V = W[active], V[:, active]
-    with np.errstate(all="ignore"):
-        return V @ W, np.abs(V) @ np.abs(W), len(W)
+    return is_positive_semidefinite(shifted, error + 2.0 * U * largest)  # the sum on the diagonal is rounded

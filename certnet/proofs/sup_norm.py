@@ -1,4 +1,4 @@
-r"""The checker for the maximum norm of the inputs: ``|f(x) − f(y)| ≤ L ‖x − y‖_∞`` for one output. NumPy only.
+r"""Proofs in the maximum norm of the inputs: ``|f(x) − f(y)| ≤ L ‖x − y‖_∞`` for one output. NumPy only.
 
 For input weights p ≥ 0 with ``Σ_k p_k ≤ 1`` and M(t) as in :mod:`certnet.proofs.shallow`,
 
@@ -12,28 +12,50 @@ scaled network serves. A unit with multiplier 0 is charged ``|V_j| ‖w_j‖₁`
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from certnet.claims.kinds import Multipliers, Proof, Unknown, register
 from certnet.core.validation import Float
-from certnet.networks.feedforward import FeedForward
-from certnet.networks.shallow import ShallowNetwork
-from certnet.proofs.deep import jacobian_followed
-from certnet.proofs.shallow import BoundChecker, Question, ask, gamma, jacobian_at, read_numbers
+from certnet.networks.hidden import HiddenLayer
+from certnet.proofs.proof import Checker, LayeredProof, nothing_of
+from certnet.proofs.rounding import read_numbers
+from certnet.proofs.shallow import Question, ask
+from certnet.proofs.subject import Subject
 
-__all__ = ["SupChecker", "gradient_sum_below"]
+__all__ = ["SupChecker", "SupProof"]
 
 _FLOOR = 2.0**-64  # of the largest weight: what any weight is raised by, so that none is zero
-_MINUTE = 2.0**-1000  # more than what underflows
 
 
-class SupChecker(BoundChecker):
+@register("feed-forward", "shallow", "linf")
+@dataclass(frozen=True, eq=False)
+class SupProof(LayeredProof):
+    """Multipliers t (h,) and input weights s (d,) of one hidden layer and one output."""
+
+    multipliers: tuple[Float, Float]
+
+    @classmethod
+    def of(cls, multipliers: Multipliers) -> Proof:
+        if not isinstance(multipliers, tuple) or len(multipliers) != 2:
+            return Unknown("shallow")
+        return cls((multipliers[0], multipliers[1]))
+
+    def checker(self, subject: Subject) -> Checker | str:
+        if subject.network.depth != 1 or subject.claim.norm != "linf":
+            return nothing_of("shallow")
+        low, high = subject.slopes
+        return SupChecker(subject.hidden, *self.multipliers, low=low, high=high)
+
+
+class SupChecker(Checker):
     """One hidden layer, one output, multipliers and input weights, prepared to test many bounds.
 
     Parameters
     ----------
-    network : ShallowNetwork
+    layer : HiddenLayer
         Its W and V are used; its activation is that of the slopes.
     multipliers : array_like, shape (h,)
         Non-negative and finite; 0 charges the unit by its norm.
@@ -41,41 +63,44 @@ class SupChecker(BoundChecker):
         Non-negative and finite, not all zero. Only their ratios count: p is what they are divided by their sum.
     low, high : float or ndarray, shape (h,)
         Slopes of the units' activations: ReLU's by default.
-
-    Attributes
-    ----------
-    refusal : str or None
-        Why no bound at all follows from these numbers, if so.
     """
 
     def __init__(
         self,
-        network: ShallowNetwork,
+        layer: HiddenLayer,
         multipliers: ArrayLike,
         input_weights: ArrayLike,
         *,
         low: Float | float = 0.0,
         high: Float | float = 1.0,
     ) -> None:
-        self._prepare(_ask(network, multipliers, input_weights, low, high))
+        self._question = _ask(layer, multipliers, input_weights, low, high)
+        self.refusal = self._question if isinstance(self._question, str) else None
+
+    def objection(self, upper: object) -> str | None:
+        """Why the bound is not proved. One Cholesky factorisation of order d + 1."""
+        return self._question if isinstance(self._question, str) else self._question.objection(upper)
+
+    def smallest(self, guess: float) -> float | None:
+        return None if isinstance(self._question, str) else self._question.smallest(guess)
 
 
 def _ask(
-    network: ShallowNetwork, multipliers: ArrayLike, input_weights: ArrayLike, low: Float | float, high: Float | float
+    layer: HiddenLayer, multipliers: ArrayLike, input_weights: ArrayLike, low: Float | float, high: Float | float
 ) -> Question | str:
-    p = _proportions(network, input_weights)
+    p = _proportions(layer, input_weights)
     if isinstance(p, str):
         return p
     columns, p = _units(p)
     weights = np.append(p, 1.0)
-    return ask(network.W, network.V, multipliers, low, high, columns=columns, weights=weights, order=1)
+    return ask(layer.W, layer.V, multipliers, low, high, columns=columns, weights=weights, order=1)
 
 
-def _proportions(network: ShallowNetwork, input_weights: ArrayLike) -> Float | str:
+def _proportions(layer: HiddenLayer, input_weights: ArrayLike) -> Float | str:
     """Positive p (d,) whose exact sum is at most 1; a sentence where the weights are not to be used."""
-    if network.n_outputs != 1:
-        return f"the bound in the maximum norm is for one output, the network has {network.n_outputs}"
-    s = read_numbers(input_weights, "input weight", network.n_inputs, "inputs")
+    if layer.n_outputs != 1:
+        return f"the bound in the maximum norm is for one output, the network has {layer.n_outputs}"
+    s = read_numbers(input_weights, "input weight", layer.n_inputs, "inputs")
     if isinstance(s, str):
         return s
     top = float(s.max())
@@ -91,31 +116,3 @@ def _units(p: Float) -> tuple[NDArray[np.int32], Float]:
     """e and ``p · 4^e`` in [¼, 1): inputs in units of ``2^e`` have weights of order one, and no digit changes."""
     exponent = -np.frexp(p)[1] // 2
     return exponent, np.ldexp(p, 2 * exponent)
-
-
-def gradient_sum_below(network: ShallowNetwork | FeedForward, x: ArrayLike) -> float:
-    """A proven lower bound on L in the maximum norm: ``‖∂f/∂x‖₁`` at ``x`` of one output, rounded down.
-
-    Zero where rounding leaves a doubt about the piece of an activation with kinks, where an activation is known by its
-    slopes alone, where ``x`` is not a finite vector of d numbers, and where the network has several outputs.
-    """
-    if network.n_outputs != 1:
-        return 0.0
-    if isinstance(network, FeedForward):
-        if network.depth != 1 or network.activations[0].name != "relu":
-            followed = jacobian_followed(network, x)
-            return 0.0 if followed is None else _sum_below(followed[0], 1.01 * followed[1])
-        network = network.shallow()
-    found = jacobian_at(network, x)
-    if found is None:
-        return 0.0
-    J, terms, active = found
-    return _sum_below(J, gamma(active + 8) * terms)
-
-
-def _sum_below(J: Float, error: Float) -> float:
-    """At most ``Σ_k |J_k|``, for J that is known up to ``error``; zero where that says nothing."""
-    with np.errstate(all="ignore"):  # what overflows is refused
-        entries = np.maximum(np.abs(J) - (error + _MINUTE), 0.0)
-        total = float(entries.sum()) * (1.0 - 2.0 * gamma(entries.size + 8))
-    return total if math.isfinite(total) else 0.0

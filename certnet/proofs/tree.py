@@ -1,4 +1,4 @@
-r"""The checker of a branch-and-bound tree for one hidden layer with one kink at zero. NumPy only.
+r"""Proofs by a branch-and-bound tree for one hidden layer with one kink at zero. NumPy only.
 
 ``f(x) = V φ(W x + b) + c`` with slope low_j of φ_j where ``z_j = w_jᵀ x + b_j < 0`` and high_j where ``z_j > 0`` has
 
@@ -20,16 +20,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from certnet.claims.kinds import Multipliers, Proof, Unknown, register
 from certnet.core.validation import Float
-from certnet.networks.shallow import ShallowNetwork
-from certnet.proofs.shallow import BoundChecker, Verdict
+from certnet.networks.hidden import HiddenLayer
+from certnet.proofs.inflation import inflated
+from certnet.proofs.proof import Checker, LayeredProof, nothing_of
+from certnet.proofs.shallow import BoundChecker
+from certnet.proofs.subject import Subject
 
-__all__ = ["MAX_NODES", "MAX_WORK", "EmptyCells", "Sides", "TreeChecker", "side_slopes"]
+__all__ = ["MAX_NODES", "MAX_WORK", "EmptyCells", "Sides", "TreeChecker", "TreeProof", "side_slopes"]
 
 MAX_NODES: Final = 300_000
 """Nodes of a tree that are looked at; a longer list is refused."""
@@ -44,36 +48,49 @@ _KEPT = 1 << 24  # numbers in matrices of leaves that are kept: 128 MiB
 _SHOWN = 8  # splits of a path that a message shows
 
 
-class TreeChecker:
+@register("feed-forward", "tree")
+@dataclass(frozen=True, eq=False)
+class TreeProof(LayeredProof):
+    """The nodes of a tree in preorder."""
+
+    LAYOUT: ClassVar[str] = "nodes"
+
+    multipliers: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, multipliers: Multipliers) -> Proof:
+        return cls(multipliers) if isinstance(multipliers, tuple) else Unknown("tree")
+
+    def checker(self, subject: Subject) -> Checker | str:
+        if subject.claim.norm != "l2" or not subject.one_kink_at_zero:
+            return nothing_of("tree")
+        left, right = subject.side_slopes
+        return TreeChecker(subject.hidden, list(self.multipliers), low=left, high=right)
+
+
+class TreeChecker(Checker):
     """One hidden layer and one tree, prepared to test many bounds.
 
     Parameters
     ----------
-    network : ShallowNetwork
+    layer : HiddenLayer
         Its W, b and V are used; its activation is that of the slopes.
     tree : sequence of nodes
         In preorder, see the module; lists and numbers as JSON has them.
     low, high : float or ndarray, shape (h,)
         Slopes of the units for z_j < 0 and for z_j > 0: ReLU's by default. The proof is for activations that are
         linear on either side of zero; whoever calls knows that of the network.
-
-    Attributes
-    ----------
-    refusal : str or None
-        Why no bound at all follows from this tree, if so.
     """
 
-    def __init__(
-        self, network: ShallowNetwork, tree: object, low: Float | float = 0.0, high: Float | float = 1.0
-    ) -> None:
-        self.refusal: str | None = None
-        self._network = network
+    def __init__(self, layer: HiddenLayer, tree: object, low: Float | float = 0.0, high: Float | float = 1.0) -> None:
+        self.refusal = None
+        self._layer = layer
         self._leaves: list[_Leaf] = []
-        self._room = _KEPT // (network.n_inputs + network.n_outputs) ** 2
+        self._room = _KEPT // (layer.n_inputs + layer.n_outputs) ** 2
         try:
-            slopes = tuple(np.broadcast_to(np.asarray(s, np.float64), (network.n_hidden,)) for s in (low, high))
+            slopes = tuple(np.broadcast_to(np.asarray(s, np.float64), (layer.n_hidden,)) for s in (low, high))
         except (TypeError, ValueError, OverflowError):
-            self.refusal = f"the slopes are not numbers, or not one per unit ({network.n_hidden})"
+            self.refusal = f"the slopes are not numbers, or not one per unit ({layer.n_hidden})"
             return
         self._low, self._high = slopes
         if not all(np.isfinite(s).all() for s in slopes):
@@ -86,8 +103,8 @@ class TreeChecker:
             self._read(tree)
 
     def _read(self, tree: Sequence[object]) -> None:
-        walk = _Walk(self._network)
-        cells = EmptyCells(self._network)
+        walk = _Walk(self._layer)
+        cells = EmptyCells(self._layer)
         for number, node in enumerate(tree):
             if walk.done:
                 self.refusal = f"nodes are left over: the tree is complete before node {number}"
@@ -118,24 +135,22 @@ class TreeChecker:
 
     def _checker(self, multipliers: Sequence[float], sides: Sides) -> BoundChecker:
         least, most = side_slopes(sides, self._low, self._high)
-        return BoundChecker(self._network, multipliers, low=least, high=most)
+        return BoundChecker(self._layer, multipliers, low=least, high=most)
 
     def _checkers(self) -> Iterator[tuple[str, BoundChecker]]:
         for leaf in self._leaves:
             yield leaf.where, leaf.kept or self._checker(leaf.multipliers, leaf.sides)
 
-    def holds(self, upper: float) -> Verdict:
-        """Is ``L ≤ upper`` proved? One Cholesky factorisation of order d + m per bound leaf."""
-        if self.refusal is not None:
-            return Verdict(False, self.refusal)
+    def objection(self, upper: object) -> str | None:
+        """Why the bound is not proved. One Cholesky factorisation of order d + m per bound leaf."""
         for where, checker in self._checkers():
-            verdict = checker.holds(upper)
-            if not verdict:
-                return Verdict(False, f"{where}: {verdict.reason}")
-        return Verdict(True, f"L <= {upper!r} is proved")
+            objection = checker.refusal or checker.objection(upper)
+            if objection is not None:
+                return f"{where}: {objection}"
+        return None
 
     def smallest(self, guess: float) -> float | None:
-        """A bound of at least ``guess`` that :meth:`holds`, raised as little as the leaves ask for.
+        """A bound of at least ``guess`` that holds, raised as little as the leaves ask for.
 
         None when even twice the guess is not proved for some leaf.
         """
@@ -148,10 +163,8 @@ class TreeChecker:
                 if raised is None:
                     return None
                 upper = raised
-        for inflation in (0.0, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10):  # what holds need not hold for every larger number
-            if self.holds(upper * (1.0 + inflation)):
-                return upper * (1.0 + inflation)
-        return None
+        # what holds need not hold for every larger number
+        return upper if self.holds(upper) else inflated(self.holds, upper, first=1e-14, most=2e-10)
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,7 +220,7 @@ def _raised(checker: BoundChecker, least: float) -> float | None:
 class _Walk:
     """Where a walk through a tree in preorder stands: the sides that are fixed there."""
 
-    def __init__(self, network: ShallowNetwork) -> None:
+    def __init__(self, network: HiddenLayer) -> None:
         self.sides: Sides = np.zeros(network.n_hidden, dtype=np.int8)
         self.done = False
         self._constant: list[bool] = (network.W == 0.0).all(axis=1).tolist()
@@ -248,7 +261,7 @@ class EmptyCells:
         What was spent of :data:`MAX_WORK`.
     """
 
-    def __init__(self, network: ShallowNetwork) -> None:
+    def __init__(self, network: HiddenLayer) -> None:
         self._network = network
         self._rows: dict[int, list[int]] = {}
         self.work = 0

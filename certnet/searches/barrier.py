@@ -19,6 +19,8 @@ import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from certnet.core.validation import Float
+from certnet.searches.path_following import Centring
+from certnet.searches.path_following import centre as centre_of
 
 __all__ = ["MAX_ORDER", "MAX_UNITS", "polish"]
 
@@ -27,11 +29,12 @@ MAX_ORDER, MAX_UNITS = 400, 1500
 
 _GROWTH = 12.0  # of τ
 _STEP_LIMIT = 2.0  # largest change of log t in a step
+_CENTRING = Centring(near=1e-4, tolerated=0.0, shortest=1e-8)
 
 
 @dataclass(frozen=True, eq=False)
 class _Blocks:
-    """S⁻¹ seen by the units: w_jᵀ · w_k, w_jᵀ · V_:k and V_:jᵀ · V_:k, with its trace and that of its square."""
+    """S⁻¹ seen by the units: w_jᵀ · w_k, w_jᵀ · V_:k and V_:jᵀ · V_:k."""
 
     ww: Float
     wv: Float
@@ -40,6 +43,8 @@ class _Blocks:
 
 
 class _Barrier:
+    """F_τ over ``(x, u)`` in one vector (h + 1,)."""
+
     def __init__(self, W: Float, V: Float, centre: Float, width: Float) -> None:
         self.W, self.Vt, self.width = W, np.ascontiguousarray(V.T), width
         self.d = W.shape[1]
@@ -52,47 +57,60 @@ class _Barrier:
         C = (self.Vt.T * (self.width / t)) @ self.Vt
         return 0.5 * np.block([[A, self.G.T], [self.G, C]])
 
-    def factor(self, u: float, x: Float) -> tuple[Float, bool] | None:
-        S = -self.bound_matrix(x)
-        S[np.diag_indices(len(S))] += u
+    def factor(self, z: Float) -> tuple[Float, bool]:
+        """The Cholesky factor of S.
+
+        Raises
+        ------
+        LinAlgError
+            S is not positive definite.
+        """
+        S = -self.bound_matrix(z[:-1])
+        S[np.diag_indices(len(S))] += z[-1]
+        return cho_factor(S, lower=True, check_finite=False)  # type: ignore[no-any-return]
+
+    def value(self, z: Float, weight: float) -> float:
+        """F_τ."""
         try:
-            return cho_factor(S, lower=True, check_finite=False)  # type: ignore[no-any-return]
+            factor = self.factor(z)
         except LinAlgError:
-            return None
-
-    def value(self, u: float, x: Float, tau: float) -> float:
-        factor = self.factor(u, x)
-        if factor is None:
             return np.inf
-        return tau * u - 2.0 * float(np.log(np.diagonal(factor[0])).sum())
+        return weight * float(z[-1]) - 2.0 * float(np.log(np.diagonal(factor[0])).sum())
 
-    def blocks(self, u: float, x: Float) -> _Blocks | None:
-        factor = self.factor(u, x)
-        if factor is None:
-            return None
+    def blocks(self, z: Float) -> _Blocks:
+        """Raises LinAlgError where S is not positive definite."""
+        factor = self.factor(z)
         inverse = cho_solve(factor, np.eye(len(factor[0])), check_finite=False)
         first, cross, last = inverse[: self.d, : self.d], inverse[: self.d, self.d :], inverse[self.d :, self.d :]
         half = self.W @ first
         return _Blocks(half @ self.W.T, self.W @ cross @ self.Vt.T, self.Vt @ last @ self.Vt.T, inverse)
 
-    def newton(self, x: Float, tau: float, seen: _Blocks) -> tuple[float, Float, float]:
-        """The Newton step in u and x, and the squared decrement."""
+    def newton(self, z: Float, weight: float) -> tuple[Float, float]:
+        """The Newton step in x and u, and the squared decrement."""
+        seen, x = self.blocks(z), z[:-1]
+        # ∂S/∂x_j = −(a_j w_j w_jᵀ − b_j V_:j V_:jᵀ) with the halves of width · t and width / t
         a = 0.5 * self.width * np.exp(x)
         b = 0.5 * self.width * np.exp(-x)
         rise, fall = a * np.diagonal(seen.ww), b * np.diagonal(seen.vv)
-        gradient = np.append(rise - fall, tau - np.trace(seen.inverse))
+        gradient = np.append(rise - fall, weight - np.trace(seen.inverse))
         h = len(x)
         H = np.empty((h + 1, h + 1))
+        # second derivatives in x: products of blocks of S⁻¹, and the curvature of e^±x on the diagonal
         cross = seen.wv * seen.wv
         H[:h, :h] = np.outer(a, a) * seen.ww**2 + np.outer(b, b) * seen.vv**2
         H[:h, :h] -= np.outer(a, b) * cross + np.outer(b, a) * cross.T
         H[np.arange(h), np.arange(h)] += rise + fall
+        # mixed derivatives in x and u, and that in u: ‖S⁻¹‖_F²
         to_w, to_v = self.W @ seen.inverse[: self.d], self.Vt @ seen.inverse[self.d :]
         H[:h, h] = H[h, :h] = b * np.sum(to_v * to_v, axis=1) - a * np.sum(to_w * to_w, axis=1)
         H[h, h] = float(np.sum(seen.inverse * seen.inverse))
         H[np.diag_indices(h + 1)] *= 1.0 + 1e-13
         step = -cho_solve(cho_factor(H, check_finite=False), gradient, check_finite=False)
-        return float(step[h]), step[:h], float(-gradient @ step)
+        return step, float(-gradient @ step)
+
+    def longest(self, step: Float) -> float:
+        """No multiplier changes by more than a factor of e² at once."""
+        return min(1.0, _STEP_LIMIT / max(float(np.abs(step[:-1]).max(initial=0.0)), 1e-300))
 
     def dual(self, seen: _Blocks) -> float:
         """The dual value at ``S⁻¹ / tr S⁻¹``."""
@@ -137,37 +155,19 @@ def polish(
     u = best * 1.05
     tau = order / (u - below) if u > below > 0.0 else order / (0.1 * u)
     spent = 0
+    z = np.append(x, u)
     while spent < max_iterations and (best / below) ** 2 - 1.0 > tol:
-        x, u, steps = _centre(barrier, x, u, tau, max_iterations - spent)
+        z, steps, _ = centre_of(barrier, z, tau, max_iterations - spent, _CENTRING)
         spent += max(steps, 1)
-        seen = barrier.blocks(u, x)
-        here = bound(x)
+        # the multipliers at the centre, and the dual point beside them
+        here = bound(z[:-1])
         if here < best:
-            best_x, best = x, here
-        if seen is None or tau * best > 1e14:
+            best_x, best = z[:-1], here
+        if tau * best > 1e14:
             break
-        below = max(below, barrier.dual(seen))
+        try:
+            below = max(below, barrier.dual(barrier.blocks(z)))
+        except LinAlgError:
+            break
         tau *= _GROWTH
     return np.exp(best_x), best, below
-
-
-def _centre(barrier: _Barrier, x: Float, u: float, tau: float, limit: int) -> tuple[Float, float, int]:
-    """Damped Newton steps towards the minimiser for τ."""
-    for count in range(1, limit + 1):
-        seen = barrier.blocks(u, x)
-        if seen is None:
-            return x, u, count
-        try:
-            du, dx, decrement = barrier.newton(x, tau, seen)
-        except LinAlgError:
-            return x, u, count
-        if not decrement > 1e-4:
-            return x, u, count
-        here = barrier.value(u, x, tau)
-        length = min(1.0, _STEP_LIMIT / max(float(np.abs(dx).max()), 1e-300))
-        while not barrier.value(u + length * du, x + length * dx, tau) <= here - 0.1 * length * decrement:
-            length *= 0.5
-            if length < 1e-8:  # rounding has taken over
-                return x, u, count
-        x, u = x + length * dx, u + length * du
-    return x, u, limit

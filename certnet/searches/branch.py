@@ -19,8 +19,8 @@ from numpy.typing import ArrayLike
 
 from certnet.core.errors import CertificateError, InvalidInputError
 from certnet.core.validation import Float, finite_array, positive_number, whole_number
-from certnet.networks.shallow import ShallowNetwork
-from certnet.proofs.shallow import gradient_norm_below
+from certnet.networks.hidden import HiddenLayer
+from certnet.proofs.gradients import gradient_norm_below
 from certnet.proofs.tree import MAX_NODES, Sides, TreeChecker
 from certnet.searches.cells import Cells
 from certnet.searches.relax import NodeBound, relaxation
@@ -68,7 +68,7 @@ class BranchResult:
 
 
 def close_bracket(
-    network: ShallowNetwork,
+    network: HiddenLayer,
     *,
     low: Float | float = 0.0,
     high: Float | float = 1.0,
@@ -84,7 +84,7 @@ def close_bracket(
 
     Parameters
     ----------
-    network : ShallowNetwork
+    network : HiddenLayer
         Its W, b and V are used; its activation is that of the slopes.
     low, high : float or ndarray, shape (h,)
         Slopes of the units where ``w_j x + b_j`` is negative, and where it is positive.
@@ -152,7 +152,7 @@ def _slopes(value: Float | float, name: str, h: int) -> Float:
     return np.broadcast_to(slopes, (h,))
 
 
-def _relu_prover(network: ShallowNetwork) -> Prover:
+def _relu_prover(network: HiddenLayer) -> Prover:
     return lambda x: gradient_norm_below(network, x)
 
 
@@ -196,7 +196,7 @@ class _Search:
 
     def __init__(
         self,
-        network: ShallowNetwork,
+        network: HiddenLayer,
         balanced: Balanced,
         low: Float,
         high: Float,

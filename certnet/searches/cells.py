@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import linprog, nnls
 
 from certnet.core.validation import Float
-from certnet.networks.shallow import ShallowNetwork
+from certnet.networks.hidden import HiddenLayer
 from certnet.proofs.tree import MAX_WORK, EmptyCells, Sides
 from certnet.searches.shallow import row_norms
 
@@ -33,19 +33,19 @@ class Cells:
         Rows g_j; zero for units without weights.
     """
 
-    def __init__(self, network: ShallowNetwork) -> None:
-        norm, exponent = row_norms(network.W)
+    def __init__(self, layer: HiddenLayer) -> None:
+        norm, exponent = row_norms(layer.W)
         alive = norm > 0.0
         norm = np.where(alive, norm, 1.0)
         with np.errstate(over="ignore", under="ignore"):
-            W = np.ldexp(network.W, -exponent[:, None]) / norm[:, None]
-            b = np.clip(np.ldexp(network.b / norm, -exponent), -_FAR, _FAR)
+            W = np.ldexp(layer.W, -exponent[:, None]) / norm[:, None]
+            b = np.clip(np.ldexp(layer.b / norm, -exponent), -_FAR, _FAR)
         distance = np.abs(b[alive & (b != 0.0)])
         self._unit = float(np.median(distance)) if distance.size else 1.0  # of length: most kinks are about there
         with np.errstate(over="ignore", under="ignore"):
             G = np.column_stack([W, np.clip(b / self._unit, -_FAR, _FAR)])
         self.G = np.where(alive[:, None], G / np.maximum(np.linalg.norm(G, axis=1), 1e-300)[:, None], 0.0)
-        self._proofs = EmptyCells(network)
+        self._proofs = EmptyCells(layer)
 
     def point(self, units: Sequence[int], sides: Sides) -> Float | None:
         """A z on the given ``sides`` (h,) of the ``units``; None where none is found."""

@@ -7,8 +7,10 @@ import math
 import numpy as np
 
 from certnet.core.validation import Float
-from certnet.networks.feedforward import FeedForward
-from certnet.proofs.chain import norm_at_most, pair
+from certnet.networks.network import Network
+from certnet.proofs.chain import pair
+from certnet.proofs.inflation import inflated
+from certnet.proofs.semidefinite import norm_at_most
 from certnet.proofs.shallow import BoundChecker
 from certnet.searches.shallow import largest_eigenvalue, search_multipliers
 
@@ -27,28 +29,27 @@ def spectral_norm(W: Float) -> float:
     return top * math.sqrt(max(largest_eigenvalue(gram), 0.0))
 
 
-def norm_above(W: Float) -> float:
-    """A number just above ``‖W‖₂`` such that the checker proves it, or the best guess where none is proved."""
-    s, step = spectral_norm(W), 1e-13
+def proved_norm(W: Float) -> float:
+    """A number just above ``‖W‖₂`` such that the checker proves it, or twice the guess where none is proved."""
+    s = spectral_norm(W)
     with np.errstate(all="ignore"):  # what overflows is refused by the checker
-        while s > 0.0 and step < 1.0 and not norm_at_most(W, s * (1.0 + step)):
-            step *= 4.0
-    return s * (1.0 + step)
+        proved = inflated(lambda bound: norm_at_most(W, bound), s)
+    return 2.0 * s if proved is None else proved
 
 
-def product_norms(network: FeedForward) -> tuple[Float, ...]:
+def product_norms(network: Network) -> tuple[Float, ...]:
     """Numbers s_k just above ‖W_k‖₂, such that the checker proves them."""
-    return tuple(np.array([norm_above(W)]) for W in network.weights)
+    return tuple(np.array([proved_norm(W)]) for W in network.weights)
 
 
-def compose(network: FeedForward, *, tol: float = 1e-6, max_iterations: int = 2000) -> tuple[Float, ...]:
+def compose(network: Network, *, tol: float = 1e-6, max_iterations: int = 2000) -> tuple[Float, ...]:
     """The chain of least product over layers and pairs of layers, as the checker's multipliers.
 
     Every layer's spectral norm and every pair's LipSDP bound is found once; the best way to cut the network into links
     is a shortest path.
     """
     norms = product_norms(network)
-    steepest = [*(max(map(abs, phi.slopes)) for phi in network.activations), 1.0]
+    steepest = [layer.steepest for layer in network.layers]
     n = len(norms)
     pairs = [_pair(network, k, tol, max_iterations) for k in range(n - 1)]
     # best[k]: the least product of links that cover the matrices from k on, activations between them included
@@ -69,7 +70,7 @@ def compose(network: FeedForward, *, tol: float = 1e-6, max_iterations: int = 20
     return tuple(chain)
 
 
-def _pair(network: FeedForward, k: int, tol: float, max_iterations: int) -> Float:
+def _pair(network: Network, k: int, tol: float, max_iterations: int) -> Float:
     """``(t, u)`` of the layers k and k + 1, u proved; u is infinite where nothing is."""
     low, high = network.activations[k].slopes
     layer = pair(network, k)

@@ -16,7 +16,6 @@ and is charged to the gap.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -26,9 +25,11 @@ from certnet.backends import cvxpy_
 from certnet.core.errors import InvalidInputError, SolverError
 from certnet.core.outcome import Status
 from certnet.core.validation import Float
-from certnet.networks.feedforward import FeedForward
+from certnet.networks.network import Network
+from certnet.searches.path_following import Centring, centre
+from certnet.searches.result import SearchResult, dual_value
 
-__all__ = ["DEEP_FORMS", "DeepResult", "search_deep", "solve_deep", "tightest"]
+__all__ = ["DEEP_FORMS", "search_deep", "solve_deep", "tightest"]
 
 DEEP_FORMS: Final = ("chordal", "dense")
 """Forms of the LMI for a generic solver."""
@@ -36,26 +37,14 @@ DEEP_FORMS: Final = ("chordal", "dense")
 
 _BEND = 1e-4  # least width of the slopes relative to the steepest, in the search only
 _COST = 1e-3  # κ
+_CENTRING = Centring(near=1e-3, tolerated=0.25, shortest=1e-10)
 _HUGE = 1e9  # multipliers of the scaled network beyond this are not followed
-
-
-@dataclass(frozen=True, eq=False)
-class DeepResult:
-    """Multipliers per hidden layer, the bound they give in floating point, and how the search ended.
-
-    ``gap`` is the relative gap of ρ, infinite where it is not known.
-    """
-
-    multipliers: tuple[Float, ...]
-    upper: float
-    status: Status
-    gap: float = float("inf")
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # what is not finite is refused by the checker
 def search_deep(
-    network: FeedForward, *, per: str = "neuron", tol: float = 1e-6, max_iterations: int = 300
-) -> DeepResult:
+    network: Network, *, per: str = "neuron", tol: float = 1e-6, max_iterations: int = 300
+) -> SearchResult[tuple[Float, ...]]:
     """Minimise ρ over the multipliers by a path-following Newton method.
 
     Parameters
@@ -72,7 +61,7 @@ def search_deep(
     x = barrier.start()
     t, spent, status, gap = 1.0, 0, Status.MAX_ITERATIONS, float("inf")
     while spent < max_iterations:
-        x, steps, centred = barrier.centre(x, t, max_iterations - spent)
+        x, steps, centred = centre(barrier, x, t, max_iterations - spent, _CENTRING)
         spent += steps
         # short of the centre for an early t, where multipliers may run far out, a later t leads back
         gap = (n + _COST * float(np.sum(barrier.spread @ x[:-1]))) / (t * float(x[-1]))
@@ -84,10 +73,11 @@ def search_deep(
     found = _unscaled(network, barrier.spread @ x[:-1], sizes, last)
     # off the central path, or for slopes that were bent, nothing is known of the gap
     known = status is not Status.INACCURATE and not barrier.bent
-    return DeepResult(found, _size(x, last), status, gap if known else float("inf"))
+    upper = _size(x, last)
+    return SearchResult(found, upper, dual_value(upper, gap) if known else 0.0, status, steps=spent)
 
 
-def _unscaled(network: FeedForward, T: Float, sizes: Float, last: float) -> tuple[Float, ...]:
+def _unscaled(network: Network, T: Float, sizes: Float, last: float) -> tuple[Float, ...]:
     """Multipliers of the network's own layers from those of the scaled one."""
     layers = np.split(T, np.cumsum(network.widths[1:-2]))
     return tuple(layer * (last / s) ** 2 for layer, s in zip(layers, sizes))
@@ -97,7 +87,7 @@ def _size(x: Float, last: float) -> float:
     return float(np.sqrt(x[-1]) * last)
 
 
-def _scaled(network: FeedForward) -> tuple[list[Float], Float, float]:
+def _scaled(network: Network) -> tuple[list[Float], Float, float]:
     """Weights scaled to ``W_k · steepest slope`` of norm one, the sizes of x_1 … x_ℓ, and that of the output."""
     steepest = [max(*map(abs, phi.slopes), 1e-150) for phi in network.activations]
     norms = [max(float(np.linalg.norm(W, 2)), 1e-150) for W in network.weights]
@@ -112,7 +102,7 @@ def _scaled(network: FeedForward) -> tuple[list[Float], Float, float]:
 class _Barrier:
     """``t ρ + κ Σ T − log det P`` over (multipliers, ρ), for weights scaled by :func:`_scaled`."""
 
-    def __init__(self, network: FeedForward, scaled: list[Float], per: str) -> None:
+    def __init__(self, network: Network, scaled: list[Float], per: str) -> None:
         widths = network.widths[:-1]
         starts = np.cumsum([0, *widths])
         self.order, self.d = int(starts[-1]), widths[0]
@@ -182,25 +172,11 @@ class _Barrier:
         step = -np.linalg.solve(H, gradient)
         return step, float(-gradient @ step)
 
-    def centre(self, x: Float, t: float, limit: int) -> tuple[Float, int, bool]:
-        """Damped Newton steps towards the minimiser for t; how many, and whether no step was lost to rounding."""
-        for count in range(1, limit + 1):
-            try:
-                step, decrement = self.newton(x, t)
-            except np.linalg.LinAlgError:
-                return x, count, False
-            if 0.0 <= decrement <= 1e-3:
-                return x, count, True
-            here, length = self.value(x, t), 1.0
-            while not self.value(x + length * step, t) <= here - 0.1 * length * decrement:
-                length *= 0.5
-                if length < 1e-10:  # rounding has taken over: near enough where the decrement is below 1/4
-                    return x, count, 0.0 <= decrement <= 0.25
-            x = x + length * step
-        return x, limit, True
+    def longest(self, step: Float) -> float:
+        return 1.0
 
 
-def tightest(network: FeedForward, multipliers: tuple[Float, ...]) -> float:
+def tightest(network: Network, multipliers: tuple[Float, ...]) -> float:
     """The least L with ``P(T, L²) ⪰ 0`` in floating point, by a Schur complement; infinite where there is none."""
     sizes = np.cumsum([0, *network.widths[:-1]])
     P = np.zeros((sizes[-1], sizes[-1]))
@@ -222,14 +198,14 @@ def tightest(network: FeedForward, multipliers: tuple[Float, ...]) -> float:
 
 
 def solve_deep(
-    network: FeedForward,
+    network: Network,
     *,
     per: str = "neuron",
     solver: str = "CLARABEL",
     form: str = "chordal",
     tol: float = 1e-8,
     time_limit: float | None = None,
-) -> DeepResult:
+) -> SearchResult[tuple[Float, ...]]:
     """Minimise ρ over the multipliers by a named CVXPY solver: the second implementation.
 
     Parameters
@@ -268,10 +244,10 @@ def solve_deep(
         raise SolverError(f"{report.solver} gave no usable multipliers ({report.solver_status}): try another solver")
     last = norms[-1] * sizes[-1]
     found = tuple(np.maximum(t.value, 1e-9) * (last / s) ** 2 for t, s in zip(T, sizes))
-    return DeepResult(found, float(np.sqrt(max(float(rho.value), 1e-12)) * last), report.status)
+    return SearchResult(found, float(np.sqrt(max(float(rho.value), 1e-12)) * last), 0.0, report.status)
 
 
-def _chordal(network: FeedForward, Ws: list[Float], T: list[Any], rho: Any) -> list[Any]:
+def _chordal(network: Network, Ws: list[Float], T: list[Any], rho: Any) -> list[Any]:
     """P ⪰ 0 as positive semidefinite blocks of two layers each: exact, as P is block tridiagonal."""
     import cvxpy as cp
 
@@ -285,7 +261,7 @@ def _chordal(network: FeedForward, Ws: list[Float], T: list[Any], rho: Any) -> l
     return constraints
 
 
-def _blocks(network: FeedForward, Ws: list[Float], T: list[Any], rho: Any) -> list[list[Any]]:
+def _blocks(network: Network, Ws: list[Float], T: list[Any], rho: Any) -> list[list[Any]]:
     """P of :mod:`certnet.proofs.deep`, block by block."""
     import cvxpy as cp
 

@@ -12,42 +12,31 @@ a few products of matrices of the order of the network. On the central path ρ i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import scipy.linalg
 
 from certnet.core.outcome import Status
 from certnet.core.validation import Float
-from certnet.searches.lifted_program import Reduced
+from certnet.searches.lifted_program import LiftedProgram
+from certnet.searches.path_following import Centring, centre
+from certnet.searches.result import SearchResult, dual_value
 
-__all__ = ["Found", "search_multipliers"]
+__all__ = ["search_lifted"]
 
 _FAR = 30.0  # factor from one point of the path to the next
-_NEAR = 0.3  # Newton decrement at which a point counts as central
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """Multipliers t of the units with limits, ρ in floating point, and the relative gap of ρ."""
-
-    t: Float
-    rho: float
-    gap: float
-    steps: int
-    status: Status
+_CENTRING = Centring(near=0.3**2, tolerated=0.0, shortest=1e-8, last_step=True)
 
 
 @np.errstate(all="ignore")  # what is not finite is never taken
-def search_multipliers(
-    program: Reduced, t: Float, rho: float, *, tol: float = 1e-6, max_iterations: int = 200
-) -> Found:
-    """Minimise ρ from the strictly feasible ``(t, ρ)``, t (b,) > 0."""
+def search_lifted(
+    program: LiftedProgram, t: Float, rho: float, *, tol: float = 1e-6, max_iterations: int = 200
+) -> SearchResult[Float]:
+    """Minimise ρ from the strictly feasible ``(t, ρ)``, t (b,) > 0: multipliers of the units with limits."""
     barrier = _Barrier(program, t, rho)
     x = np.ones(len(t) + 1)
     weight, spent, gap, status = float(barrier.order), 0, float("inf"), Status.MAX_ITERATIONS
     while spent < max_iterations:
-        x, steps, centred = barrier.centre(x, weight, max_iterations - spent)
+        x, steps, centred = centre(barrier, x, weight, max_iterations - spent, _CENTRING)
         spent += steps
         gap = barrier.order / (weight * float(x[-1]))
         if not centred or gap <= tol:
@@ -55,13 +44,15 @@ def search_multipliers(
             break
         weight *= min(_FAR, max(1.1 * gap / tol, 1.5))
     best = t * x[:-1]
-    return Found(best, program.rho(best), gap if status is Status.OPTIMAL else float("inf"), spent, status)
+    upper = float(np.sqrt(program.rho(best)))
+    below = dual_value(upper, gap) if status is Status.OPTIMAL else 0.0
+    return SearchResult(best, upper, below, status, steps=spent)
 
 
 class _Barrier:
     """``τ ρ − log det P`` over x = (y, ρ / ρ_0), P brought to order one by a congruence with a diagonal."""
 
-    def __init__(self, program: Reduced, t: Float, rho: float) -> None:
+    def __init__(self, program: LiftedProgram, t: Float, rho: float) -> None:
         b, self.r = program.Q.shape
         self.order = self.r + b
         scale = 1.0 / np.sqrt(2.0 * t * np.diagonal(program.H))  # the diagonal of T H̃ + H̃ T is 1 at the start
@@ -103,21 +94,5 @@ class _Barrier:
         step = -scipy.linalg.cho_solve(scipy.linalg.cho_factor(hessian, check_finite=False), gradient)
         return step, float(-gradient @ step)
 
-    def centre(self, x: Float, weight: float, limit: int) -> tuple[Float, int, bool]:
-        """Damped Newton steps towards the minimiser for the weight; how many, and whether it was reached."""
-        for count in range(1, limit + 1):
-            try:
-                step, decrement = self.newton(x, weight)
-            except (np.linalg.LinAlgError, ValueError):
-                return x, count, False
-            if not np.isfinite(step).all():
-                return x, count, False
-            if decrement <= _NEAR**2:
-                return (x + step if np.isfinite(self.value(x + step, weight)) else x), count, True
-            here, length = self.value(x, weight), 1.0
-            while not self.value(x + length * step, weight) <= here - 0.1 * length * decrement:
-                length *= 0.5
-                if length < 1e-8:  # rounding has taken over
-                    return x, count, False
-            x = x + length * step
-        return x, limit, False
+    def longest(self, step: Float) -> float:
+        return 1.0

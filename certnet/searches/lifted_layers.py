@@ -14,26 +14,27 @@ from __future__ import annotations
 
 import numpy as np
 
+from certnet.claims.claim import Output
 from certnet.core.validation import Float
 from certnet.networks.energy import LiftedEnergy
-from certnet.proofs.chain import norm_at_most
-from certnet.proofs.lifted_layers import norm_at_least, rows_alone
-from certnet.proofs.lifted_matrix import Output
+from certnet.proofs.inflation import inflated
+from certnet.proofs.lifted_layers import rows_alone
+from certnet.proofs.semidefinite import norm_at_least, norm_at_most
 
-__all__ = ["layer_limits", "layer_multipliers", "theorem_limits"]
+__all__ = ["layer_multipliers", "singular_ranges", "theorem_ranges"]
 
 
-def layer_limits(net: LiftedEnergy, output: Output = None) -> tuple[Float, ...]:
+def singular_ranges(net: LiftedEnergy, output: Output = None) -> tuple[Float, ...]:
     """``(lowest, highest)`` singular values of every W_kᵀ such that the checker proves them; empty where not needed."""
-    limits = [_proved_limits(W) for W in net.weights]
+    limits = [_proved_range(W) for W in net.weights]
     if rows_alone(net, output):
         limits[-1] = np.zeros(0)
     return tuple(limits)
 
 
-def theorem_limits(net: LiftedEnergy, output: Output = None) -> tuple[Float, ...]:
+def theorem_ranges(net: LiftedEnergy, output: Output = None) -> tuple[Float, ...]:
     """The same for H, Theorem 1: empty where β_k > 0."""
-    limits = layer_limits(net, output)
+    limits = singular_ranges(net, output)
     return tuple(np.zeros(0) if beta > 0.0 else limit for beta, limit in zip(net.beta, limits))
 
 
@@ -57,20 +58,14 @@ def layer_multipliers(net: LiftedEnergy, limits: tuple[Float, ...], *, slack: fl
     return t, float(share)
 
 
-def _proved_limits(W: Float) -> Float:
+def _proved_range(W: Float) -> Float:
+    """Singular values of Wᵀ lie between these two numbers, each as near as it is proved."""
     sigma = _singular_values(W)
     highest, lowest = float(sigma[0]), float(sigma[-1]) if len(W) <= W.shape[1] else 0.0
-    step = 1e-13
     with np.errstate(all="ignore"):  # what overflows is refused by the checker
-        while highest > 0.0 and step < 1.0 and not norm_at_most(W, highest * (1.0 + step)):
-            step *= 4.0
-        highest *= 1.0 + step
-        step = 1e-13
-        while lowest > 0.0 and not norm_at_least(W, lowest * (1.0 - step)):
-            step *= 4.0
-            if step >= 1.0:
-                return np.array([0.0, highest])
-    return np.array([lowest * (1.0 - step), highest])
+        above = inflated(lambda s: norm_at_most(W, s), highest)
+        below = inflated(lambda s: norm_at_least(W, s), lowest, way=-1.0)
+    return np.array([0.0 if below is None else below, 2.0 * highest if above is None else above])
 
 
 def _singular_values(W: Float) -> Float:

@@ -18,17 +18,17 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from certnet.claims.claim import Output
 from certnet.core.validation import Float
 from certnet.networks.energy import LiftedEnergy
-from certnet.programs.box_qp import hessian
-from certnet.proofs.lifted_energy import moving, unlimited
-from certnet.proofs.lifted_matrix import Output, selector
+from certnet.networks.quadratic import hessian
+from certnet.proofs.lifted_energy import moving, selector, unlimited
 
-__all__ = ["Reduced", "reduce_program"]
+__all__ = ["LiftedProgram", "program_without_free_units"]
 
 
 @dataclass(frozen=True, eq=False)
-class Reduced:
+class LiftedProgram:
     """The program over the multipliers of the b units with limits.
 
     Attributes
@@ -99,7 +99,7 @@ class Reduced:
         return most if spent == 0.0 else min(most, 2.0 * slack * rho / spent)
 
 
-def reduce_program(net: LiftedEnergy, output: Output = None) -> Reduced:
+def program_without_free_units(net: LiftedEnergy, output: Output = None) -> LiftedProgram:
     """Eliminate what needs no multipliers.
 
     Raises
@@ -118,9 +118,9 @@ def reduce_program(net: LiftedEnergy, output: Output = None) -> Reduced:
     back = 0.5 * (back + back.T)
     np.linalg.cholesky(H)  # raises where the elimination has no meaning
     S_B, S_F = S[bounded], S[free]
-    reduced = H[np.ix_(bounded, bounded)] - across @ back @ across.T
-    return Reduced(
-        H=0.5 * (reduced + reduced.T),
+    schur = H[np.ix_(bounded, bounded)] - across @ back @ across.T
+    return LiftedProgram(
+        H=0.5 * (schur + schur.T),
         Q=Q[bounded] - across @ back @ Q_F,
         S_u=S_F.T @ back @ Q_F,
         S_v=S_B.T - S_F.T @ back @ across.T,

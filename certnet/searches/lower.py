@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from certnet.core.validation import Float, as_inputs
 from certnet.kernels.climbing import climb
 from certnet.networks.feedforward import FeedForward
-from certnet.networks.shallow import ShallowNetwork
-from certnet.proofs.deep import gradient_below
-from certnet.proofs.shallow import gradient_norm_below
+from certnet.networks.hidden import HiddenLayer
+from certnet.networks.network import Network
+from certnet.proofs.gradients import gradient_below, gradient_norm_below
 from certnet.searches.lower_deep import steep_points, steep_points_in_ball, unit_rows
 from certnet.searches.shallow import row_norms
 
@@ -37,7 +37,7 @@ class LowerBound:
 
 
 def lower_bound(
-    network: ShallowNetwork | FeedForward,
+    network: Network,
     X: ArrayLike | None = None,
     *,
     ball: tuple[Float, float] | None = None,
@@ -52,7 +52,7 @@ def lower_bound(
 
     Parameters
     ----------
-    network : ShallowNetwork or FeedForward
+    network : Network
         Networks of several layers are climbed in the same way, smooth activations are searched by random steps.
     X : array_like, shape (N, d), optional
     ball : (ndarray of shape (d,), float), optional
@@ -64,32 +64,31 @@ def lower_bound(
     rng = np.random.default_rng(random_state)
     data = None if X is None else drawn_rows(as_inputs(X, network.n_inputs), rng)
     if ball is not None:
-        return _steepest_in_ball(FeedForward.of(network), *ball, rng)
-    if isinstance(network, FeedForward):
-        if network.depth != 1 or network.activations[0].name != "relu":
-            return _steepest(network, data, n_steps, rng)
-        network = network.shallow()
-    search = Slopes(network)
+        return _steepest_in_ball(network, *ball, rng)
+    if not network.relu_only:
+        return _steepest(network, data, n_steps, rng)
+    layer = FeedForward.of(network).shallow()
+    search = Slopes(layer)
     points = search.starts(rng)
     if data is not None:
         points = np.vstack([points, data])
-    n_climbs = _CLIMBS if data is None else int(np.clip(_WORK // network.W.size, _CLIMBS, _CLIMBS_WITH_DATA))
+    n_climbs = _CLIMBS if data is None else int(np.clip(_WORK // layer.W.size, _CLIMBS, _CLIMBS_WITH_DATA))
     order = np.argsort(-search.norms(points), kind="stable")[:n_climbs]
     climbed = np.array([search.climb(points[i], n_steps) for i in order])
     climbed = climbed[np.argsort(-search.norms(climbed), kind="stable")]
-    return first_proved(lambda point: gradient_norm_below(search.network, point), [*climbed, *points[order]])
+    return first_proved(lambda point: gradient_norm_below(layer, point), [*climbed, *points[order]])
 
 
-def _steepest(network: FeedForward, data: Float | None, n_steps: int, rng: np.random.Generator) -> LowerBound:
+def _steepest(network: Network, data: Float | None, n_steps: int, rng: np.random.Generator) -> LowerBound:
     points = [np.zeros(network.n_inputs)]
-    if all(phi.has_values for phi in network.activations):
+    if network.has_values:
         points = steep_points(network, data, _spectral, n_steps, rng)
     return first_proved(lambda point: gradient_below(network, point), points)
 
 
-def _steepest_in_ball(network: FeedForward, centre: Float, radius: float, rng: np.random.Generator) -> LowerBound:
+def _steepest_in_ball(network: Network, centre: Float, radius: float, rng: np.random.Generator) -> LowerBound:
     points = []
-    if all(phi.has_values for phi in network.activations):
+    if network.has_values:
         points = steep_points_in_ball(network, centre, radius, _spectral, rng)[:_CLIMBS]
     return first_proved(lambda point: gradient_below(network, point), points or [centre])
 
@@ -115,16 +114,15 @@ def first_proved(prove: Callable[[Float], float], points: Sequence[Float]) -> Lo
 class Slopes:
     """Gradient norms of one network at many points, and the moves between its linear pieces."""
 
-    def __init__(self, network: ShallowNetwork) -> None:
-        self.network = network
-        live = network.W.any(axis=1) & network.V.any(axis=0)
-        norm, exponent = row_norms(network.W[live])
+    def __init__(self, layer: HiddenLayer) -> None:
+        live = layer.W.any(axis=1) & layer.V.any(axis=0)
+        norm, exponent = row_norms(layer.W[live])
         with np.errstate(over="ignore", under="ignore"):
             # rows of norm one; a bias beyond 1e100 of them puts the hyperplane where nobody looks
-            self.W = np.ldexp(network.W[live], -exponent[:, None]) / norm[:, None]
-            self.b = np.clip(np.ldexp(network.b[live] / norm, -exponent), -1e100, 1e100)
-            V = np.ldexp(network.V[:, live], -row_norms(network.V[:, live].T)[1])
-            weight = row_norms(network.V[:, live].T)[1] + exponent
+            self.W = np.ldexp(layer.W[live], -exponent[:, None]) / norm[:, None]
+            self.b = np.clip(np.ldexp(layer.b[live] / norm, -exponent), -1e100, 1e100)
+            V = np.ldexp(layer.V[:, live], -row_norms(layer.V[:, live].T)[1])
+            weight = row_norms(layer.V[:, live].T)[1] + exponent
             # slopes up to a common factor, which the search for the steepest does not need
             self.V = np.ldexp(V, np.maximum(weight - weight.max(initial=-4000), -1000)) * norm
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from certnet.core.validation import Float
-from certnet.networks.feedforward import FeedForward
-from certnet.proofs.deep import in_ball
+from certnet.networks.network import Network
+from certnet.proofs.regions import in_ball
 
 __all__ = ["steep_points", "steep_points_in_ball", "unit_rows"]
 
@@ -22,7 +22,7 @@ Slope = Callable[[Float], Float]
 
 
 def steep_points(
-    network: FeedForward, data: Float | None, slope: Slope, n_steps: int, rng: np.random.Generator
+    network: Network, data: Float | None, slope: Slope, n_steps: int, rng: np.random.Generator
 ) -> list[Float]:
     """Points of steep gradients, steepest first: random ones of several scales and the data, then local search.
 
@@ -42,7 +42,7 @@ def steep_points(
     return [point for point, _ in found] + list(points[order])
 
 
-def _sizes(network: FeedForward, points: Float, slope: Slope) -> Float:
+def _sizes(network: Network, points: Float, slope: Slope) -> Float:
     with np.errstate(all="ignore"):
         try:
             return np.nan_to_num(slope(network.gradients(points)), nan=-1.0, posinf=-1.0)
@@ -51,7 +51,7 @@ def _sizes(network: FeedForward, points: Float, slope: Slope) -> Float:
 
 
 def _wander(
-    network: FeedForward, best: Float, size: float, slope: Slope, n_steps: int, rng: np.random.Generator
+    network: Network, best: Float, size: float, slope: Slope, n_steps: int, rng: np.random.Generator
 ) -> tuple[Float, float]:
     d = network.n_inputs
     for step in range(n_steps):
@@ -65,7 +65,7 @@ def _wander(
 
 
 def _climb(
-    network: FeedForward, point: Float, size: float, slope: Slope, n_steps: int, rng: np.random.Generator
+    network: Network, point: Float, size: float, slope: Slope, n_steps: int, rng: np.random.Generator
 ) -> tuple[Float, float]:
     """Cross the nearest kinks and some others on trial, and keep the steepest far side while it is steeper."""
     for _ in range(n_steps):
@@ -80,7 +80,7 @@ def _climb(
     return point, size
 
 
-def _crossings(network: FeedForward, point: Float, rng: np.random.Generator) -> Float:
+def _crossings(network: Network, point: Float, rng: np.random.Generator) -> Float:
     """Points just beyond kinks of single units, if everything stays linear on the way there."""
     J, x = np.eye(len(point)), point
     steps, normals = [], []
@@ -106,7 +106,7 @@ def _crossings(network: FeedForward, point: Float, rng: np.random.Generator) -> 
 
 
 def steep_points_in_ball(
-    network: FeedForward, centre: Float, radius: float, slope: Slope, rng: np.random.Generator, *, norm: str = "l2"
+    network: Network, centre: Float, radius: float, slope: Slope, rng: np.random.Generator, *, norm: str = "l2"
 ) -> list[Float]:
     """Points of the ball, steepest first: the centre and points drawn a little inside of its boundary."""
     d = network.n_inputs

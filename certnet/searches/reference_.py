@@ -19,13 +19,14 @@ import numpy as np
 from certnet.backends import cvxpy_
 from certnet.core.errors import InvalidInputError, SolverError
 from certnet.core.validation import Float, finite_array
-from certnet.networks.shallow import ShallowNetwork
-from certnet.searches.shallow import FORMS, SearchResult, balance, closed_form
+from certnet.networks.hidden import HiddenLayer
+from certnet.searches.result import SearchResult
+from certnet.searches.shallow import FORMS, balance, closed_form
 
 __all__ = ["lipsdp_rho", "solve_lipsdp"]
 
 
-def lipsdp_rho(network: ShallowNetwork, T: Float) -> float:
+def lipsdp_rho(network: HiddenLayer, T: Float) -> float:
     """The smallest ρ that is feasible with the multipliers T (h,) > 0, by Woodbury's formula.
 
     ``ρ(T) = λ_max( ½ Wᵀ T W + ¼ Wᵀ Vᵀ K⁻¹ V W )``, ``K = I − ½ V T⁻¹ Vᵀ``; infinite where K is not positive definite.
@@ -42,13 +43,13 @@ def lipsdp_rho(network: ShallowNetwork, T: Float) -> float:
 
 
 def solve_lipsdp(
-    network: ShallowNetwork,
+    network: HiddenLayer,
     *,
     solver: str = "CLARABEL",
     form: str = "arrow",
     tol: float = 1e-9,
     time_limit: float | None = None,
-) -> SearchResult:
+) -> SearchResult[Float]:
     """Multipliers from a generic SDP solver, named.
 
     The value below them is the solver's own objective: the gap says how far the verified bound is from what the solver

@@ -27,13 +27,13 @@ from scipy.optimize import minimize
 from certnet.core.outcome import Status
 from certnet.core.validation import Float
 from certnet.kernels.elliptope import ascend
-from certnet.networks.shallow import ShallowNetwork
+from certnet.networks.hidden import HiddenLayer
 from certnet.searches.barrier import MAX_ORDER, MAX_UNITS, polish
+from certnet.searches.result import SearchResult
 
 __all__ = [
     "FORMS",
     "Balanced",
-    "SearchResult",
     "balance",
     "closed_form",
     "largest_eigenvalue",
@@ -49,26 +49,6 @@ _PATIENCE = 3  # rounds of fifty steps that hardly close the gap, after which th
 _SMALL = 5000  # entries of F up to which sweeps go on
 _TINY = 1e-290  # multipliers below are left to the charge
 _NEGLIGIBLE = 1e-17  # units this much smaller than the rest are charged by their norm instead
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """Multipliers t (h,), the value ``½ λ_max(M(t))`` and the dual value below it, both in floating point."""
-
-    multipliers: Float
-    upper: float
-    below: float
-    status: Status
-
-    @property
-    def gap(self) -> float:
-        return self.gap_of(self.upper)
-
-    def gap_of(self, upper: float) -> float:
-        """``(upper / below)² − 1``: the relative gap of the squared bound ρ; infinite without a dual value."""
-        if upper == 0.0:
-            return 0.0
-        return (upper / self.below) ** 2 - 1.0 if self.below > 0.0 else float("inf")
 
 
 def closed_form(W: Float, V: Float, t: Float, centre: Float | float = 1.0, width: Float | float = 1.0) -> float:
@@ -88,19 +68,19 @@ def two_sided(W: Float, V: Float, t: Float, centre: Float | float, width: Float 
 
 
 def search_multipliers(
-    network: ShallowNetwork,
+    layer: HiddenLayer,
     *,
     low: Float | float = 0.0,
     high: Float | float = 1.0,
     tol: float = 1e-6,
     max_iterations: int = 2000,
     random_state: int = 0,
-) -> SearchResult:
+) -> SearchResult[Float]:
     """Multipliers whose bound ρ is within a relative ``tol`` of the best that LipSDP can give.
 
     Parameters
     ----------
-    network : ShallowNetwork
+    layer : HiddenLayer
         Its W and V are used.
     low, high : float or ndarray, shape (h,)
         Slopes of the units' activations: ReLU's by default.
@@ -111,18 +91,18 @@ def search_multipliers(
     random_state : int
         Seed of the start.
     """
-    t = np.zeros(network.n_hidden)
+    t = np.zeros(layer.n_hidden)
     low, high = (np.broadcast_to(np.asarray(slope, np.float64), t.shape) for slope in (low, high))
-    balanced = balance(network.W, network.V, np.maximum(np.abs(low), np.abs(high)))
+    balanced = balance(layer.W, layer.V, np.maximum(np.abs(low), np.abs(high)))
     if balanced is None:
         return SearchResult(t, 0.0, 0.0, Status.OPTIMAL)
     kept = balanced.kept
-    layer = _Layer(_reduce(balanced.W), balanced.V, (low + high)[kept], (high - low)[kept])
-    find = _search_one if network.n_outputs == 1 else _search_several
-    found, upper, below, status = find(layer, tol, max_iterations, np.random.default_rng(random_state))
-    if not status.ok and layer.V.shape[0] + layer.W.shape[1] <= MAX_ORDER and len(found) <= MAX_UNITS:
+    units = _Units(_narrowed(balanced.W), balanced.V, (low + high)[kept], (high - low)[kept])
+    find = _search_one if layer.n_outputs == 1 else _search_several
+    found, upper, below, status = find(units, tol, max_iterations, np.random.default_rng(random_state))
+    if not status.ok and units.V.shape[0] + units.W.shape[1] <= MAX_ORDER and len(found) <= MAX_UNITS:
         found, upper, below = polish(
-            layer.W, layer.V, found, below, tol, max_iterations, centre=layer.centre, width=layer.width
+            units.W, units.V, found, below, tol, max_iterations, centre=units.centre, width=units.width
         )
         status = Status.OPTIMAL if (upper / below) ** 2 - 1.0 <= tol else status
     t[kept] = balanced.multipliers(found)
@@ -130,7 +110,7 @@ def search_multipliers(
 
 
 @dataclass(frozen=True, eq=False)
-class _Layer:
+class _Units:
     """What is searched: W (h, d), V (m, h), and for slopes in [α, β] centre = α + β, width = β − α, shape (h,)."""
 
     W: Float
@@ -197,7 +177,7 @@ def row_norms(rows: Float) -> tuple[Float, NDArray[np.int64]]:
     return np.linalg.norm(np.ldexp(rows, -exponent[:, None]), axis=1), exponent
 
 
-def _reduce(W: Float) -> Float:
+def _narrowed(W: Float) -> Float:
     """W with the same Gram matrix and at most h columns."""
     h, d = W.shape
     if d <= h:
@@ -214,13 +194,13 @@ def largest_eigenvalue(M: Float) -> float:
 
 
 def _search_one(
-    layer: _Layer, tol: float, max_iterations: int, rng: np.random.Generator
+    units: _Units, tol: float, max_iterations: int, rng: np.random.Generator
 ) -> tuple[Float, float, float, Status]:
     """One output: sweeps of coordinate ascent, and a quasi-Newton finish in R where the sweeps' tail is slow."""
-    v = layer.V[0]
-    free = layer.width > 0.0  # the others' slope is known: they only add to the first row of F
-    B = (layer.width * v)[free, None] * layer.W[free]
-    F = np.ascontiguousarray(np.vstack([(layer.centre * v) @ layer.W, B]))
+    v = units.V[0]
+    free = units.width > 0.0  # the others' slope is known: they only add to the first row of F
+    B = (units.width * v)[free, None] * units.W[free]
+    F = np.ascontiguousarray(np.vstack([(units.centre * v) @ units.W, B]))
     n, d = F.shape
     k = min(int(np.ceil(np.sqrt(2.0 * n))) + 1, d)
     Y = F if k == d else F @ rng.standard_normal((d, k))
@@ -236,7 +216,7 @@ def _search_one(
         r = np.maximum(r, _FLOOR * total / n)
         rho = 0.25 * r.sum() * largest_eigenvalue((F.T / r) @ F)
         t = np.ones(len(v))
-        t[free] = (layer.width * v**2)[free] * r.sum() / (2.0 * r[1:] * np.sqrt(rho))
+        t[free] = (units.width * v**2)[free] * r.sum() / (2.0 * r[1:] * np.sqrt(rho))
         return t, float(np.sqrt(rho)), float(np.sqrt(below))
 
     # small problems are left to the sweeps for a while: a call of the quasi-Newton code costs as much as a hundred
@@ -260,10 +240,10 @@ def _search_one(
 
 
 def _search_several(
-    layer: _Layer, tol: float, max_iterations: int, rng: np.random.Generator
+    units: _Units, tol: float, max_iterations: int, rng: np.random.Generator
 ) -> tuple[Float, float, float, Status]:
     """Several outputs: quasi-Newton ascent in (R; Q)."""
-    W, V, centre, width = layer.W, layer.V, layer.centre, layer.width
+    W, V, centre, width = units.W, units.V, units.centre, units.width
     h, d = W.shape
     m = V.shape[0]
     Vt = np.ascontiguousarray(V.T)

@@ -13,7 +13,6 @@ with the minimisers ``a_i = ‖Σ_k F_ik r_k‖``, ``s_k = ‖Σ_i F_ik y_i‖``
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,13 +22,15 @@ from certnet.core.errors import InvalidInputError
 from certnet.core.outcome import Status
 from certnet.core.validation import Float, as_inputs
 from certnet.networks.feedforward import FeedForward
-from certnet.networks.shallow import ShallowNetwork
-from certnet.proofs.sup_norm import gradient_sum_below
+from certnet.networks.hidden import HiddenLayer
+from certnet.networks.network import Network
+from certnet.proofs.gradients import gradient_sum_below
 from certnet.searches.lower import LowerBound, Slopes, drawn_rows, first_proved
 from certnet.searches.lower_deep import steep_points, steep_points_in_ball
-from certnet.searches.shallow import Balanced, SearchResult, balance, largest_eigenvalue
+from certnet.searches.result import SearchResult
+from certnet.searches.shallow import Balanced, balance, largest_eigenvalue
 
-__all__ = ["SupResult", "lower_bound_sup", "search_sup"]
+__all__ = ["lower_bound_sup", "search_sup"]
 
 _FLOORS = (1e-11, 1e-8, 1e-6)  # smallest a_i and s_k relative to their means: what is slack is drawn towards the rest
 _SWEEPS = 10  # each maximises over all y_i, then over all r_k: fast far from the solution
@@ -39,27 +40,20 @@ _CLIMBS = 4
 _TRIED = 16  # crossings tried in a step of the local search
 
 
-@dataclass(frozen=True)
-class SupResult(SearchResult):
-    """Input weights s (d,) beside the multipliers; the bound and the dual value below it are of this norm."""
-
-    input_weights: Float
-
-
 def search_sup(
-    network: ShallowNetwork,
+    layer: HiddenLayer,
     *,
     low: Float | float = 0.0,
     high: Float | float = 1.0,
     tol: float = 1e-6,
     max_iterations: int = 2000,
     random_state: int = 0,
-) -> SupResult:
+) -> SearchResult[Float]:
     """Multipliers and input weights whose squared bound is within a relative ``tol`` of the best.
 
     Parameters
     ----------
-    network : ShallowNetwork
+    layer : HiddenLayer
         One output; its W and V are used.
     low, high : float or ndarray, shape (h,)
         Slopes of the units' activations: ReLU's by default.
@@ -75,16 +69,16 @@ def search_sup(
     InvalidInputError
         The network has several outputs.
     """
-    if network.n_outputs != 1:
+    if layer.n_outputs != 1:
         raise InvalidInputError(
-            f"the bound in the maximum norm is for one output, the network has {network.n_outputs}: choose one"
+            f"the bound in the maximum norm is for one output, the network has {layer.n_outputs}: choose one"
         )
-    t, s = np.zeros(network.n_hidden), np.ones(network.n_inputs)
+    t, s = np.zeros(layer.n_hidden), np.ones(layer.n_inputs)
     low, high = (np.broadcast_to(np.asarray(slope, np.float64), t.shape) for slope in (low, high))
     steepest = np.maximum(np.abs(low), np.abs(high))
-    balanced = balance(network.W, network.V, steepest)
+    balanced = balance(layer.W, layer.V, steepest)
     if balanced is None:
-        return SupResult(t, 0.0, 0.0, Status.OPTIMAL, s)
+        return SearchResult(t, 0.0, 0.0, Status.OPTIMAL, s)
     kept = balanced.kept
     unit = int(np.frexp(steepest[kept].max())[1])  # slopes of order one, whatever they are measured in
     centre, width = np.ldexp((low + high)[kept], -unit), np.ldexp((high - low)[kept], -unit)
@@ -97,7 +91,7 @@ def search_sup(
     found[free] = (width * balanced.V[0] ** 2)[free] * a.sum() / (2.0 * upper * a[1:])
     t[kept] = balanced.multipliers(found)
     upper, below = (float(np.ldexp(balanced.size(bound), unit)) for bound in (upper, below))
-    return SupResult(t, upper, below, status, s)
+    return SearchResult(t, upper, below, status, s)
 
 
 def _factor(balanced: Balanced, centre: Float, width: Float) -> Float:
@@ -200,7 +194,7 @@ def _bound(A: Float, a: Float, s: Float) -> float:
 
 
 def lower_bound_sup(
-    network: ShallowNetwork | FeedForward,
+    network: Network,
     X: ArrayLike | None = None,
     *,
     ball: tuple[Float, float] | None = None,
@@ -213,7 +207,7 @@ def lower_bound_sup(
 
     Parameters
     ----------
-    network : ShallowNetwork or FeedForward
+    network : Network
     X : array_like, shape (N, d), optional
         Points to start from.
     ball : (ndarray of shape (d,), float), optional
@@ -224,16 +218,15 @@ def lower_bound_sup(
     """
     rng = np.random.default_rng(random_state)
     data = None if X is None else drawn_rows(as_inputs(X, network.n_inputs), rng)
-    deep = FeedForward.of(network)
     points: list[Float] = []
     if ball is not None:
-        if all(phi.has_values for phi in deep.activations):
-            points = steep_points_in_ball(deep, *ball, _sums, rng, norm="linf")[:_CLIMBS]
+        if network.has_values:
+            points = steep_points_in_ball(network, *ball, _sums, rng, norm="linf")[:_CLIMBS]
         points = points or [ball[0]]
-    elif deep.depth == 1 and deep.activations[0].name == "relu":
-        points = _climbed(Slopes(deep.shallow()), data, n_steps, rng)
-    elif all(phi.has_values for phi in deep.activations):
-        points = steep_points(deep, data, _sums, n_steps, rng)
+    elif network.relu_only:
+        points = _climbed(Slopes(FeedForward.of(network).shallow()), data, n_steps, rng)
+    elif network.has_values:
+        points = steep_points(network, data, _sums, n_steps, rng)
     return first_proved(lambda x: gradient_sum_below(network, x), points or [np.zeros(network.n_inputs)])
 
 

@@ -13,7 +13,7 @@ from certnet.train.regularizers import (
 )
 from certnet.train.result import TrainResult
 from certnet.train.sgd import train_sgd
-from certnet.train.tune import Trial, TuneResult, tune
+from certnet.train.tuning import Trial, TuneResult, tune
 
 __all__ = [
     "Coupled",

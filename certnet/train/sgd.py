@@ -34,7 +34,7 @@ def train_sgd(
 
     The objective is Y (4a) without the Lipschitz term, :func:`certnet.programs.objectives` with ``penalty="l2"``; with
     more hidden layers all weights and biases but the output's biases are decayed. Y states no learning rate, batch
-    size or number of epochs: the defaults are choices, see :func:`~certnet.train.tune.tune`.
+    size or number of epochs: the defaults are choices, see :func:`~certnet.train.tuning.tune`.
 
     Parameters
     ----------

@@ -1,9 +1,10 @@
-"""Certified Lipschitz bounds of ``x ↦ z_L*(x)``: search, verification, and the certificate that carries them."""
+"""Certified Lipschitz bounds of ``x ↦ z_L*(x)``: from a lifted network to its certificate and certified radii."""
 
-from __future__ import annotations
+from typing import Final
 
+from certnet.claims.certificate import Certificate
+from certnet.claims.families import LIFTED
 from certnet.lifted.bounds.bracket import METHODS, lipschitz_bound, lipschitz_bounds
-from certnet.lifted.bounds.certificate import LIFTED_SCHEMA, LiftedCertificate
 from certnet.lifted.bounds.radius import Guarantee, certified_radius
 from certnet.proofs.lifted_slope import slope_below
 
@@ -17,3 +18,9 @@ __all__ = [
     "lipschitz_bounds",
     "slope_below",
 ]
+
+LIFTED_SCHEMA: Final = LIFTED.schema
+"""Schema of the files of such certificates."""
+
+LiftedCertificate = Certificate
+"""A certificate of a lifted network is a :class:`~certnet.claims.certificate.Certificate` like any other."""

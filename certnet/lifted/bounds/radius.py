@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from certnet.claims.certificate import Certificate
 from certnet.core.errors import CertificateError, InvalidInputError
 from certnet.core.validation import Float
 from certnet.lifted.bounds.bracket import lipschitz_bound, lipschitz_bounds
-from certnet.lifted.bounds.certificate import LiftedCertificate
 from certnet.lifted.inference import infer
 from certnet.networks.energy import LiftedEnergy
 
 __all__ = ["Certificates", "Guarantee", "certified_radius"]
 
-Certificates = str | LiftedCertificate | Mapping[tuple[int, ...], LiftedCertificate]
+Certificates = str | Certificate | Mapping[tuple[int, ...], Certificate]
 """A method, a certificate of all outputs, or certificates of all differences (i, j), i < j."""
 
 _DOWN = 1.0 - 1e-12  # covers the rounding of a division and of √2
@@ -60,7 +60,7 @@ def certified_radius(
     Parameters
     ----------
     X : array_like, shape (N, d)
-    certificate : str, LiftedCertificate or mapping
+    certificate : str, Certificate or mapping
         A method of :func:`~certnet.lifted.bounds.bracket.lipschitz_bound`, or what it returned; for ``pairs`` the
         certificates of :func:`~certnet.lifted.bounds.bracket.lipschitz_bounds` with ``differences=True``. They are
         checked once more here.
@@ -101,7 +101,7 @@ def _common_bound(net: LiftedEnergy, certificate: Certificates) -> Float:
     """``√2 L`` for every pair of outputs, shape (m, m)."""
     if isinstance(certificate, str):
         certificate = lipschitz_bound(net, certificate, lower=False)
-    if not isinstance(certificate, LiftedCertificate) or certificate.output is not None:
+    if not isinstance(certificate, Certificate) or certificate.output is not None:
         raise InvalidInputError("certificate must be a method or a certificate of all outputs; others need pairs=True")
     _require(net, certificate)
     return np.full((net.n_outputs, net.n_outputs), np.sqrt(2.0) * certificate.upper)
@@ -126,7 +126,7 @@ def _pair_bounds(net: LiftedEnergy, certificates: Certificates) -> Float:
     return L
 
 
-def _require(net: LiftedEnergy, certificate: LiftedCertificate) -> None:
+def _require(net: LiftedEnergy, certificate: Certificate) -> None:
     verdict = certificate.check(net)
     if not verdict:
         raise CertificateError(f"the certificate does not hold: {verdict.reason}")

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
+from certnet.claims.claim import Output
 from certnet.core.validation import Float
 from certnet.networks.energy import LiftedEnergy
-from certnet.programs.box_qp import BoxQP, assemble, linear_term
-from certnet.proofs.lifted_energy import out_of_range
-from certnet.proofs.lifted_matrix import Output, selector
+from certnet.networks.quadratic import linear_term
+from certnet.programs.box_qp import BoxQP, assemble
+from certnet.proofs.lifted_energy import out_of_range, selector
 from certnet.proofs.lifted_slope import slope_below
 from certnet.solvers.box.active_set import finish
 

@@ -17,7 +17,7 @@ from scipy.linalg.lapack import dposv
 
 from certnet.core.validation import Float
 from certnet.programs.box_qp import BoxQP
-from certnet.solvers.box.eliminated import reduced
+from certnet.solvers.box.eliminated import without_free_units
 
 __all__ = ["finish"]
 
@@ -34,7 +34,7 @@ def finish(problem: BoxQP, q: Float, z: Float, tol: float) -> Float:
     Of the points on the way the one with the smallest residual is returned: never a worse one than ``z``.
     """
     try:
-        program = reduced(problem)
+        program = without_free_units(problem)
     except np.linalg.LinAlgError:  # the unbounded block is singular in floating point
         box = _Box(problem.H, problem.lower, problem.upper)
         return np.array([box.minimise(row, here, tol) for row, here in zip(q, z)]).reshape(z.shape)

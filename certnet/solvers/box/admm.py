@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from certnet.core.validation import Float
 from certnet.programs.box_qp import BoxQP
 from certnet.solvers.box import Limits
-from certnet.solvers.box.eliminated import Reduced, reduced
+from certnet.solvers.box.eliminated import Eliminated, without_free_units
 
 __all__ = ["solve"]
 
@@ -36,7 +36,7 @@ _FLOOR = 1e-15
 class _Scaled:
     """The reduced program with ``D^{−½} H D^{−½}`` in place of H; root holds ``D^{−½}``."""
 
-    program: Reduced
+    program: Eliminated
     H: Float
     root: Float
 
@@ -84,7 +84,7 @@ def solve(problem: BoxQP, q: Float, start: Float | None, limits: Limits) -> Floa
 
 @lru_cache(maxsize=8)
 def _scaled(problem: BoxQP) -> _Scaled:
-    program = reduced(problem)
+    program = without_free_units(problem)
     root = 1.0 / np.sqrt(np.maximum(np.diag(program.H), np.finfo(float).tiny))
     return _Scaled(program, program.H * np.outer(root, root), root)
 

@@ -27,7 +27,7 @@ from certnet.kernels.box_descent import descend, passes_of_descent, residuals
 from certnet.kernels.box_refine import Single, correct
 from certnet.programs.box_qp import BoxQP
 from certnet.solvers.box import Limits
-from certnet.solvers.box.eliminated import Reduced, reduced
+from certnet.solvers.box.eliminated import Eliminated, without_free_units
 
 __all__ = ["descend", "solve"]
 
@@ -65,7 +65,7 @@ def solve(problem: BoxQP, q: Float, start: Float | None, limits: Limits) -> Floa
 class _Single:
     """The reduced program, and its H with unit diagonal in single precision; weights relative to the largest, top."""
 
-    program: Reduced
+    program: Eliminated
     H: Single
     reach: Rows
     root: Float
@@ -75,7 +75,7 @@ class _Single:
 
 @lru_cache(maxsize=8)
 def _single(problem: BoxQP) -> _Single:
-    program = reduced(problem)
+    program = without_free_units(problem)
     diagonal = np.diag(program.H)
     if not (diagonal > 0.0).all():
         raise np.linalg.LinAlgError("a diagonal entry of H is not positive")

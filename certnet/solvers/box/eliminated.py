@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from certnet.core.validation import Float
 from certnet.programs.box_qp import BoxQP
 
-__all__ = ["Reduced", "reduced"]
+__all__ = ["Eliminated", "without_free_units"]
 
 
 @dataclass(frozen=True, eq=False)
-class Reduced:
+class Eliminated:
     """A program without its unbounded units, and the way back.
 
     Attributes
@@ -73,7 +73,7 @@ class Reduced:
 
 
 @lru_cache(maxsize=8)  # problems are compared by identity; a network keeps its own
-def reduced(problem: BoxQP) -> Reduced:
+def without_free_units(problem: BoxQP) -> Eliminated:
     """The program over the bounded units of ``problem``.
 
     Raises
@@ -85,8 +85,8 @@ def reduced(problem: BoxQP) -> Reduced:
     f, u = np.flatnonzero(~free), np.flatnonzero(free)
     lower, upper = problem.lower[f], problem.upper[f]
     if u.size == 0:
-        return Reduced(problem, f, u, problem.H, lower, upper, np.zeros((0, problem.n)))
+        return Eliminated(problem, f, u, problem.H, lower, upper, np.zeros((0, problem.n)))
     across = problem.H[np.ix_(u, f)]
     back = scipy.linalg.cho_solve(scipy.linalg.cho_factor(problem.H[np.ix_(u, u)], lower=True), across)
     H = problem.H[np.ix_(f, f)] - across.T @ back
-    return Reduced(problem, f, u, 0.5 * (H + H.T), lower, upper, back)
+    return Eliminated(problem, f, u, 0.5 * (H + H.T), lower, upper, back)

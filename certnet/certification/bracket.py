@@ -1,0 +1,284 @@
+"""Lipschitz bounds as proofs: search, verification, and the certificate that carries them."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import replace
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from certnet.certification.methods import AUTO, METHODS, Options, Proved, pick_method, prove
+from certnet.certification.provenance import each_output, made_since
+from certnet.claims.certificate import Certificate
+from certnet.claims.claim import NORMS, Claim, parse_output
+from certnet.claims.families import identity
+from certnet.claims.region import ALL, Ball, Region
+from certnet.core.errors import CertificateError, InvalidInputError, NotConvergedWarning, SolverError
+from certnet.core.validation import Float, as_inputs, finite_array, positive_number, whole_number
+from certnet.networks.feedforward import require_network
+from certnet.networks.network import Network
+from certnet.proofs.gradients import slope_at, slope_of_chosen_at
+from certnet.proofs.subject import Subject
+from certnet.proofs.tree import TreeProof
+from certnet.searches.branch import close_bracket
+from certnet.searches.closed_form import cheap_upper_bounds
+from certnet.searches.lower import LowerBound, lower_bound
+from certnet.searches.shallow import FORMS
+from certnet.searches.sup_norm import lower_bound_sup
+
+__all__ = ["bracket_of", "certify", "certify_outputs"]
+
+
+def certify(
+    network: Network,
+    *,
+    X: ArrayLike | None = None,
+    norm: str = "l2",
+    output: int | tuple[int, int] | None = None,
+    around: ArrayLike | None = None,
+    radius: float | None = None,
+    exact: bool = False,
+    time_limit: float = 60.0,
+    method: str = "auto",
+    solver: str = "auto",
+    form: str = "arrow",
+    tol: float = 1e-6,
+    max_iterations: int = 2000,
+    random_state: int = 0,
+) -> Certificate:
+    """Bracket the Lipschitz constant of ``network``: a proved upper bound and a proved lower one.
+
+    The multipliers are searched in floating point; the bound that is returned is the smallest that the checker
+    (:mod:`certnet.proofs`) proves from them.
+
+    Parameters
+    ----------
+    network : ShallowNetwork or FeedForward
+        Activations of known slopes.
+    X : array_like, shape (N, d), optional
+        Inputs at which gradients are taken for the lower bound, in the network's units.
+    norm : {"l2", "linf"}
+        Norm of the inputs. "linf" is for one hidden layer and one output.
+    output : int or pair of int, optional
+        Claim about the output i, or about the difference ``f_i − f_j`` for a pair (i, j), instead of all outputs.
+    around, radius : array_like of shape (d,) and float, optional
+        Claim about the ball ``‖x − around‖ ≤ radius`` only: units that cannot leave one piece of their activation
+        there have a known slope. Never above the bound for all inputs. One hidden layer, certnet's own search.
+    exact : bool
+        Go on with branch and bound over activation patterns until the bracket is closed to ``tol`` or the time is up;
+        the best bracket is kept. One hidden layer of ReLU or leaky ReLU, "l2".
+    time_limit : float
+        Seconds for ``exact``.
+    method : {"auto", "shallow", "neuron", "layer", "composition", "product"}
+        What to prove with: "shallow" for one hidden layer; for any depth LipSDP with one multiplier per neuron or per
+        layer, the best chain of bounds of layers and pairs of layers, or the product of spectral norms. "auto" is
+        "shallow" for one hidden layer, else "neuron" up to 600 inputs and hidden units (seconds); beyond, or where that
+        fails, "composition". The certificate says which it was (``kind``).
+    solver : {"auto", "CLARABEL", "SCS", "MOSEK"}
+        "auto" is certnet's own search; a name solves LipSDP through CVXPY, the second implementation.
+    form : {"arrow", "dense"}
+        The LMI that a named solver is given for one hidden layer (:mod:`certnet.searches.reference_`).
+    tol : float
+        Relative gap of ρ at which the search stops; the tolerance of a named solver.
+    max_iterations : int
+        Limit of certnet's own search.
+    random_state : int
+        Seed of the search and of the lower bound.
+
+    Returns
+    -------
+    Certificate
+
+    Raises
+    ------
+    InvalidInputError
+        An option is unknown or out of range, does not fit the network, or X does not.
+    CertificateError
+        No bound could be proved: the weights span too many orders of magnitude.
+    SolverUnavailableError, SolverError
+        A named solver cannot be used, or gave nothing.
+
+    Warns
+    -----
+    NotConvergedWarning
+        The gap is above ``tol``; the bound is proved all the same.
+    """
+    start = time.perf_counter()
+    network = require_network(network)
+    for name, value, known in (("form", form, FORMS), ("method", method, (AUTO, *METHODS)), ("norm", norm, NORMS)):
+        if value not in known:
+            raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
+    options = Options(
+        solver,
+        form,
+        positive_number(tol, "tol"),
+        whole_number(max_iterations, "max_iterations", least=1),
+        whole_number(random_state, "random_state"),
+    )
+    time_limit = positive_number(time_limit, "time_limit")
+    region = _region(network, around, radius)
+    claim = Claim(network, region, norm, parse_output(output, network.n_outputs))
+    data = None if X is None else as_inputs(X, network.n_inputs)
+    certificate, concern = bracket_of(
+        claim, data, method, options, exact_limit=time_limit if exact else None, start=start
+    )
+    if concern:
+        warnings.warn(f"the certificate holds, but {concern}", NotConvergedWarning, stacklevel=2)
+    return certificate
+
+
+def bracket_of(
+    claim: Claim,
+    X: Float | None,
+    method: str = AUTO,
+    options: Options = Options(),  # noqa: B008 - a frozen value
+    *,
+    exact_limit: float | None = None,
+    start: float | None = None,
+) -> tuple[Certificate, str]:
+    """The certificate of a claim whose parts are checked already, and what a user should know of its search.
+
+    Parameters
+    ----------
+    claim : Claim
+    X : ndarray, shape (N, d), or None
+        Inputs to take gradients at.
+    method : str
+    options : Options
+    exact_limit : float, optional
+        Seconds for branch and bound.
+    start : float, optional
+        When the work began; now by default.
+
+    Raises
+    ------
+    InvalidInputError
+        The claim is of a form that no proof is known of, or does not go with the method.
+    CertificateError, SolverUnavailableError, SolverError
+    """
+    start = time.perf_counter() if start is None else start
+    subject = Subject.of(claim)
+    if isinstance(subject, str):
+        raise InvalidInputError(subject)
+    proved = _proved(subject, method, options)
+    below = _lower_bound(subject, X, options.random_state)
+    if exact_limit is not None:
+        proved, below = _closed(subject, proved, below, options, exact_limit)
+    known, ball = identity(claim.network), subject.ball
+    certificate = Certificate(
+        upper=proved.proof.raised(subject, proved.upper),
+        lower=slope_at(subject, below.point) if subject.charge() > 0.0 else below.value,
+        multipliers=proved.proof.multipliers,
+        witness=below.point,
+        gap=proved.gap,
+        units=known.units,
+        digest=known.digest,
+        shape=known.shape,
+        method=proved.method,
+        kind=proved.kind,
+        norm=claim.norm,
+        output=claim.output,
+        slopes=known.slopes,
+        around=None if ball is None else ball.centre,
+        radius=None if ball is None else ball.radius,
+        cheaper=cheap_upper_bounds(subject.chosen, claim.norm),
+        **made_since(start),
+    )
+    return certificate, proved.concern
+
+
+def certify_outputs(
+    network: Network, *, differences: bool = False, **options: Any
+) -> dict[tuple[int, ...], Certificate]:
+    """A certificate of each output, or of each difference of two outputs: what a classifier's margins need.
+
+    If ``f_i(x) − f_j(x) = m`` is the smallest margin of the class i over the others, relative to their bounds L_ij,
+    no perturbation of norm below ``min_j m_j / L_ij`` changes the class.
+
+    Parameters
+    ----------
+    network : ShallowNetwork or FeedForward
+    differences : bool
+        Differences ``f_i − f_j`` for i < j instead of the outputs themselves; that of ``f_j − f_i`` is the same.
+    **options
+        Of :func:`certify`, except ``output``.
+
+    Returns
+    -------
+    dict
+        From ``(i,)`` or ``(i, j)`` to the certificate.
+
+    Raises
+    ------
+    InvalidInputError
+        Differences of a network with one output; whatever :func:`certify` refuses.
+    """
+    if "output" in options:
+        raise InvalidInputError("certify_outputs goes through the outputs itself: use certify(output=…) for one")
+    n_outputs = require_network(network).n_outputs
+    return each_output(n_outputs, differences, lambda output: certify(network, output=output, **options))
+
+
+def _region(network: Network, around: ArrayLike | None, radius: float | None) -> Region:
+    if around is None and radius is None:
+        return ALL
+    if around is None or radius is None:
+        raise InvalidInputError("a bound in a ball needs both around and radius")
+    centre = finite_array(around, "around", ndim=(1,))
+    if centre.shape != (network.n_inputs,):
+        raise InvalidInputError(f"around has shape {centre.shape}, the network has {network.n_inputs} inputs")
+    return Ball(centre, positive_number(radius, "radius", zero=True))
+
+
+def _proved(subject: Subject, name: str, options: Options) -> Proved:
+    """By the method that is asked for; by default also by what weights allow that LipSDP cannot cope with."""
+    method = pick_method(subject, name, options)
+    try:
+        return prove(subject, method, options)
+    except (CertificateError, SolverError):
+        if name != AUTO or not options.own or method.shallow_only:
+            raise
+    # weights that LipSDP's floating-point search cannot cope with still have spectral norms
+    try:
+        return prove(subject, METHODS["composition"], options)
+    except CertificateError:
+        return prove(subject, METHODS["product"], options)
+
+
+def _lower_bound(subject: Subject, X: Float | None, random_state: int) -> LowerBound:
+    ball = None if subject.ball is None else (subject.ball.centre, subject.ball.radius)
+    search = lower_bound if subject.claim.norm == "l2" else lower_bound_sup
+    return search(subject.chosen, X, ball=ball, random_state=random_state)
+
+
+def _closed(
+    subject: Subject, proved: Proved, below: LowerBound, options: Options, time_limit: float
+) -> tuple[Proved, LowerBound]:
+    """The bracket after branch and bound."""
+    if not METHODS[proved.kind].shallow_only or subject.claim.norm != "l2" or not subject.one_kink_at_zero:
+        raise InvalidInputError("exact=True is for one hidden layer of ReLU or leaky ReLU, in the l2 norm")
+    low, high = subject.side_slopes
+    found = close_bracket(
+        subject.hidden,
+        low=low,
+        high=high,
+        lower=below.value,
+        witness=below.point,
+        prove=lambda x: slope_of_chosen_at(subject, x),
+        tol=options.tol,
+        time_limit=time_limit,
+        random_state=options.random_state,
+    )
+    if found.upper >= proved.upper:
+        return replace(proved, concern=""), below
+    gap = (found.upper / found.lower) ** 2 - 1.0 if found.lower > 0.0 else float("inf")
+    concern = ""
+    if not found.closed:
+        concern = f"branch and bound did not close the bracket in its time and nodes (gap {gap:.1e})"
+        if subject.ball is not None:
+            concern = f"the bracket in the ball is not closed: cells are cut off for all inputs only (gap {gap:.1e})"
+    by = f"branch and bound, {found.n_nodes} nodes"
+    tree = Proved(found.upper, "tree", TreeProof(tuple(found.tree)), gap, by, concern)
+    return tree, LowerBound(found.lower, found.witness)

@@ -1,0 +1,260 @@
+"""From a subject to the smallest bound that its checker proves: the methods, what they are for, what they say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+
+from certnet.claims.certificate import square_above
+from certnet.core.errors import CertificateError, CertnetError, InvalidInputError
+from certnet.core.outcome import Status
+from certnet.proofs.chain import ChainChecker, CompositionProof, ProductProof
+from certnet.proofs.deep import DeepChecker, DeepProof
+from certnet.proofs.proof import LayeredProof
+from certnet.proofs.shallow import BoundChecker, ShallowProof
+from certnet.proofs.subject import Subject
+from certnet.proofs.sup_norm import SupChecker, SupProof
+from certnet.searches.chain import compose, product_norms
+from certnet.searches.deep_barrier import search_deep, solve_deep, tightest
+from certnet.searches.shallow import search_multipliers
+from certnet.searches.sup_norm import search_sup
+
+__all__ = ["AUTO", "METHODS", "Method", "Options", "Proved", "pick_method", "prove"]
+
+AUTO: Final = "auto"
+_LIPSDP_ORDER: Final = 600  # inputs and hidden units up to which LipSDP takes seconds
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to search; see :func:`certnet.certification.bracket.certify`."""
+
+    solver: str = AUTO
+    form: str = "arrow"
+    tol: float = 1e-6
+    max_iterations: int = 2000
+    random_state: int = 0
+
+    @property
+    def own(self) -> bool:
+        """certnet's own search, or a solver that is named?"""
+        return self.solver == AUTO
+
+
+@dataclass(frozen=True, eq=False)
+class Proved:
+    """A verified bound with its proof, the gap of the search, and what a user should know of it.
+
+    ``upper`` is of the subject's network: the charge of the claim is on top (:meth:`LayeredProof.raised`).
+    """
+
+    upper: float
+    kind: str
+    proof: LayeredProof
+    gap: float
+    method: str
+    concern: str = ""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to a proof.
+
+    Attributes
+    ----------
+    kind : str
+        The name of the method and of the kind of its proofs.
+    search : callable
+        From a subject and options to a bound that is proved, in the l2 norm.
+    sup_search : callable or None
+        The same in the maximum norm.
+    shallow_only : bool
+        For one hidden layer only, and there in a ball too.
+    solvers : bool
+        Can a generic solver be named in the place of certnet's own search?
+    """
+
+    kind: str
+    search: Callable[[Subject, Options], Proved]
+    sup_search: Callable[[Subject, Options], Proved] | None = None
+    shallow_only: bool = False
+    solvers: bool = False
+
+
+def prove(subject: Subject, method: Method, options: Options) -> Proved:
+    """The smallest bound of the subject's network that numbers of this kind prove.
+
+    Raises
+    ------
+    CertificateError
+        No bound could be proved.
+    SolverUnavailableError, SolverError
+    """
+    search = method.search if subject.claim.norm == "l2" else method.sup_search
+    if search is None:
+        raise InvalidInputError(f'method="{method.kind}" is for the l2 norm')
+    try:
+        with np.errstate(all="ignore"):  # what overflows is refused by the checker
+            return search(subject, options)
+    except (np.linalg.LinAlgError, ValueError) as error:  # NumPy's and SciPy's words for NaN and infinities
+        if isinstance(error, CertnetError):
+            raise
+        raise _unproved(math.inf, "the search overflowed") from error
+
+
+def pick_method(subject: Subject, name: str, options: Options) -> Method:
+    """The method of a name; "auto" takes LipSDP per neuron up to some hundred inputs and units.
+
+    Raises
+    ------
+    InvalidInputError
+        The method or the named solver is not for this claim.
+    """
+    network, depth = subject.network, subject.network.depth
+    small = network.n_inputs + network.n_hidden <= _LIPSDP_ORDER
+    automatic = "shallow" if depth == 1 else "neuron" if small else "composition"
+    method = METHODS[automatic if name == AUTO else name]
+    if method.shallow_only and depth != 1:
+        raise InvalidInputError(f'method="{method.kind}" is for one hidden layer, the network has {depth}')
+    cases = (("a ball", subject.ball is not None), ('norm="linf"', subject.claim.norm == "linf"))
+    special = [words for words, is_so in cases if is_so]
+    if special and not (method.shallow_only and options.own):
+        raise InvalidInputError(f'{special[0]} is for one hidden layer, with method and solver "auto"')
+    if not (method.solvers or options.own):
+        raise InvalidInputError(f'method="{method.kind}" needs no solver: leave solver="auto"')
+    if method.shallow_only and not options.own and network.slopes[0] != (0.0, 1.0):
+        raise InvalidInputError(
+            f"a named solver takes ReLU here, the activation is {network.activations[0]}: "
+            'use solver="auto", or method="neuron"'
+        )
+    return method
+
+
+# --------------------------------------------------------------------------------------------------------- the methods
+
+
+def _shallow(subject: Subject, options: Options) -> Proved:
+    layer = subject.hidden
+    low, high = subject.slopes
+    if options.own:
+        found = search_multipliers(
+            layer,
+            low=low,
+            high=high,
+            tol=options.tol,
+            max_iterations=options.max_iterations,
+            random_state=options.random_state,
+        )
+        method = "own search"
+    else:
+        from certnet.searches.reference_ import solve_lipsdp  # CVXPY is imported by those who ask for it
+
+        found = solve_lipsdp(layer, solver=options.solver, form=options.form, tol=min(options.tol, 1e-8))
+        method = f"{str(options.solver).upper()} {options.form}"
+    proof = ShallowProof(found.multipliers)
+    checker = BoundChecker(layer, proof.multipliers, low=low, high=high)
+    upper = _settled(subject, proof, checker.smallest(found.upper), found.upper, checker.refusal)
+    gap = max(found.gap_of(upper), 0.0)
+    return Proved(upper, "shallow", proof, gap, method, _concern(found.status, gap, options))
+
+
+def _sup(subject: Subject, options: Options) -> Proved:
+    layer = subject.hidden
+    low, high = subject.slopes
+    found = search_sup(
+        layer,
+        low=low,
+        high=high,
+        tol=options.tol,
+        max_iterations=options.max_iterations,
+        random_state=options.random_state,
+    )
+    proof = SupProof((found.multipliers, np.asarray(found.input_weights)))
+    checker = SupChecker(layer, *proof.multipliers, low=low, high=high)
+    upper = _settled(subject, proof, checker.smallest(found.upper), found.upper, checker.refusal)
+    gap = max(found.gap_of(upper), 0.0)
+    return Proved(upper, "shallow", proof, gap, "own search", _concern(found.status, gap, options))
+
+
+def _concern(status: Status, gap: float, options: Options) -> str:
+    if not status.ok:
+        return f"{status.advice} (gap {gap:.1e})"
+    if gap > 2.0 * options.tol + 1e-6:
+        return (
+            "the weights of some units span too many orders of magnitude and were charged by their norms "
+            f"(gap {gap:.1e})"
+        )
+    return ""
+
+
+def _composition(subject: Subject, options: Options) -> Proved:
+    numbers = compose(subject.chosen, tol=options.tol, max_iterations=options.max_iterations)
+    checker, proof = ChainChecker(subject.chosen, numbers), CompositionProof(numbers)
+    upper = _settled(subject, proof, checker.product, checker.product, checker.refusal)
+    return Proved(upper, "composition", proof, math.inf, "chain of bounds of layers and pairs of layers")
+
+
+def _product(subject: Subject, options: Options) -> Proved:
+    numbers = product_norms(subject.chosen)
+    checker, proof = ChainChecker(subject.chosen, numbers, pairs=False), ProductProof(numbers)
+    upper = _settled(subject, proof, checker.product, checker.product, checker.refusal)
+    return Proved(upper, "product", proof, math.inf, "product of spectral norms")
+
+
+def _deep(subject: Subject, options: Options, *, per: str) -> Proved:
+    network = subject.folded
+    if options.own:
+        found = search_deep(network, per=per, tol=options.tol, max_iterations=options.max_iterations)
+        method = "own search"
+    else:
+        found = solve_deep(network, per=per, solver=options.solver, tol=min(options.tol, 1e-8))
+        method = f"{str(options.solver).upper()} LipSDP per {per}"
+    # a solver's T may miss the cone by its tolerance, where no ρ helps: each layer is then given more than the next
+    for slack in (0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5):
+        T = tuple(t * (1.0 + slack) ** (network.depth - k) for k, t in enumerate(found.multipliers))
+        checker = DeepChecker(network, T)
+        with np.errstate(all="ignore"):  # what overflows is refused by the checker
+            guess = min(found.upper, tightest(network, T))
+        proved = checker.smallest(guess)
+        if proved is not None and proved <= found.upper * (1.0 + 1e-4):
+            break
+    proof = DeepProof(T)
+    upper = _settled(subject, proof, proved, found.upper, checker.refusal)
+    gap = found.gap_of(upper)
+    concern = "" if found.status.ok else f"{found.status.advice} (gap {gap:.1e})"
+    return Proved(upper, per, proof, gap, method, concern)
+
+
+def _settled(subject: Subject, proof: LayeredProof, upper: float | None, guess: float, refusal: str | None) -> float:
+    """``upper``, if it is a bound whose square is one too."""
+    if upper is not None and refusal is None and math.isfinite(square_above(proof.raised(subject, upper))):
+        return upper
+    raise _unproved(guess, refusal)
+
+
+def _unproved(guess: float, refusal: str | None) -> CertificateError:
+    return CertificateError(
+        f"no bound near {guess:.6g} could be proved ({refusal or 'the numbers are too large'}): "
+        "rescale inputs or outputs, or the units, (w_j, b_j) / κ and V_:j κ, to weights of similar magnitudes"
+    )
+
+
+METHODS: Final[Mapping[str, Method]] = MappingProxyType(
+    {
+        method.kind: method
+        for method in (
+            Method("shallow", _shallow, _sup, shallow_only=True, solvers=True),
+            Method("neuron", partial(_deep, per="neuron"), solvers=True),
+            Method("layer", partial(_deep, per="layer"), solvers=True),
+            Method("composition", _composition),
+            Method("product", _product),
+        )
+    }
+)
+"""The methods by name."""

@@ -1,0 +1,49 @@
+"""``python -m certnet.proofs CERTIFICATE MODEL``: check a certificate with the trusted base alone.
+
+CERTIFICATE is a file that a certificate's ``save`` wrote, MODEL the ``.npz`` that a network's ``save`` wrote. Exit code
+0: both sides are proved; 1: they are not, or the first file is no certificate, and why; 2: misuse, or the model cannot
+be read. Models in other formats are read by ``certnet check``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from certnet.claims.certificate import Certificate
+from certnet.claims.families import FAMILIES
+from certnet.core.digits import above, below
+from certnet.core.errors import CertnetError, FileFormatError
+from certnet.core.files import path_of
+
+__all__ = ["main"]
+
+_USAGE = "usage: python -m certnet.proofs CERTIFICATE MODEL   (a certificate's JSON file, a network's .npz file)"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Check the certificate in the first file against the model in the second; the exit code."""
+    if len(arguments) != 2 or any(name in ("-h", "--help") for name in arguments):
+        sys.stderr.write(f"{_USAGE}\n")
+        return 0 if arguments and arguments[0] in ("-h", "--help") else 2
+    proof, model = map(path_of, arguments)
+    if not proof.is_file():
+        sys.stderr.write(f"error: {proof} does not exist: check the path\n")
+        return 2
+    try:
+        certificate = Certificate.load(proof)
+    except FileFormatError as error:  # not even a certificate
+        sys.stdout.write(f"refused: {error}\n")
+        return 1
+    try:
+        verdict = certificate.check(FAMILIES[certificate.family].load(model))
+    except CertnetError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    bracket = f"{below(certificate.lower)} <= L <= {above(certificate.upper)}"
+    sys.stdout.write(f"holds: {bracket}\n" if verdict else f"refused: {verdict.reason}\n")
+    return 0 if verdict else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
