@@ -7,8 +7,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -41,6 +43,59 @@ Wait = Annotated[float, typer.Option("--timeout", help="Seconds that a scheduler
 
 _SHOWN = 10
 _LOG_EVERY = 30.0  # seconds between lines where nobody watches a bar
+
+
+class Workers(NamedTuple):
+    """Who computes, and what: options of :func:`certnet.study.run_study`."""
+
+    n_jobs: int
+    backend: str
+    scheduler: str | None
+    part: str | None
+    retry_failed: bool
+    timeout: float
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A study and its folder, as the command line names them."""
+
+    name: str
+    quick: bool
+    out: Path | None
+
+    @cached_property
+    def study(self) -> Study[StudySpec]:
+        from certnet.study import load_study
+
+        return load_study(self.name, quick=self.quick)
+
+    @property
+    def folder(self) -> Path:
+        return self.out if self.out is not None else Path("out") / (self.study.name + ("-quick" if self.quick else ""))
+
+    @property
+    def typed(self) -> str:
+        """The words that name it on the command line, again."""
+        out = [] if self.out is None else ["--out", str(self.out)]
+        return shlex.join([self.name, *(["--quick"] if self.quick else []), *out])
+
+    @property
+    def run_first(self) -> str:
+        named = "" if self.out is not None else ", or name its --out"
+        return f"run `certnet study run {self.typed}` first{named}"
+
+    @property
+    def tasks(self) -> Sequence[Task[Settings]]:
+        from certnet.study.load import kind_of
+
+        return kind_of(self.study).tasks(self.study)
+
+    def store(self, *, writing: bool = False) -> Store:
+        """The folder of a run that there is."""
+        from certnet.study import Store
+
+        return Store.open(self.folder, self.study, writing=writing, advice=self.run_first)
 
 
 @study_app.command("list")
@@ -77,8 +132,8 @@ def run_command(
     timeout: Wait = 10.0,
 ) -> None:
     """Compute the rows of a study that its folder does not have yet."""
-    study, folder = _study(name, quick, out)
-    _compute(study, folder, _typed(name, quick, out), n_jobs, backend, scheduler, shard, retry_failed, timeout)
+    how = Workers(n_jobs, backend, scheduler, shard, retry_failed, timeout)
+    _compute(Asked(name, quick, out), how)
 
 
 @study_app.command("resume")
@@ -94,11 +149,9 @@ def resume_command(
     timeout: Wait = 10.0,
 ) -> None:
     """Go on with a run that was ended; like run, but the folder must exist."""
-    from certnet.study import Store
-
-    study, folder = _study(name, quick, out)
-    Store.open(folder, study, writing=True, advice=_run_first(name, quick, out))
-    _compute(study, folder, _typed(name, quick, out), n_jobs, backend, scheduler, shard, retry_failed, timeout)
+    asked, how = Asked(name, quick, out), Workers(n_jobs, backend, scheduler, shard, retry_failed, timeout)
+    asked.store(writing=True)
+    _compute(asked, how)
 
 
 @study_app.command("status")
@@ -106,7 +159,8 @@ def status_command(name: Name, quick: Quick = False, out: Out = None, as_json: J
     """How far a run is, whoever is at it."""
     from certnet.study import progress_of
 
-    study, store, tasks = _opened(name, quick, out)
+    asked = Asked(name, quick, out)
+    study, store, tasks = asked.study, asked.store(), asked.tasks
     progress = progress_of(store, tasks)
     if as_json:
         counts = {name: getattr(progress, name) for name in ("done", "failed", "running", "left", "seconds_left")}
@@ -130,10 +184,11 @@ def collect_command(
     from certnet.study import collect, csv_text
     from certnet.study.parquet_ import can_write, parquet_bytes
 
-    _, store, tasks = _opened(name, quick, out)
+    asked = Asked(name, quick, out)
+    store, tasks = asked.store(), asked.tasks
     rows = collect(store, tasks)
     if not rows:
-        raise InvalidInputError(f"{store.folder} has no rows yet: {_run_first(name, quick, out)}")
+        raise InvalidInputError(f"{store.folder} has no rows yet: {asked.run_first}")
     written = [write_atomic(store.folder / "table.csv", csv_text(rows), force=True)]
     if parquet or (parquet is None and can_write()):
         written.append(write_atomic(store.folder / "table.parquet", parquet_bytes(rows), force=True))
@@ -147,39 +202,13 @@ def plot_command(name: Name, quick: Quick = False, out: Out = None) -> None:
     """Write the study's page (page.md) with tables, checks and pictures."""
     from certnet.study import collect, write_page
 
-    study, store, tasks = _opened(name, quick, out)
+    asked = Asked(name, quick, out)
+    store, tasks = asked.store(), asked.tasks
     rows = collect(store, tasks)
     if not any(row["status"] == "done" for row in rows):
-        raise InvalidInputError(f"{store.folder} has no finished rows yet: {_run_first(name, quick, out)}")
-    written = write_page(study, rows, len(tasks), store.folder)
+        raise InvalidInputError(f"{store.folder} has no finished rows yet: {asked.run_first}")
+    written = write_page(asked.study, rows, len(tasks), store.folder)
     say(f"{written[0]} and {len(written) - 1} pictures")
-
-
-def _study(name: str, quick: bool, out: Path | None) -> tuple[Study[StudySpec], Path]:
-    from certnet.study import load_study
-
-    study = load_study(name, quick=quick)
-    return study, out if out is not None else Path("out") / (study.name + ("-quick" if quick else ""))
-
-
-def _opened(name: str, quick: bool, out: Path | None) -> tuple[Study[StudySpec], Store, Sequence[Task[Settings]]]:
-    from certnet.study import Store
-    from certnet.study.load import kind_of
-
-    study, folder = _study(name, quick, out)
-    store = Store.open(folder, study, advice=_run_first(name, quick, out))
-    return study, store, kind_of(study).tasks(study)
-
-
-def _typed(name: str, quick: bool, out: Path | None) -> str:
-    """What names the study and its folder on the command line, again."""
-    words = [name, *(["--quick"] if quick else []), *([] if out is None else ["--out", str(out)])]
-    return shlex.join(words)
-
-
-def _run_first(name: str, quick: bool, out: Path | None) -> str:
-    named = "" if out is not None else ", or name its --out"
-    return f"run `certnet study run {_typed(name, quick, out)}` first{named}"
 
 
 def _failed(store: Store, tasks: Sequence[Task[Settings]]) -> list[Row]:
@@ -195,39 +224,20 @@ def _print_failed(rows: list[Row]) -> None:
         say(f"failed: and {len(rows) - _SHOWN} more")
 
 
-def _compute(
-    study: Study[StudySpec],
-    folder: Path,
-    typed: str,
-    n_jobs: int,
-    backend: str,
-    scheduler: str | None,
-    part: str | None,
-    retry_failed: bool,
-    timeout: float,
-) -> None:
+def _compute(asked: Asked, how: Workers) -> None:
     from certnet.study import collect, run_study
     from certnet.study.load import kind_of
     from certnet.study.page import grid
 
+    study, folder, typed = asked.study, asked.folder, asked.typed
     with _watching(study.name) as watch:
         try:
-            store = run_study(
-                study,
-                folder,
-                n_jobs=n_jobs,
-                backend=backend,
-                scheduler=scheduler,
-                part=part,
-                retry_failed=retry_failed,
-                timeout=timeout,
-                watch=watch,
-            )
+            store = run_study(study, folder, watch=watch, **how._asdict())
         except KeyboardInterrupt as error:
             raise Interrupted(
                 f"interrupted: finished rows are kept in {folder}; go on with `certnet study resume {typed}`"
             ) from error
-    kind, tasks = kind_of(study), kind_of(study).tasks(study)
+    kind, tasks = kind_of(study), asked.tasks
     rows = collect(store, tasks)
     report = kind.report(study, rows)
     for table in report.tables:

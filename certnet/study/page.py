@@ -75,10 +75,9 @@ def markdown(
 
 def _what(study: Study[StudySpec], rows: Sequence[Row], n_tasks: int) -> Iterator[str]:
     spec = study.spec
-    names = [*spec.datasets, *(table.name for table in spec.tables)]
     small = ", reduced by `[quick]`" if study.quick else ""
     yield f"- study `{study.name}`{small}: {len(rows)} of {n_tasks} tasks, {len(failures(rows))} of them failed"
-    data = f"data: {', '.join(names)}; trials: {spec.trials}; " if names else ""
+    data = f"data: {', '.join(spec.data_names)}; trials: {spec.trials}; " if spec.data_names else ""
     yield f"- {data}seed: {spec.seed}"
     if kind_of(study).attacked:
         attack = spec.attack

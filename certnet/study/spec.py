@@ -167,9 +167,14 @@ class StudySpec(Part):
     time_limit: Positive | None = None
     attack: Attack = Attack()
 
+    @property
+    def data_names(self) -> list[str]:
+        """Of all data sets, built-in ones first."""
+        return [*self.datasets, *(table.name for table in self.tables)]
+
     @model_validator(mode="after")
     def _some_data(self) -> StudySpec:
-        names = [*self.datasets, *(table.name for table in self.tables)]
+        names = self.data_names
         if not names:
             raise ValueError("no data: name a built-in set in datasets, or a CSV file in [[tables]]")
         for i, table in enumerate(self.tables):

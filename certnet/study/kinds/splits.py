@@ -17,7 +17,7 @@ from certnet.data.table import table_columns
 from certnet.study.spec import Part, Study, StudySpec, Table
 from certnet.study.tasks import seed_for
 
-__all__ = ["BuiltinSplit", "Split", "TableSplit", "check_data", "data_names", "split_of", "standardised", "table_split"]
+__all__ = ["BuiltinSplit", "Split", "TableSplit", "check_data", "split_of", "standardised", "table_split"]
 
 _SPLITS = 10  # of the built-in sets
 
@@ -51,11 +51,6 @@ class TableSplit(Table):
 
 
 Split = BuiltinSplit | TableSplit
-
-
-def data_names(study: Study[StudySpec]) -> list[str]:
-    """Of all data sets of a study."""
-    return [*study.spec.datasets, *(table.name for table in study.spec.tables)]
 
 
 def split_of(study: Study[StudySpec], name: str, trial: int) -> Split:

@@ -57,6 +57,6 @@ def key_column(head: str, place: int, empty: str = "") -> Column[Group]:
     return Column(head, lambda group: group.key[place] or empty)
 
 
-def mean_column(head: str, name: str, form: str = ".4g", factor: float = 1.0) -> Column[Group]:
+def mean_column(head: str, name: str) -> Column[Group]:
     """The mean over the rows."""
-    return Column(head, lambda group: format(factor * mean_of(group.rows, name), form))
+    return Column(head, lambda group: f"{mean_of(group.rows, name):.4g}")

@@ -20,17 +20,10 @@ __all__ = ["lifted_report"]
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """A network on an image set.
+    """A network on an image set, and what is published of it.
 
-    Attributes
-    ----------
-    data, name : str
-    network : TrainedNetwork
-        As the study file has it.
-    paper : mapping
-        What is published of it.
-    rows, trained, proofs : sequence of Row
-        Of the part that the table is of, of the training, and of the certificate; one per trial.
+    ``rows`` are of the part that the table is of, ``trained`` of the training, ``proofs`` of the certificate, one per
+    trial.
     """
 
     data: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from certnet.lifted import LiftedNetwork
 from certnet.lifted.baselines import linear_regression
 from certnet.lifted.fractions import fractions_inside
 from certnet.lifted.learn import Objective, Training, initial_network, train
+from certnet.study.kinds.artifacts import packed, unpacked
 from certnet.study.kinds.base import Outcome
 from certnet.study.kinds.lifted.images import drawn_images
 from certnet.study.kinds.lifted.spec import Recipe
@@ -41,20 +41,12 @@ def train_network(said: TrainingSettings, seed: int, artifacts: Sequence[bytes])
     run = _back_propagated if recipe.objective == "back-propagation" else _lifted
     trained, row, failure = run(recipe, start, data, seed)
     row["method_seconds"] = time.perf_counter() - begin
-    return Outcome({**names, **row}, _lifted_bytes(trained), failure)
-
-
-def _lifted_bytes(network: LiftedNetwork) -> bytes:
-    """The network as the content of an ``.npz`` file."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **network.arrays())
-    return buffer.getvalue()
+    return Outcome({**names, **row}, packed(**trained.arrays()), failure)
 
 
 def lifted_from(content: bytes) -> LiftedNetwork:
-    """The network in the content of an ``.npz`` file."""
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return LiftedNetwork.from_arrays(arrays, Path("network.npz"))
+    """The network of an artifact."""
+    return LiftedNetwork.from_arrays(unpacked(content), Path("network.npz"))
 
 
 def _outputs_of(network: LiftedNetwork, X: Float) -> Float:

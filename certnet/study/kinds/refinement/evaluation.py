@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean, median
-
-import numpy as np
 
 from certnet.certification import Certificate, certify
 from certnet.data import Dataset
@@ -20,7 +15,7 @@ from certnet.robust import PGDAttack, adversarial_mse
 from certnet.study.spec import Attack
 from certnet.study.tasks import Row
 
-__all__ = ["Evaluation", "curve_mean", "evaluate", "finite", "median_error", "network_bytes", "network_from"]
+__all__ = ["Evaluation", "curve_mean", "evaluate", "finite", "median_error"]
 
 
 @dataclass(frozen=True)
@@ -75,18 +70,6 @@ def curve_mean(rows: Sequence[Row], name: str) -> dict[str, float]:
 def median_error(rows: Sequence[Row]) -> float:
     """Y's criterion: the median over the radii of the adversarial error, here of its mean over trials."""
     return float(median(curve_mean(rows, "adversarial_mse").values()))
-
-
-def network_bytes(network: ShallowNetwork) -> bytes:
-    """The network as the content of an ``.npz`` file."""
-    with tempfile.TemporaryDirectory() as folder:
-        return network.save(Path(folder) / "network.npz").read_bytes()
-
-
-def network_from(content: bytes) -> ShallowNetwork:
-    """The network in the content of an ``.npz`` file."""
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return ShallowNetwork.from_arrays(arrays, Path("network.npz"))
 
 
 def finite(value: float) -> float | None:

@@ -9,9 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from certnet.core.errors import UnsupportedModelError
-from certnet.data import Dataset
-from certnet.networks.shallow import ShallowNetwork, require_shallow
+from certnet.networks.shallow import require_shallow
 from certnet.study.kinds.refinement.steps import Given, Made, Step
 from certnet.study.spec import Count, Device, NonNegative, Part, Positive
 
@@ -49,11 +47,13 @@ class GradientStart(Step, ABC):
         options["weight_decay"] = given.weight if self.weight_decay is None else self.weight_decay
         if not self.tune:
             done = trainer(X, y, **options)
-            return Made(_labelled(done.network, given.data), "l2", {"settings": dict(done.settings)})
+            return Made(
+                require_shallow(done.network).labelled(given.data.units), "l2", {"settings": dict(done.settings)}
+            )
         tuned = tune(trainer, X, y, {"learning_rate": self.learning_rates}, epochs=self.tune_epochs, **options)
         trials = [{**trial.settings, "score": trial.score if trial.error == "" else None} for trial in tuned.trials]
         columns = {"settings": dict(tuned.result.settings), "trials": trials}
-        return Made(_labelled(tuned.result.network, given.data), "l2", columns)
+        return Made(require_shallow(tuned.result.network).labelled(given.data.units), "l2", columns)
 
 
 class SgdStart(GradientStart):
@@ -95,7 +95,7 @@ class AdmmStart(Step):
             data.X_train, data.y_train, given.weight, start=given.before, random_state=given.seed, **options
         )
         columns = {"iterations": len(done.loss_curve) - 1, "settings": dict(done.settings)}
-        return Made(_labelled(done.network, data), "lipschitz", columns)
+        return Made(require_shallow(done.network).labelled(data.units), "lipschitz", columns)
 
 
 class MlpStart(Step):
@@ -154,9 +154,3 @@ class Starts(Part):
             if first is not None and first not in self.named:
                 raise ValueError(f"{name} starts from {first!r}, which is missing: add [starts.{first}]")
         return self
-
-
-def _labelled(network: object, data: Dataset) -> ShallowNetwork:
-    if not isinstance(network, ShallowNetwork):
-        raise UnsupportedModelError(f"the start is a {type(network).__name__}: one hidden layer is needed")
-    return network.labelled(data.units)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydantic import SerializeAsAny
 
+from certnet.networks.shallow import ShallowNetwork
+from certnet.study.kinds.artifacts import packed, unpacked
 from certnet.study.kinds.base import Outcome
-from certnet.study.kinds.refinement.evaluation import Evaluation, evaluate, network_bytes, network_from
+from certnet.study.kinds.refinement.evaluation import Evaluation, evaluate
 from certnet.study.kinds.refinement.methods import warm_up
 from certnet.study.kinds.refinement.spec import RefinementSpec
 from certnet.study.kinds.refinement.steps import Given, Step
-from certnet.study.kinds.splits import Split, data_names, split_of
+from certnet.study.kinds.splits import Split, split_of
 from certnet.study.spec import Attack, Study
 from certnet.study.tasks import Settings, Task, seed_for
 
@@ -52,7 +55,7 @@ def refinement_tasks(study: Study[RefinementSpec]) -> list[Task[RefinementSettin
     spec = study.spec
     return [
         task
-        for name in data_names(study)
+        for name in spec.data_names
         for trial in range(spec.trials)
         for weight in spec.weights
         for task in _tasks_of(study, name, trial, weight)
@@ -106,7 +109,7 @@ def refinement_execute(task: Task[RefinementSettings], artifacts: Sequence[bytes
     """Train the start, or refine the one given, and measure the network."""
     said = task.settings
     data = said.data.load(task.folder)
-    before = network_from(artifacts[0]) if artifacts else None
+    before = ShallowNetwork.from_arrays(unpacked(artifacts[0]), Path("network.npz")) if artifacts else None
     if said.method:
         warm_up()
     begin = time.perf_counter()
@@ -124,4 +127,6 @@ def refinement_execute(task: Task[RefinementSettings], artifacts: Sequence[bytes
         "penalty": made.penalty,
         "objective": measured[f"objective_{made.penalty}"],
     }
-    return Outcome({**names, **measured, "method_seconds": spent, **made.columns}, network_bytes(made.network), failure)
+    return Outcome(
+        {**names, **measured, "method_seconds": spent, **made.columns}, packed(**made.network.arrays()), failure
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from certnet.core.errors import SolverError
 from certnet.core.validation import Float
 from certnet.data import Dataset
 from certnet.networks.feedforward import FeedForward
+from certnet.study.kinds.artifacts import packed, unpacked
 from certnet.study.kinds.base import Outcome
 from certnet.study.kinds.regularisers.data import parts_of
 from certnet.study.kinds.regularisers.noise import Noise, noise_errors
@@ -69,8 +69,8 @@ def chosen_value(content: bytes, criterion: str) -> float:
     SolverError
         No training gave a finite error.
     """
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        values, errors = arrays["values"], arrays["errors"]
+    arrays = unpacked(content)
+    values, errors = arrays["values"], arrays["errors"]
     scores = errors[:, 0] if criterion == "clean" else errors.mean(axis=1)
     best = int(np.argmin(scores))
     if not np.isfinite(scores[best]):
@@ -117,11 +117,9 @@ def _searched(task: Task[RegularisersSettings], data: Dataset, noise: Noise, nam
         errors[row] = list(noise_errors(network, data.X_train[held], data.y_train[held], noise).mae.values())
     levels = [f"{eta:g}" for eta in noise.levels]
     found = {f"{value:g}": dict(zip(levels, line.tolist())) for value, line in zip(values, errors)}
-    buffer = io.BytesIO()
-    np.savez(buffer, values=np.array(values, dtype=np.float64), errors=errors)
     spent = time.perf_counter() - begin
     columns = names | {"mae_validation": found, "value_failures": failures, "method_seconds": spent}
-    return Outcome(columns, buffer.getvalue())
+    return Outcome(columns, packed(values=np.array(values, dtype=np.float64), errors=errors))
 
 
 # ------------------------------------------------------------------------------------------------------------ networks

@@ -7,7 +7,7 @@ from typing import Literal
 
 from certnet.study.kinds.regularisers.data import RedrawnSplit
 from certnet.study.kinds.regularisers.spec import Formulation, RegularisersSpec
-from certnet.study.kinds.splits import TableSplit, data_names, table_split
+from certnet.study.kinds.splits import TableSplit, table_split
 from certnet.study.spec import Part, Study
 from certnet.study.tasks import Settings, Task, seed_for
 
@@ -67,7 +67,7 @@ def regulariser_tasks(study: Study[RegularisersSpec]) -> list[Task[RegularisersS
     """Data set by data set and trial by trial: the searches over values, and the networks that need them."""
     return [
         task
-        for name in data_names(study)
+        for name in study.spec.data_names
         for trial in range(study.spec.trials)
         for method in study.spec.formulations
         for task in _tasks_of(study, name, trial, method)
