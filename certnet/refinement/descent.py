@@ -26,7 +26,7 @@ from certnet.core.validation import Float, as_samples, positive_number, whole_nu
 from certnet.networks.shallow import ShallowNetwork, require_shallow
 from certnet.programs.objectives import mse_of
 from certnet.programs.restriction import Samples
-from certnet.refinement.quasi_newton import Allowance, quasi_newton
+from certnet.refinement.lbfgs import Allowance, quasi_newton
 from certnet.refinement.smoothed import MAX_ORDER, SmoothedBound
 from certnet.solvers.watch import Watch
 
