@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import pickle
 import re
 import tomllib
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from studies import TINY, tiny_study, write_study
 
 from certnet.core.errors import CertnetWarning, DatasetError, FileFormatError, InvalidInputError
@@ -36,6 +39,42 @@ def test_the_built_in_studies_are_valid_quick_and_full():
         full, quick = (load_study(name, quick=quick) for quick in (False, True))
         assert len(kind_of(quick).tasks(quick)) < len(kind_of(full).tasks(full))
         assert quick.digest != full.digest
+
+
+WRITTEN = {
+    "couellan-coupling": ("92009cb0d9c56a13", "f9acc68302cff22e"),
+    "yin-objectives": ("a3b504d2730db5d7", "927b84465b795206"),
+    "yin-robustness": ("521cf0707bfec2f3", "7141591aa3e153f4"),
+}
+"""Of the digests of all tasks, full and quick, as version 0.1 named the rows of its folders."""
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_folders_of_older_versions_keep_the_names_of_their_rows(name):
+    for quick, said in zip((False, True), WRITTEN[name]):
+        study = load_study(name, quick=quick)
+        digests = "".join(task.digest for task in kind_of(study).tasks(study))
+        assert hashlib.sha256(digests.encode()).hexdigest()[:16] == said
+
+
+@pytest.mark.parametrize("name", builtin_studies())
+def test_a_worker_reads_the_task_that_was_made(name):
+    study = load_study(name, quick=True)
+    for task in kind_of(study).tasks(study):
+        again = pickle.loads(pickle.dumps(task))
+        assert (again.settings, again.digest) == (task.settings, task.digest)
+
+
+def test_settings_are_validated_where_the_task_is_made(tmp_path):
+    study = tiny_study(tmp_path)
+    settings = kind_of(study).tasks(study)[0].settings
+    fields = {name: getattr(settings, name) for name in type(settings).model_fields}
+    assert type(settings)(**fields) == settings
+    for wrong in ({"hidden": "many"}, {"attack": {"steps": 0}}, {"widht": 3}):
+        with pytest.raises(ValidationError):
+            type(settings)(**fields | wrong)
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.hidden = 5
 
 
 def test_yin_objectives_has_all_that_table_1_has():
