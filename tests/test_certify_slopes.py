@@ -17,7 +17,9 @@ from certnet.certification import certify
 from certnet.networks.activations import Activation
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.shallow import ShallowNetwork
-from certnet.proofs.shallow import BoundChecker, is_positive_semidefinite, sum_and_width
+from certnet.proofs.rounding import sum_and_width
+from certnet.proofs.semidefinite import is_positive_semidefinite
+from certnet.proofs.shallow import BoundChecker
 from certnet.searches.shallow import search_multipliers
 
 

@@ -31,6 +31,18 @@ def test_links_between_pages_lead_somewhere():
                 assert (page.parent / target).exists(), f"{page.name} links to {target}, which does not exist"
 
 
+def test_the_auditors_page_names_every_checker_and_counts_its_lines():
+    page = (DOCS / "auditing.md").read_text(encoding="utf-8")
+    counted = {}
+    for files, lines in re.findall(r"^\| \d+ \| (`[^|]+`) \| ([^|]+) \|", page, flags=re.MULTILINE):
+        counted |= dict(zip(re.findall(r"`([^`]+)`", files), map(int, lines.split(","))))
+    package = ROOT / "certnet"
+    for name, lines in counted.items():
+        assert len((package / name).read_text(encoding="utf-8").splitlines()) == lines, name
+    checkers = {f"proofs/{path.name}" for path in (package / "proofs").glob("*.py")}
+    assert checkers - {"proofs/__init__.py", "proofs/__main__.py", "proofs/inflation.py"} <= set(counted)
+
+
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path):
     pytest.importorskip("sphinx", reason="the site needs the docs extra")

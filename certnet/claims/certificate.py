@@ -71,8 +71,12 @@ class Certificate:
         Other upper bounds by name, for comparison; floating point, not proved here.
     units : str
         What inputs and outputs are measured in (that of the network).
-    digest, shape, slopes
-        SHA-256 of the network, its widths, and the slopes of its activations.
+    digest : str
+        SHA-256 of the network.
+    shape : tuple of int
+        Its widths.
+    slopes : tuple of pairs of float
+        Of its activations.
     family : {"feed-forward", "lifted"}
         The kind of network.
     """

@@ -148,6 +148,7 @@ def scale(
         _inverse(L, q, Li)
         _times(Z[k], L, A, q)
         _transposed_times(L, A, B, q)
+        # roots² are the eigenvalues of Lᵀ Z L, L Lᵀ = T; R = L vectors / √roots and its inverse
         squares, vectors = np.linalg.eigh(B)
         if not squares[0] > 0.0:
             return False
@@ -159,10 +160,12 @@ def scale(
             for i in range(q):
                 R[k, i, c] /= root
                 Ri[k, c, i] *= root
+        # ω, the trailing block of W = R Rᵀ
         lower = R[k, d:]
         for i in range(m):
             for j in range(m):
                 omega[k, i, j] = np.sum(lower[i] * lower[j])
+        # θ = W_12 ω⁻¹, and what is left of the first d rows of R
         inner = np.linalg.inv(omega[k])
         for i in range(d):
             for j in range(m):
@@ -175,6 +178,7 @@ def scale(
                 for j in range(m):
                     value -= theta[k, i, j] * lower[j, c]
                 A[i, c] = value
+        # Y = W_11 − θ ω θᵀ, and Y⁻¹, the leading block of W⁻¹ = Riᵀ Ri
         for i in range(d):
             for j in range(i + 1):
                 inside, inverse = 0.0, 0.0
@@ -244,6 +248,7 @@ def clipped(
         _scaled(R[k], Ri[k], dT[k], dZ[k], A, B, C, q)
         B *= primal
         C *= dual
+        # the scaled products ahead, symmetrised
         for i in range(q):
             B[i, i] += roots[k, i]
             C[i, i] += roots[k, i]
@@ -251,6 +256,7 @@ def clipped(
         for i in range(q):
             for j in range(i + 1):
                 A[i, j] = A[j, i] = 0.5 * (A[i, j] + A[j, i])
+        # inside [low, high] already?
         for i in range(q):
             for j in range(q):
                 B[i, j] = -A[i, j]
@@ -259,6 +265,7 @@ def clipped(
         if _factor(A, A, 0.0, C) and _factor(B, B, 0.0, C):
             out[k] = 0.0
             continue
+        # what moves each eigenvalue there, none down by more than high
         values, vectors = np.linalg.eigh(A)
         for c in range(q):
             value = values[c] + low

@@ -61,6 +61,7 @@ def curvature(flat: Float, widths: Index, gram: Float, scale: Float, beta: Float
             outer = np.dot(W, W.T) if share != 0.0 else np.zeros((m, m))
             inner = np.dot(W.T, W)
             before = here - n
+            # γᵏ W_kᵀ W_k on the block below, −γᵏ (1 + β_k) W_k beside it
             for i in range(n):
                 for j in range(n):
                     H[before + i, before + j] += scale[k] * inner[i, j]
@@ -69,6 +70,7 @@ def curvature(flat: Float, widths: Index, gram: Float, scale: Float, beta: Float
                 for j in range(n):
                     H[here + i, before + j] = across * W[i, j]
                     H[before + j, here + i] = across * W[i, j]
+        # the layer's own block: γᵏ β_k W_k W_kᵀ and the multiples of the identity
         for i in range(m):
             for j in range(m):
                 H[here + i, here + j] = share * outer[i, j]
@@ -95,9 +97,11 @@ def linear_terms(flat: Float, widths: Index, product: Float, scale: Float, beta:
             back = np.dot(W.T, b)
             for j in range(n):
                 constant[here - n + j] -= scale[k] * (back[j] + beta[k] * c[j])
+        # γᵏ (b + β W c) in block k + 1
         for i in range(m):
             constant[here + i] += scale[k] * (b[i] + beta[k] * reconstructed[i])
         here += m
+    # x enters through the first layer alone
     first = flat[at[1, 0] : at[1, 0] + widths[1]]
     for r in range(rows):
         for j in range(q.shape[1]):
@@ -270,6 +274,7 @@ def gradients(
     at, depth = _starts(widths), len(widths) - 1
     B, m = len(pre), widths[1]
     left[:] = 0.0
+    # signed activations of the first layer, gathered by input, by c_0 and by row
     for r in range(len(z)):
         to = r if r < B else r - B
         weights[B + 1 + r] = -beta[0] * signs[r]
@@ -280,6 +285,7 @@ def gradients(
             left[B + 1 + r, i] = beta[0] * signed
     weights[:B] = beta[0] * whole
     weights[B] = beta[0] * signs.sum()
+    # the first layer: Σ sign · (pre − z) of every input, for b_0 and for the rows of the product with X
     bias = out[at[1, 0] : at[1, 0] + m]
     bias[:] = 0.0
     for r in range(B):
@@ -295,6 +301,7 @@ def gradients(
         b = flat[at[1, k] : at[1, k] + m]
         c = flat[at[2, k] : at[2, k] + n]
         before, after = z[:, here - n : here].copy(), z[:, here : here + m].copy()
+        # ∂E/∂b_k = γᵏ (W z_k + b_k − z_{k+1}), and its product with z_k
         forward_rows = np.dot(before, W.T)
         bias = out[at[1, k] : at[1, k] + m]
         bias[:] = 0.0
@@ -307,6 +314,7 @@ def gradients(
         back = out[at[2, k] : at[2, k] + n]
         back[:] = 0.0
         if beta[k] != 0.0:
+            # the part of the reconstruction, γᵏ β_k (Wᵀ z_{k+1} − z_k − c_k)
             backward = np.dot(after, W)
             for r in range(len(z)):
                 for j in range(n):

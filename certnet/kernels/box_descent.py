@@ -162,6 +162,7 @@ def descend(H: Real, q: Real, lower: Real, upper: Real, z: Real, tol: float, max
         inverse[i] = 1.0 / H[i, i]
     passes, worst = 0, 0.0
     for k in range(len(q)):
+        # passes over the units whose step is long enough, g kept up to date
         fill_gradient(H, q[k], z[k], g)
         above = _look(inverse, lower, upper, z[k], g, tol, steps)
         count = 0

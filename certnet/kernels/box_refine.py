@@ -70,6 +70,7 @@ def correct(
         scale = _pose(z[k], g[k], box, root, work)
         if not 0.0 < scale < np.inf:
             continue
+        # passes over the coordinates whose step is long enough, until the longest is short or they creep
         goal = max(np.float32(0.5 * tol / scale), _FLOOR)
         threshold, mark = goal, np.float32(np.inf)
         for count in range(max_passes):

@@ -36,6 +36,7 @@ def climb(W: Float, b: Float, v: Float, point: Float, n_steps: int, n_tried: int
     gradient, trial = np.empty(d), np.empty(d)
     here = 0.0
     for round_ in range(n_steps + 1):
+        # the gradient of the piece at point
         gradient[:] = 0.0
         for j in range(h):
             total = b[j]
@@ -50,12 +51,14 @@ def climb(W: Float, b: Float, v: Float, point: Float, n_steps: int, n_tried: int
             here += gradient[a] * gradient[a]
         if round_ == n_steps:
             break
+        # what its norm would be with one unit flipped
         for j in range(h):
             along = 0.0
             for a in range(d):
                 along += gradient[a] * W[j, a]
             flip = -v[j] if z[j] > 0.0 else v[j]
             estimate[j] = here + 2.0 * flip * along + v[j] * v[j]
+        # cross the best of them on trial, whatever else flips on the way
         improved = False
         for _ in range(min(n_tried, h)):
             unit = int(np.argmax(estimate))

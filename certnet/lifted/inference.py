@@ -175,6 +175,7 @@ def measured(
     Where ``finishing``, samples that miss the tolerance are :func:`finished` before.
     """
     finite: NDArray[np.bool_] = np.asarray(np.isfinite(z).all(axis=1))
+    # what the solver left undone, and those samples finished
     slope, step, residual = _slopes(problem, q, _inside(problem, z, finite))
     missed = np.flatnonzero(~(finite & (residual <= limits.tol)))
     if finishing and missed.size:
@@ -183,6 +184,7 @@ def measured(
         finite[missed] = np.isfinite(z[missed]).all(axis=1)
         slope, step, residual = _slopes(problem, q, _inside(problem, z, finite))
     z = _inside(problem, z, finite)
+    # ‖z − z*‖ ≤ ((1 + ‖H‖) ‖r‖ + rounding) / λ_min(H)
     most = problem.spectrum[1]
     least = problem.spectrum[0] - 4.0 * EPS * problem.n * most
     doubt = rounding(net, X, z, targets)

@@ -36,7 +36,7 @@ from certnet.core.digits import above, below
 from certnet.core.errors import InvalidInputError, NotConvergedWarning
 from certnet.core.outcome import Status
 from certnet.core.validation import Float, as_samples, finite_array, positive_number
-from certnet.proofs.shallow import gamma
+from certnet.proofs.rounding import gamma
 
 __all__ = ["Floor", "objective_floor"]
 
@@ -308,7 +308,7 @@ def _prove(problem: _Problem, pairs: _Pairs, g: Float) -> _Proof:
     """``B² / 4 Q`` with B rounded down and Q rounded up by bounds of their rounding errors.
 
     ``γ_k`` times the sum of absolute terms bounds the error of a sum of k terms in any order (see
-    :mod:`certnet.proofs.shallow`). The largest ``|g|`` is made 1: underflow then costs less than ``_TINY``, which is
+    :mod:`certnet.proofs.rounding`). The largest ``|g|`` is made 1: underflow then costs less than ``_TINY``, which is
     charged too.
     """
     top = float(np.abs(g).max(initial=0.0))
@@ -317,10 +317,12 @@ def _prove(problem: _Problem, pairs: _Pairs, g: Float) -> _Proof:
     used = np.any(g != 0.0, axis=1)
     pairs, g = _Pairs(pairs.i[used], pairs.k[used], pairs.d[used]), g[used] / top
     n, size = len(problem.points), np.abs(g)
+    # B = Σ_e g_eᵀ (t_i − t_k), less what its roundings and those of the targets may be
     gain = g * pairs.difference(problem.targets)
     doubt = size * (problem.error[pairs.i] + problem.error[pairs.k])
     lost = gamma(g.size + 4) * float(np.sum(np.abs(gain))) + (1.0 + gamma(g.size + 4)) * float(np.sum(doubt))
     B = float(np.sum(gain)) - (1.0 + gamma(4)) * lost - _TINY
+    # Q = Σ_i ‖a_i‖² / 4 p_i + (Σ_e d_e ‖g_e‖)² / 4 λ, rounded up
     a = np.abs(pairs.gather(g, n))
     a += gamma(int(pairs.degrees(n).max()) + 2) * pairs.gather(size, n, sign=1.0)
     load = float(pairs.d @ np.sqrt(np.sum(g**2, axis=1))) + len(g) * _TINY
@@ -405,10 +407,12 @@ def _ascend(
     shrink = step * pairs.d
     ahead, momentum, reached = g, 1.0, 0.0
     for number in range(1, _MAX_STEPS + 1):
+        # the gradient step, and the proximal map that shrinks ‖v_e‖
         v = ahead + step[:, None] * pairs.difference(t - half * pairs.gather(ahead, n))
         size = np.abs(v[:, 0]) if v.shape[1] == 1 else np.linalg.norm(v, axis=1)
         slope = _slope_of(size, shrink, pairs.d, problem.weight, slope)
         new = v * (np.maximum(size - shrink * slope, 0.0) / np.where(size > 0.0, size, 1.0))[:, None]
+        # restart where the step turns against the momentum
         if np.sum((ahead - new) * (new - g) / step[:, None]) > 0.0:
             momentum = 1.0
         following = 0.5 * (1.0 + math.sqrt(1.0 + 4.0 * momentum**2))
@@ -460,6 +464,7 @@ def _sweep(problem: _Problem, values: Float, slope: float | None, deadline: floa
             complete = False
             break
         stop = min(start + rows, n)
+        # violations ‖f_i − f_k‖ − ℓ d_ik of a block of pairs, i < k, and McShane's envelope beside them
         d = np.maximum(cdist(problem.points[start:stop], problem.points[start:]), _TINY)
         here, there = values[start:stop], values[start:]
         v = np.abs(here - there.T) if m == 1 else cdist(here, there)
@@ -475,6 +480,7 @@ def _sweep(problem: _Problem, values: Float, slope: float | None, deadline: floa
                 envelope[start:, 0] = np.minimum(envelope[start:, 0], np.min(d + here, axis=0))
         v[:, : stop - start][np.tril_indices(stop - start)] = -math.inf
         found.append(_largest(v, start, n, 0.0 if slope is None else 1e-9 * float(np.abs(values).max())))
+    # a feasible point of the relaxation, where every pair was seen
     point = _Point()
     if complete and (slope is None or m > 1):
         point = _pulled_in(problem, values, ratio)

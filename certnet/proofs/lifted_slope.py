@@ -126,16 +126,19 @@ def _active_set(net: LiftedEnergy, H: Float, doubt: Float, convexity: float, x: 
     lower, upper = np.concatenate(net.lower), np.concatenate(net.upper)
     if (z < lower).any() or (z > upper).any():
         return None
+    # g = H z − q with the doubt of its entries
     q, q_doubt = linear_term_charged(net, x)
     g, size = H @ z - q, np.abs(H) @ np.abs(z)
     unsure = (doubt @ np.abs(z) + q_doubt + gamma(len(z) + 6) * (size + np.abs(q))) * _UP + FLOOR
     moves = moving(net)
+    # r: what no multiplier explains, at its worst; ‖z − z*‖ ≤ ‖r‖ / λ
     low, high = moves & (z == lower), moves & (z == upper)
     free = moves & ~low & ~high
     wrong = np.where(free, np.abs(g) + unsure, 0.0)
     wrong = np.where(low, np.maximum(unsure - g, 0.0), wrong)
     wrong = np.where(high, np.maximum(unsure + g, 0.0), wrong)
     distance = _UP * norm(wrong) / convexity + FLOOR
+    # does that leave the free units inside, and the held ones pushed against their limit?
     margin = distance + 2.0**-51 * np.abs(z)
     inside = (z - margin > lower) & (z + margin < upper)
     push = unsure + np.linalg.norm(np.abs(H) + doubt, axis=1) * _UP * distance

@@ -314,6 +314,7 @@ def _kernel(A: list[list[int]]) -> list[int] | None:
             if len(free) > 1:
                 return None
             continue
+        # clear the column above and below the pivot; minors divide exactly
         A[at], A[found] = A[found], A[at]
         row, pivot = A[at], A[at][column]
         for i, other in enumerate(A):
@@ -324,6 +325,7 @@ def _kernel(A: list[list[int]]) -> list[int] | None:
         pivots.append(column)
     if len(free) != 1:
         return None
+    # one free column is left: back-substitution with it at the last pivot
     y = [0] * s
     y[free[0]] = previous
     for row, column in zip(A, pivots):

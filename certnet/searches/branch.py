@@ -122,6 +122,7 @@ def close_bracket(
         prove = _relu_prover(network)
     max_nodes = min(whole_number(max_nodes, "max_nodes", least=1), MAX_NODES)
     tol = positive_number(tol, "tol")
+    # the search, on balanced units
     best = _Best(prove, positive_number(lower, "lower", zero=True), point)
     deadline = start + positive_number(time_limit, "time_limit")
     rng = np.random.default_rng(whole_number(random_state, "random_state"))
@@ -134,6 +135,7 @@ def close_bracket(
         search.run(rng, max_nodes)
         tree, guess = search.tree()
         n_nodes = search.n_nodes
+    # the proof, on the network's own
     checker = TreeChecker(network, tree, low, high)
     upper = checker.smallest(guess)
     if upper is None:
@@ -257,6 +259,7 @@ class _Search:
     def _cut(self, node: _Node) -> _Node:
         """Fix the units that have one side only in this node; its bound with those fixed."""
         sides, points, record = node.sides.copy(), list(node.points), node.record
+        # of every free unit and side: a point there, or the proof that there is none
         seen = self._seen(points)
         for j in map(int, np.flatnonzero((sides == 0) & self._branchable)):
             for side in (-1, 1):
@@ -369,6 +372,7 @@ class _Search:
         if not node.points:
             return
         sides, walls, z = node.sides.copy(), list(node.walls), node.points[-1]
+        # units in the order of what their side is worth to the relaxation
         urge = node.found.weight * np.abs(node.found.lean)
         for j in np.argsort(-urge, kind="stable"):
             if self._late():

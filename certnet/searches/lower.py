@@ -165,6 +165,7 @@ class Slopes:
         for _ in range(n_steps):
             z = self.W @ point + self.b
             units = self._promising(z)
+            # a little beyond each unit's hyperplane
             step = z[units] + np.where(z[units] > 0.0, 1.0, -1.0) * (1e-3 * np.abs(z[units]) + 1e-6)
             across = point - step[:, None] * self.W[units]
             norms = self.norms(across)

@@ -86,6 +86,7 @@ def _crossings(network: Network, point: Float, rng: np.random.Generator) -> Floa
     steps, normals = [], []
     with np.errstate(all="ignore"):
         for W, b, phi in zip(network.weights, network.biases, network.activations):
+            # the pre-activations of this layer and their gradients; the way to each of its kinks
             z, G = W @ x + b, W @ J
             squares = np.sum(G * G, axis=1)
             for kink in phi.kinks():
@@ -95,6 +96,7 @@ def _crossings(network: Network, point: Float, rng: np.random.Generator) -> Floa
             x, J = phi(z), phi.derivative(z)[:, None] * G
         if not steps:
             return np.zeros((0, len(point)))
+        # half of the trials are the nearest kinks, half are drawn from the others
         step, normal = np.concatenate(steps), np.vstack(normals)
         lengths = np.abs(step) * np.linalg.norm(normal, axis=1)
         usable = np.flatnonzero(np.isfinite(lengths) & (lengths > 0.0))

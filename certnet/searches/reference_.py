@@ -101,6 +101,7 @@ def solve_lipsdp(
             ]
         )
         problem = cp.Problem(cp.Minimize(rho), [block >> 0])
+    # T of the dense form, 1 / η of the arrow; t = T / L are the checker's
     report = cvxpy_.solve(problem, solver, tol=tol, time_limit=time_limit)
     if rho.value is None or rho.value <= 0.0:
         raise SolverError(f"{report.solver} gave no usable multipliers ({report.solver_status}): try another solver")

@@ -85,6 +85,7 @@ class _OneOutput:
         return np.where(norms[:, None] > 0.0, Y / np.where(norms > 0.0, norms, 1.0)[:, None], 1.0 / np.sqrt(k))
 
     def bound(self, sides: Sides, state: Float, target: float, rounds: int) -> NodeBound:
+        # F of this node: the known slopes add to its first row, the units that are free have one each
         free = np.flatnonzero((sides == 0) & (self._scale > 0.0))
         rows = np.append(0, free + 1)
         F = np.ascontiguousarray(np.vstack([self._first + sides @ self._B, self._B[free]]))
@@ -92,6 +93,7 @@ class _OneOutput:
         R = F.T @ Y
         for _ in range(rounds):
             ascend(F, Y, R, 6)
+            # r_i = ‖Rᵀ f_i‖: the dual value below, and with η_i ∝ r_i the bound above, both of √ρ
             r = np.linalg.norm(F @ R, axis=1)
             total = float(r.sum())
             below = 0.5 * total / max(float(np.linalg.norm(R)), 1e-300)
@@ -99,6 +101,7 @@ class _OneOutput:
             root = float(np.sqrt(0.25 * r.sum() * max(np.linalg.eigvalsh((F.T / r) @ F)[-1], 0.0)))
             if root <= target or below > target or root <= below * (1.0 + _SETTLED):
                 break
+        # multipliers of the free units, the side that y_0 · y_j prefers, and each one's share of Σ r
         t, lean, weight = np.zeros((3, len(sides)))
         t[free] = self._scale[free] * r.sum() / (2.0 * r[1:] * max(root, 1e-300))
         lean[free] = Y[1:] @ Y[0]
@@ -140,6 +143,7 @@ class _SeveralOutputs:
                 options={"maxiter": 15, "maxcor": 10, "ftol": 0.0, "gtol": 0.0},
             )
             Z = done.x.reshape(state.shape) / max(float(np.linalg.norm(done.x)), 1e-300)
+            # the dual value below, and the best bound of multipliers t_j = ‖q_j‖ / ‖p_j‖, slack units drawn towards 1
             P, S, p, q = self._pairs(Z)
             below = float(centre @ np.sum(P * S, axis=1) + width @ (p * q))
             for floor in (1e-10, 1e-7, 1e-5):
@@ -150,6 +154,7 @@ class _SeveralOutputs:
             if best <= target or below > target or best <= below * (1.0 + _SETTLED):
                 break
         free = width > 0.0
+        # the side that p_jᵀ q_j prefers, and each unit's share of the objective
         lean = np.where(free, np.sign(self._width) * np.sum(P * S, axis=1) / (p * q), 0.0)
         weight = width * p * q
         return NodeBound(best, np.where(free, best_t, 0.0), lean, weight / max(float(weight.sum()), 1e-300), Z)

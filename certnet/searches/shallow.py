@@ -235,6 +235,7 @@ def _search_one(
         P /= np.maximum(r, 1e-300)[:, None]
         return 0.5 * float(x @ x) - float(r.sum()), (R - F.T @ P).ravel()
 
+    # ‖R‖² = Σ ‖Rᵀ f_i‖ at a minimiser
     R *= np.linalg.norm(F @ R, axis=1).sum() / np.sum(R * R)
     return _quasi_newton(negative, R.ravel(), lambda x: measure(x.reshape(d, k)), tol, max_iterations)
 
@@ -250,6 +251,7 @@ def _search_several(
     k = min(int(np.ceil(np.sqrt(2.0 * (h + 1)))) + 1, d + m)
 
     def measure(x: Float) -> tuple[Float, float, float]:
+        # p_j = Rᵀ w_j and q_j = Qᵀ V_:j; the dual value at (R; Q) / ‖(R; Q)‖
         R, Q = x[: d * k].reshape(d, k), x[d * k :].reshape(m, k)
         P, S = W @ R, Vt @ Q
         p, q = np.linalg.norm(P, axis=1), np.linalg.norm(S, axis=1)
@@ -272,6 +274,7 @@ def _search_several(
         p, q = np.linalg.norm(P, axis=1) + 1e-300, np.linalg.norm(S, axis=1) + 1e-300
         value = float(centre @ np.sum(P * S, axis=1) + width @ (p * q))
         square = float(x @ x)
+        # the gradient of the sum in R and in Q
         gradient = np.concatenate(
             [
                 (W.T @ (centre[:, None] * S + (width * q / p)[:, None] * P)).ravel(),
@@ -280,6 +283,7 @@ def _search_several(
         )
         return np.log(square) - np.log(value), 2.0 / square * x - gradient / value
 
+    # start: the leading singular vectors of the steepest product V D W, and some noise
     left, values, right = np.linalg.svd((V * (centre + width)) @ W, full_matrices=False)
     leading = min(k, len(values))
     start = 0.3 * rng.standard_normal((d + m, k)) / np.sqrt((d + m) * k)
