@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -241,7 +241,7 @@ def descend_checked(
     begin = time.perf_counter()
     allowance = Allowance(Watch.within(how.seconds, how.should_stop), how.max_iterations)
     with threadpool_limits(limits=1):
-        run = _Run(network, X, y, weight, how.random_state, callback)
+        run = _Run(network, (X, y), weight, how.random_state, callback)
         run.stages(network, allowance)
         idle = 0
         while idle < len(_KICKS) and not allowance.spent:
@@ -249,29 +249,28 @@ def descend_checked(
     return DescentResult(run.best, run.reached, run.smooth.n_evaluations, time.perf_counter() - begin)
 
 
-@dataclass(eq=False)
 class _Run:
     """A descent in progress: the best network so far and its certified objective."""
 
-    best: ShallowNetwork
-    X: Float
-    y: Float
-    weight: float
-    random_state: int
-    callback: Callable[[ShallowNetwork, float], None] | None
-    reached: float = field(init=False)
-    smooth: SmoothObjective = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.smooth = SmoothObjective(self.best, self.X, self.y, self.weight)
-        self.reached = self._measure(self.best)
-        self._rng = np.random.default_rng(self.random_state)
+    def __init__(
+        self,
+        network: ShallowNetwork,
+        samples: tuple[Float, Float],
+        weight: float,
+        random_state: int,
+        callback: Callable[[ShallowNetwork, float], None] | None,
+    ) -> None:
+        self._X, self._y = samples
+        self._weight, self._random_state, self._callback = weight, random_state, callback
+        self._rng = np.random.default_rng(random_state)
+        self.smooth = SmoothObjective(network, *samples, weight)
+        self.best, self.reached = network, self._measure(network)
 
     def _measure(self, network: ShallowNetwork) -> float:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotConvergedWarning)  # the bound is proved all the same
-            certificate = certify(network, tol=1e-7, random_state=self.random_state)
-        return mse_of(network, self.X, self.y) + self.weight * certificate.rho
+            certificate = certify(network, tol=1e-7, random_state=self._random_state)
+        return mse_of(network, self._X, self._y) + self._weight * certificate.rho
 
     def stages(self, network: ShallowNetwork, allowance: Allowance) -> bool:
         return self._descend(self.smooth.parameters(network), allowance)
@@ -286,8 +285,8 @@ class _Run:
             return False
         before = self.reached
         # λ L² ≤ J: a length for L that no network is too dead to have
-        size = np.sqrt(before / self.weight) if self.weight > 0.0 else 1.0
-        order = self.X.shape[1] + self.y.shape[1]
+        size = np.sqrt(before / self._weight) if self._weight > 0.0 else 1.0
+        order = self._X.shape[1] + self._y.shape[1]
         for stage in _STAGES:
             epsilon = max(stage * size / order, 1e-280)
             x = quasi_newton(partial(self.smooth, epsilon=epsilon), x, 0.1 * stage, allowance)
@@ -304,5 +303,5 @@ class _Run:
             return
         if reached < self.reached:
             self.best, self.reached = network, reached
-            if self.callback is not None:
-                self.callback(network, reached)
+            if self._callback is not None:
+                self._callback(network, reached)
