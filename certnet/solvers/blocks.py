@@ -1,4 +1,10 @@
-"""Which block of the interior-point method serves which penalty."""
+"""Which block of the interior-point method serves which penalty.
+
+The method knows a penalty through the protocol :class:`~certnet.solvers.block.Block` alone. A new one is a value class
+in :mod:`certnet.programs.penalties`, a file with its block, and a line here; its dual bound and its form for CVXPY, the
+second implementation, are a function and a line each in :mod:`certnet.solvers.dual_bound` and
+:mod:`certnet.solvers.cvxpy_`.
+"""
 
 from __future__ import annotations
 
