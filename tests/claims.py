@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from certnet.claims.claim import Claim
-from certnet.claims.kinds import Unknown, frozen, kind_of
+from certnet.claims.kinds import frozen, proof_of
 from certnet.claims.region import region_of
 from certnet.claims.verdict import Verdict
 from certnet.networks.network import Network
@@ -18,9 +18,7 @@ def claimed(network: Network, norm: Any = "l2", output: Any = None, around: Any 
 
 def holds(claim: Claim, kind: Any, multipliers: Any, upper: Any) -> Verdict:
     """Do multipliers of a kind prove the bound?"""
-    found = kind_of("feed-forward", kind, claim.norm)
-    proof = Unknown(kind) if found is None else found.of(frozen(multipliers))
-    return proof.check(claim, upper)
+    return proof_of("feed-forward", kind, claim.norm, frozen(multipliers)).check(claim, upper)
 
 
 def slopes(claim: Claim) -> Any:

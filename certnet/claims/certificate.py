@@ -16,7 +16,7 @@ from certnet.claims import sealed
 from certnet.claims.cards import card
 from certnet.claims.claim import Claim, Output
 from certnet.claims.families import FAMILIES, FEED_FORWARD, Family, Identity
-from certnet.claims.kinds import Multipliers, Proof, Unknown, Witness, frozen, kind_of, read_only, witness_of
+from certnet.claims.kinds import Multipliers, Proof, Witness, frozen, layout_of, proof_of, read_only, witness_of
 from certnet.claims.region import Region, region_of
 from certnet.claims.verdict import Verdict
 from certnet.core.digits import above, below
@@ -119,8 +119,7 @@ class Certificate:
     @property
     def proof(self) -> Proof:
         """What ``kind`` and ``multipliers`` are together."""
-        kind = kind_of(self.family, self.kind, self.norm)
-        return Unknown(self.kind) if kind is None else kind.of(self.multipliers)
+        return proof_of(self.family, self.kind, self.norm, self.multipliers)
 
     @property
     def slope_witness(self) -> Witness:
@@ -266,13 +265,12 @@ def _parsed(content: object, source: Path) -> Certificate:
 def _read(family: Family, data: Mapping[str, Any]) -> Certificate:
     """The certificate in the fields of a file; what a family does not write has its default."""
     own = family.own(data)
-    name = sealed.text(data, "kind")
-    kind = kind_of(family.name, name, own.get("norm", "l2")) or kind_of(family.name, name, "l2") or Unknown
+    kind = sealed.text(data, "kind")
     return Certificate(
         upper=sealed.number(data, "upper"),
         lower=sealed.number(data, "lower"),
-        multipliers=sealed.multipliers(data, kind.LAYOUT),
-        kind=name,
+        multipliers=sealed.multipliers(data, layout_of(family.name, kind, own.get("norm", "l2"))),
+        kind=kind,
         witness=sealed.numbers(data, "witness"),
         gap=math.inf if data["gap"] is None else sealed.number(data, "gap"),
         digest=sealed.text(data, "digest"),

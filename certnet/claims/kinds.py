@@ -18,8 +18,10 @@ __all__ = [
     "Unknown",
     "Witness",
     "frozen",
-    "kind_of",
     "known_kinds",
+    "layout_of",
+    "nothing_of",
+    "proof_of",
     "read_only",
     "register",
     "register_witness",
@@ -50,30 +52,34 @@ class Witness(Protocol):
 class Kind(Protocol):
     """A class of proofs, as the registry knows it."""
 
-    LAYOUT: ClassVar[str]
-    """How its numbers stand in a file: "vector", "vectors" or "nodes"."""
-
-    @classmethod
-    def of(cls, multipliers: Multipliers) -> Proof:
-        """The proof of the numbers that a certificate holds; one that proves nothing where they are of another form."""
+    @property
+    def LAYOUT(self) -> str:
+        """How its numbers stand in a file: "vector", "vectors" or "nodes"."""
         ...
+
+    def __call__(self, multipliers: Any) -> Proof:
+        """The proof of these numbers."""
+        ...
+
+
+def nothing_of(kind: object) -> str:
+    """The sentence of numbers that are of no use for a claim."""
+    return f"multipliers of the kind {kind!r} prove nothing of this claim"
 
 
 class Unknown:
     """What a certificate carries whose kind nobody has registered: it proves nothing."""
 
-    LAYOUT: ClassVar[str] = "vectors"
-
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: object) -> None:
         self._kind = kind
 
     def check(self, claim: Claim, bound: object) -> Verdict:
-        refusal = claim.refusal()
-        return Verdict(False, refusal or f"multipliers of the kind {self._kind!r} prove nothing of this claim")
+        return Verdict(False, claim.refusal() or nothing_of(self._kind))
 
 
-K = TypeVar("K", bound=type[Any])
-_KINDS: Final[dict[tuple[str, str, str], type[Kind]]] = {}
+K = TypeVar("K", bound=Kind)
+W = TypeVar("W", bound=type[Any])
+_KINDS: Final[dict[tuple[str, str, str], Kind]] = {}
 _WITNESSES: Final[dict[str, type[Witness]]] = {}
 
 
@@ -87,10 +93,10 @@ def register(family: str, kind: str, norm: str = "l2") -> Callable[[K], K]:
     return entered
 
 
-def register_witness(family: str) -> Callable[[K], K]:
+def register_witness(family: str) -> Callable[[W], W]:
     """Class decorator: witnesses of lower bounds of a family of networks are of this class."""
 
-    def entered(cls: K) -> K:
+    def entered(cls: W) -> W:
         _WITNESSES[family] = cls
         return cls
 
@@ -102,9 +108,18 @@ def witness_of(family: str) -> type[Witness]:
     return _WITNESSES[family]
 
 
-def kind_of(family: str, kind: object, norm: object) -> type[Kind] | None:
-    """The class that was registered, or None."""
-    return _KINDS.get((family, kind, norm)) if isinstance(kind, str) and isinstance(norm, str) else None
+def layout_of(family: str, kind: str, norm: str) -> str:
+    """How the numbers of a kind stand in a file; those of a kind that is not known are vectors."""
+    found = _KINDS.get((family, kind, norm)) or _KINDS.get((family, kind, "l2"))
+    return "vectors" if found is None else found.LAYOUT
+
+
+def proof_of(family: str, kind: Any, norm: Any, multipliers: Multipliers) -> Proof:
+    """The proof of these numbers; one that proves nothing where the kind is not known, or they are of another form."""
+    found = _KINDS.get((family, kind, norm)) if isinstance(kind, str) and isinstance(norm, str) else None
+    if found is None or isinstance(multipliers, tuple) != (found.LAYOUT != "vector"):
+        return Unknown(kind)
+    return found(multipliers)
 
 
 def known_kinds(family: str) -> tuple[str, ...]:

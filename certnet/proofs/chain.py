@@ -13,18 +13,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from certnet.claims.kinds import Multipliers, Proof, Unknown, register
+from certnet.claims.kinds import register
 from certnet.core.validation import Float
 from certnet.networks.hidden import HiddenWeights
 from certnet.networks.network import Network
-from certnet.proofs.proof import Checker, LayeredProof, nothing_of
-from certnet.proofs.rounding import double_below, product_above
+from certnet.proofs.proof import Checker, LayeredProof, ProductChecker
+from certnet.proofs.rounding import product_above
 from certnet.proofs.semidefinite import norm_at_most
 from certnet.proofs.shallow import BoundChecker
 from certnet.proofs.subject import Subject
@@ -34,39 +32,33 @@ __all__ = ["ChainChecker", "CompositionProof", "ProductProof", "pair"]
 _RANGE = 2.0**300
 
 
-@dataclass(frozen=True, eq=False)
-class _ChainProof(LayeredProof):
-    """One vector of numbers per matrix."""
-
-    PAIRS: ClassVar[bool]
-
-    multipliers: tuple[Float, ...]
-
-    @classmethod
-    def of(cls, multipliers: Multipliers) -> Proof:
-        return cls(multipliers) if isinstance(multipliers, tuple) else Unknown("composition")
-
-    def checker(self, subject: Subject) -> Checker | str:
-        if subject.claim.norm != "l2" or subject.ball is not None:
-            return nothing_of("composition" if self.PAIRS else "product")
-        return ChainChecker(subject.chosen, self.multipliers, pairs=self.PAIRS)
-
-
 @register("feed-forward", "composition")
-class CompositionProof(_ChainProof):
-    """Bounds of layers and of pairs of layers, whose product is the bound."""
+class CompositionProof(LayeredProof):
+    """Bounds of layers and of pairs of layers, whose product is the bound: one vector of numbers per matrix."""
 
-    PAIRS = True
+    KIND = "composition"
+
+    def checker(self, subject: Subject) -> Checker | None:
+        return _checker(subject, self.multipliers, pairs=True)
 
 
 @register("feed-forward", "product")
-class ProductProof(_ChainProof):
+class ProductProof(LayeredProof):
     """Spectral norms of the layers, whose product is the bound."""
 
-    PAIRS = False
+    KIND = "product"
+
+    def checker(self, subject: Subject) -> Checker | None:
+        return _checker(subject, self.multipliers, pairs=False)
 
 
-class ChainChecker(Checker):
+def _checker(subject: Subject, multipliers: Sequence[Float], *, pairs: bool) -> Checker | None:
+    if subject.claim.norm != "l2" or subject.ball is not None:
+        return None
+    return ChainChecker(subject.chosen, multipliers, pairs=pairs)
+
+
+class ChainChecker(ProductChecker):
     """A network and the numbers of a chain, prepared to test many bounds.
 
     Parameters
@@ -77,15 +69,9 @@ class ChainChecker(Checker):
     pairs : bool
         Whether links of two matrices are allowed.
 
-    Attributes
-    ----------
-    product : float
-        The bound that they prove, rounded up.
     """
 
     def __init__(self, network: Network, multipliers: Sequence[ArrayLike], *, pairs: bool = True) -> None:
-        self.product = math.inf
-        self.refusal = None
         try:
             given = [np.array(s, dtype=np.float64) for s in multipliers]
         except (TypeError, ValueError, OverflowError):
@@ -125,15 +111,6 @@ class ChainChecker(Checker):
         if not verdict:
             self.refusal = f"layers {k} and {k + 1}: {verdict.reason}"
         return u
-
-    def objection(self, upper: object) -> str | None:
-        claimed = double_below(upper)
-        if claimed is None or not self.product <= claimed < math.inf:
-            return f"the product of the layers' bounds does not prove L <= {str(upper)[:40]}"
-        return None
-
-    def smallest(self, guess: float) -> float | None:
-        return self.product if self.refusal is None else None
 
 
 def pair(network: Network, k: int) -> HiddenWeights:

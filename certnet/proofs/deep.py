@@ -18,16 +18,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from certnet.claims.kinds import Multipliers, Proof, Unknown, register
+from certnet.claims.kinds import register
 from certnet.core.validation import Float
 from certnet.networks.network import Network
 from certnet.proofs.inflation import inflated
-from certnet.proofs.proof import Checker, LayeredProof, nothing_of
+from certnet.proofs.proof import Checker, LayeredProof
 from certnet.proofs.rounding import double_below, gamma, shown, sum_and_width
 from certnet.proofs.semidefinite import is_semidefinite_entrywise
 from certnet.proofs.subject import Subject
@@ -42,21 +41,15 @@ _FLOOR = 2.0**-600
 
 @register("feed-forward", "neuron")
 @register("feed-forward", "layer")
-@dataclass(frozen=True, eq=False)
 class DeepProof(LayeredProof):
     """One vector T_k of multipliers per hidden layer that is not linear: free, or the same for all units of a layer."""
 
+    KIND = "neuron"
     FOLDED = True
 
-    multipliers: tuple[Float, ...]
-
-    @classmethod
-    def of(cls, multipliers: Multipliers) -> Proof:
-        return cls(multipliers) if isinstance(multipliers, tuple) else Unknown("neuron")
-
-    def checker(self, subject: Subject) -> Checker | str:
+    def checker(self, subject: Subject) -> Checker | None:
         if subject.claim.norm != "l2" or subject.ball is not None:
-            return nothing_of("neuron")
+            return None
         return DeepChecker(subject.folded, self.multipliers)
 
 

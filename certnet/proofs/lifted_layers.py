@@ -21,18 +21,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from certnet.claims.claim import Output, output_refusal
-from certnet.claims.kinds import Multipliers, Proof, Unknown, register
+from certnet.claims.kinds import register
 from certnet.core.validation import Float
 from certnet.networks.energy import LiftedEnergy
 from certnet.proofs.lifted_energy import moving, unlimited
-from certnet.proofs.proof import Checker, LiftedProof
-from certnet.proofs.rounding import double_below, norm_above, product_above
+from certnet.proofs.proof import Checker, LiftedProof, ProductChecker
+from certnet.proofs.rounding import norm_above, product_above
 from certnet.proofs.semidefinite import norm_at_least, norm_at_most
 
 __all__ = ["LayerChecker", "LayerwiseProof", "TheoremProof", "rows_alone", "steepest"]
@@ -41,36 +40,22 @@ _UP = 1.0 + 2.0**-48  # covers the roundings of one factor
 
 
 @register("lifted", "layerwise")
-@dataclass(frozen=True, eq=False)
 class LayerwiseProof(LiftedProof):
     """``(lowest, highest)`` singular values of every W_kᵀ."""
-
-    multipliers: tuple[Float, ...]
-
-    @classmethod
-    def of(cls, multipliers: Multipliers) -> Proof:
-        return cls(multipliers) if isinstance(multipliers, tuple) else Unknown("layerwise")
 
     def checker(self, net: LiftedEnergy, output: Output) -> Checker:
         return LayerChecker(net, self.multipliers, output)
 
 
 @register("lifted", "theorem")
-@dataclass(frozen=True, eq=False)
 class TheoremProof(LiftedProof):
     """The same where β_k = 0, nothing elsewhere: H, Theorem 1."""
-
-    multipliers: tuple[Float, ...]
-
-    @classmethod
-    def of(cls, multipliers: Multipliers) -> Proof:
-        return cls(multipliers) if isinstance(multipliers, tuple) else Unknown("theorem")
 
     def checker(self, net: LiftedEnergy, output: Output) -> Checker:
         return LayerChecker(net, self.multipliers, output, theorem=True)
 
 
-class LayerChecker(Checker):
+class LayerChecker(ProductChecker):
     """Proved limits of the singular values of every layer, prepared to test many bounds.
 
     Parameters
@@ -92,7 +77,6 @@ class LayerChecker(Checker):
     def __init__(
         self, net: LiftedEnergy, multipliers: Sequence[ArrayLike], output: Output = None, *, theorem: bool = False
     ) -> None:
-        self.product = math.inf
         given = _vectors(multipliers, net.depth)
         self.refusal = output_refusal(output, net.n_outputs) or (given if isinstance(given, str) else None)
         if self.refusal is not None or isinstance(given, str):
@@ -105,15 +89,6 @@ class LayerChecker(Checker):
                 return
             product = product_above(product, factor)
         self.product = product if _can_depend(net, output) else 0.0
-
-    def objection(self, upper: object) -> str | None:
-        claimed = double_below(upper)
-        if claimed is None or not self.product <= claimed < math.inf:
-            return f"the product of the layers' bounds does not prove L <= {str(upper)[:40]}"
-        return None
-
-    def smallest(self, guess: float) -> float | None:
-        return self.product if self.refusal is None else None
 
 
 def steepest(beta: float, lowest: float, highest: float) -> float:

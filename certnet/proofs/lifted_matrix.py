@@ -21,13 +21,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from certnet.claims.claim import Output, output_refusal
-from certnet.claims.kinds import Multipliers, Proof, Unknown, register
+from certnet.claims.kinds import register
 from certnet.core.validation import Float
 from certnet.networks.energy import LiftedEnergy
 from certnet.proofs.inflation import inflated
@@ -43,15 +42,8 @@ _RANGE_L = 2.0**200
 
 
 @register("lifted", "sdp")
-@dataclass(frozen=True, eq=False)
 class MatrixProof(LiftedProof):
     """t (n,) of all units, then the column of Y (n,) of each unit without limits."""
-
-    multipliers: tuple[Float, ...]
-
-    @classmethod
-    def of(cls, multipliers: Multipliers) -> Proof:
-        return cls(multipliers) if isinstance(multipliers, tuple) else Unknown("sdp")
 
     def checker(self, net: LiftedEnergy, output: Output) -> Checker:
         return MatrixChecker(net, self.multipliers, output)

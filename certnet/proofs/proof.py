@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from certnet.claims.claim import Claim, Output
-from certnet.claims.kinds import Multipliers
+from certnet.claims.kinds import nothing_of
 from certnet.claims.region import All
 from certnet.claims.verdict import Verdict
 from certnet.core.validation import Float
@@ -15,7 +16,7 @@ from certnet.networks.energy import LiftedEnergy
 from certnet.proofs.rounding import double_below
 from certnet.proofs.subject import Subject
 
-__all__ = ["Checker", "LayeredProof", "LiftedProof", "lifted_refusal", "nothing_of"]
+__all__ = ["Checker", "LayeredProof", "LiftedProof", "ProductChecker", "lifted_refusal"]
 
 
 class Checker(ABC):
@@ -46,22 +47,50 @@ class Checker(ABC):
         """
 
 
+class ProductChecker(Checker):
+    """Numbers whose product is the bound.
+
+    Attributes
+    ----------
+    product : float
+        The bound that they prove, rounded up; infinite where there is a refusal.
+    """
+
+    product: float = math.inf
+
+    def objection(self, upper: object) -> str | None:
+        claimed = double_below(upper)
+        if claimed is None or not self.product <= claimed < math.inf:
+            return f"the product of the layers' bounds does not prove L <= {str(upper)[:40]}"
+        return None
+
+    def smallest(self, guess: float) -> float | None:
+        return self.product if self.refusal is None else None
+
+
+@dataclass(frozen=True, eq=False)
 class LayeredProof(ABC):
     """A proof of a bound of a network of layers.
 
     Attributes
     ----------
+    KIND : str
+        Its name in messages.
+    LAYOUT : {"vector", "vectors", "nodes"}
+        What its numbers are: one array, a tuple of them, or the nodes of a tree.
     FOLDED : bool
-        Whether its numbers speak of the network without its linear layers.
+        Whether they speak of the network without its linear layers.
     """
 
+    KIND: ClassVar[str]
     LAYOUT: ClassVar[str] = "vectors"
     FOLDED: ClassVar[bool] = False
-    multipliers: Multipliers
+
+    multipliers: Any
 
     @abstractmethod
-    def checker(self, subject: Subject) -> Checker | str:
-        """The checker of these numbers; a sentence where they prove nothing of the subject."""
+    def checker(self, subject: Subject) -> Checker | None:
+        """The checker of these numbers; None where they prove nothing of the subject."""
 
     def check(self, claim: Claim, bound: object) -> Verdict:
         """Does the proof show ``L ≤ bound`` of the claim?"""
@@ -69,8 +98,8 @@ class LayeredProof(ABC):
         if isinstance(subject, str):
             return Verdict(False, subject)
         checker = self.checker(subject)
-        if isinstance(checker, str):
-            return Verdict(False, checker)
+        if checker is None:
+            return Verdict(False, nothing_of(self.KIND))
         charge = subject.charge(folded=self.FOLDED)
         if charge == 0.0:
             return checker.holds(bound)
@@ -86,10 +115,12 @@ class LayeredProof(ABC):
         return upper if charge == 0.0 else (upper + charge) * (1.0 + 2.0**-49) + 2.0**-1070
 
 
+@dataclass(frozen=True, eq=False)
 class LiftedProof(ABC):
     """A proof of a bound of ``x ↦ z_L*(x)`` of a lifted network, for all inputs in the l2 norm."""
 
     LAYOUT: ClassVar[str] = "vectors"
+
     multipliers: tuple[Float, ...]
 
     @abstractmethod
@@ -111,8 +142,3 @@ def lifted_refusal(claim: Claim) -> str | None:
     if claim.norm != "l2" or not isinstance(claim.region, All):
         return "bounds of lifted networks are for all inputs, in the l2 norm"
     return claim.refusal()
-
-
-def nothing_of(kind: Any) -> str:
-    """The sentence of numbers that are of no use for a claim."""
-    return f"multipliers of the kind {kind!r} prove nothing of this claim"

@@ -18,47 +18,55 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from certnet.claims.kinds import Multipliers, Proof, Unknown, register
+from certnet.claims.kinds import register
 from certnet.claims.verdict import Verdict
 from certnet.core.validation import Float
 from certnet.networks.hidden import HiddenLayer
 from certnet.proofs.inflation import inflated
-from certnet.proofs.proof import Checker, LayeredProof, nothing_of
+from certnet.proofs.proof import Checker, LayeredProof
 from certnet.proofs.rounding import U, double_below, exponent_of, gamma, read_numbers, shown, sum_and_width
 from certnet.proofs.semidefinite import is_positive_semidefinite
 from certnet.proofs.subject import Subject
 
-__all__ = ["BoundChecker", "Question", "ShallowProof", "ask", "verify_bound"]
+__all__ = ["BoundChecker", "Question", "QuestionChecker", "ShallowProof", "ask", "verify_bound"]
 
 _T_RANGE = (2.0**-300, 2.0**300)
 
 
 @register("feed-forward", "shallow")
-@dataclass(frozen=True, eq=False)
 class ShallowProof(LayeredProof):
     """Multipliers t (h,) of one hidden layer, non-negative; 0 charges a unit by its norm."""
 
-    LAYOUT: ClassVar[str] = "vector"
+    KIND = "shallow"
+    LAYOUT = "vector"
 
-    multipliers: Float
-
-    @classmethod
-    def of(cls, multipliers: Multipliers) -> Proof:
-        return Unknown("shallow") if isinstance(multipliers, tuple) else cls(multipliers)
-
-    def checker(self, subject: Subject) -> Checker | str:
+    def checker(self, subject: Subject) -> Checker | None:
         if subject.network.depth != 1 or subject.claim.norm != "l2":
-            return nothing_of("shallow")
+            return None
         low, high = subject.slopes
         return BoundChecker(subject.hidden, self.multipliers, low=low, high=high)
 
 
-class BoundChecker(Checker):
+class QuestionChecker(Checker):
+    """A question of many bounds, or why there is none."""
+
+    def __init__(self, question: Question | str) -> None:
+        self._question = question
+        self.refusal = question if isinstance(question, str) else None
+
+    def objection(self, upper: object) -> str | None:
+        """Why the bound is not proved. One Cholesky factorisation of order d + m, or h where that is less."""
+        return self._question if isinstance(self._question, str) else self._question.objection(upper)
+
+    def smallest(self, guess: float) -> float | None:
+        return None if isinstance(self._question, str) else self._question.smallest(guess)
+
+
+class BoundChecker(QuestionChecker):
     """One hidden layer and one set of multipliers, prepared to test many bounds.
 
     Parameters
@@ -79,15 +87,7 @@ class BoundChecker(Checker):
         low: Float | float = 0.0,
         high: Float | float = 1.0,
     ) -> None:
-        self._question = ask(layer.W, layer.V, multipliers, low, high)
-        self.refusal = self._question if isinstance(self._question, str) else None
-
-    def objection(self, upper: object) -> str | None:
-        """Why the bound is not proved. One Cholesky factorisation of order d + m, or h where that is less."""
-        return self._question if isinstance(self._question, str) else self._question.objection(upper)
-
-    def smallest(self, guess: float) -> float | None:
-        return None if isinstance(self._question, str) else self._question.smallest(guess)
+        super().__init__(ask(layer.W, layer.V, multipliers, low, high))
 
 
 @dataclass(frozen=True, eq=False)

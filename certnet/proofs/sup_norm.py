@@ -12,17 +12,16 @@ scaled network serves. A unit with multiplier 0 is charged ``|V_j| ‖w_j‖₁`
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from certnet.claims.kinds import Multipliers, Proof, Unknown, register
+from certnet.claims.kinds import register
 from certnet.core.validation import Float
 from certnet.networks.hidden import HiddenLayer
-from certnet.proofs.proof import Checker, LayeredProof, nothing_of
+from certnet.proofs.proof import Checker, LayeredProof
 from certnet.proofs.rounding import read_numbers
-from certnet.proofs.shallow import Question, ask
+from certnet.proofs.shallow import Question, QuestionChecker, ask
 from certnet.proofs.subject import Subject
 
 __all__ = ["SupChecker", "SupProof"]
@@ -31,26 +30,19 @@ _FLOOR = 2.0**-64  # of the largest weight: what any weight is raised by, so tha
 
 
 @register("feed-forward", "shallow", "linf")
-@dataclass(frozen=True, eq=False)
 class SupProof(LayeredProof):
     """Multipliers t (h,) and input weights s (d,) of one hidden layer and one output."""
 
-    multipliers: tuple[Float, Float]
+    KIND = "shallow"
 
-    @classmethod
-    def of(cls, multipliers: Multipliers) -> Proof:
-        if not isinstance(multipliers, tuple) or len(multipliers) != 2:
-            return Unknown("shallow")
-        return cls((multipliers[0], multipliers[1]))
-
-    def checker(self, subject: Subject) -> Checker | str:
-        if subject.network.depth != 1 or subject.claim.norm != "linf":
-            return nothing_of("shallow")
+    def checker(self, subject: Subject) -> Checker | None:
+        if subject.network.depth != 1 or subject.claim.norm != "linf" or len(self.multipliers) != 2:
+            return None
         low, high = subject.slopes
         return SupChecker(subject.hidden, *self.multipliers, low=low, high=high)
 
 
-class SupChecker(Checker):
+class SupChecker(QuestionChecker):
     """One hidden layer, one output, multipliers and input weights, prepared to test many bounds.
 
     Parameters
@@ -74,15 +66,7 @@ class SupChecker(Checker):
         low: Float | float = 0.0,
         high: Float | float = 1.0,
     ) -> None:
-        self._question = _ask(layer, multipliers, input_weights, low, high)
-        self.refusal = self._question if isinstance(self._question, str) else None
-
-    def objection(self, upper: object) -> str | None:
-        """Why the bound is not proved. One Cholesky factorisation of order d + 1."""
-        return self._question if isinstance(self._question, str) else self._question.objection(upper)
-
-    def smallest(self, guess: float) -> float | None:
-        return None if isinstance(self._question, str) else self._question.smallest(guess)
+        super().__init__(_ask(layer, multipliers, input_weights, low, high))
 
 
 def _ask(

@@ -20,16 +20,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from certnet.claims.kinds import Multipliers, Proof, Unknown, register
+from certnet.claims.kinds import register
 from certnet.core.validation import Float
 from certnet.networks.hidden import HiddenLayer
 from certnet.proofs.inflation import inflated
-from certnet.proofs.proof import Checker, LayeredProof, nothing_of
+from certnet.proofs.proof import Checker, LayeredProof
 from certnet.proofs.shallow import BoundChecker
 from certnet.proofs.subject import Subject
 
@@ -49,21 +49,15 @@ _SHOWN = 8  # splits of a path that a message shows
 
 
 @register("feed-forward", "tree")
-@dataclass(frozen=True, eq=False)
 class TreeProof(LayeredProof):
     """The nodes of a tree in preorder."""
 
-    LAYOUT: ClassVar[str] = "nodes"
+    KIND = "tree"
+    LAYOUT = "nodes"
 
-    multipliers: tuple[Any, ...]
-
-    @classmethod
-    def of(cls, multipliers: Multipliers) -> Proof:
-        return cls(multipliers) if isinstance(multipliers, tuple) else Unknown("tree")
-
-    def checker(self, subject: Subject) -> Checker | str:
+    def checker(self, subject: Subject) -> Checker | None:
         if subject.claim.norm != "l2" or not subject.one_kink_at_zero:
-            return nothing_of("tree")
+            return None
         left, right = subject.side_slopes
         return TreeChecker(subject.hidden, list(self.multipliers), low=left, high=right)
 
