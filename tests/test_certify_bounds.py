@@ -290,7 +290,7 @@ def test_the_lower_bound_copes_with_any_scale(b: float, size: float) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         net = ShallowNetwork(base.W * size, np.full(5, b), base.V, base.c)
-        found = lower_bound(net, [[1.0, 2.0, 3.0]])
+        found = lower_bound(net, np.array([[1.0, 2.0, 3.0]]))
     assert 0.0 <= found.value <= norm_sum(net) * (1.0 + 1e-9) + 1e-290
 
 

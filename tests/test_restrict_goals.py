@@ -231,8 +231,10 @@ def test_an_interrupt_in_the_callback_keeps_what_is_known(stage):
 
 def test_an_interrupt_while_certifying_keeps_the_input(monkeypatch):
     net, X, y = instance()
-    honest = run.certify
-    monkeypatch.setattr(run, "certify", lambda network, **o: honest(net, **o) if network is net else interrupt())
+    honest = run.certify_checked
+    monkeypatch.setattr(
+        run, "certify_checked", lambda network, **o: honest(net, **o) if network is net else interrupt()
+    )
     with pytest.warns(NotConvergedWarning, match="interrupted.*input network"):
         result = refine(net, X, y, 0.05)
     assert result.network is net

@@ -378,7 +378,7 @@ def test_a_candidate_that_cannot_be_certified_is_dropped(kind, monkeypatch):
             raise CertificateError("rounding errors are too large")
         return certify(network, **options)
 
-    monkeypatch.setattr(import_module("certnet.refinement.run"), "certify", refuse)
+    monkeypatch.setattr(import_module("certnet.refinement.run"), "certify_checked", refuse)
     with pytest.warns(NotConvergedWarning, match="input network is returned"):
         result = refine(net, X, y, 0.05, **kind)
     assert result.network is net

@@ -10,7 +10,6 @@ cell; otherwise in balanced ``(w_j, b_j), V_:j``. What is returned is measured w
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,8 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
 
-from certnet.certification import certify
-from certnet.core.errors import CertificateError, InvalidInputError, NotConvergedWarning
+from certnet.certification.bracket import certify_checked
+from certnet.core.errors import CertificateError, InvalidInputError
 from certnet.core.validation import Float, as_samples, positive_number, whole_number
 from certnet.networks.shallow import ShallowNetwork, require_shallow
 from certnet.programs.objectives import mse_of
@@ -267,9 +266,7 @@ class _Run:
         self.best, self.reached = network, self._measure(network)
 
     def _measure(self, network: ShallowNetwork) -> float:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotConvergedWarning)  # the bound is proved all the same
-            certificate = certify(network, tol=1e-7, random_state=self._random_state)
+        certificate = certify_checked(network, tol=1e-7, random_state=self._random_state)
         return mse_of(network, self._X, self._y) + self._weight * certificate.rho
 
     def stages(self, network: ShallowNetwork, allowance: Allowance) -> bool:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from certnet.certification import Certificate, certify
-from certnet.core.errors import CertificateError, InvalidInputError, NotConvergedWarning
+from certnet.certification import Certificate
+from certnet.certification.bracket import certify_checked
+from certnet.core.errors import CertificateError, InvalidInputError
 from certnet.core.outcome import Status
 from certnet.networks.shallow import ShallowNetwork
 from certnet.programs.goal import FitAtMost, SlopeAtMost
@@ -92,9 +92,7 @@ class Run:
         return Measured(network, self.task.value(network, mse, certificate), mse, certificate)
 
     def _certified(self, network: ShallowNetwork) -> Certificate:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotConvergedWarning)  # the bound is proved, its gap is in the certificate
-            return certify(network, X=self.task.X, tol=1e-7, random_state=self.settings.random_state)
+        return certify_checked(network, X=self.task.X, tol=1e-7, random_state=self.settings.random_state)
 
     def _record(self, stage: str, measured: Measured | None, solved: Solved, *, accepted: bool) -> None:
         row = TraceRow.of(stage, measured, solved, time.perf_counter() - self._begin, accepted=accepted)

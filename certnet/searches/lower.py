@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from certnet.core.validation import Float, as_inputs
+from certnet.core.validation import Float
 from certnet.kernels.climbing import climb
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.hidden import HiddenLayer
@@ -38,7 +38,7 @@ class LowerBound:
 
 def lower_bound(
     network: Network,
-    X: ArrayLike | None = None,
+    X: Float | None = None,
     *,
     ball: tuple[Float, float] | None = None,
     n_steps: int = 20,
@@ -54,7 +54,7 @@ def lower_bound(
     ----------
     network : Network
         Networks of several layers are climbed in the same way, smooth activations are searched by random steps.
-    X : array_like, shape (N, d), optional
+    X : ndarray, shape (N, d), optional
     ball : (ndarray of shape (d,), float), optional
         Centre and radius of the ball that the point must lie in; ``X`` is not used then.
     n_steps : int
@@ -62,7 +62,7 @@ def lower_bound(
     random_state : int
     """
     rng = np.random.default_rng(random_state)
-    data = None if X is None else drawn_rows(as_inputs(X, network.n_inputs), rng)
+    data = None if X is None else drawn_rows(X, rng)
     if ball is not None:
         return _steepest_in_ball(network, *ball, rng)
     if not network.relu_only:

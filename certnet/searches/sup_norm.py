@@ -15,12 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 
 from certnet.core.errors import InvalidInputError
 from certnet.core.outcome import Status
-from certnet.core.validation import Float, as_inputs
+from certnet.core.validation import Float
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.hidden import HiddenLayer
 from certnet.networks.network import Network
@@ -195,7 +194,7 @@ def _bound(A: Float, a: Float, s: Float) -> float:
 
 def lower_bound_sup(
     network: Network,
-    X: ArrayLike | None = None,
+    X: Float | None = None,
     *,
     ball: tuple[Float, float] | None = None,
     n_steps: int = 20,
@@ -208,7 +207,7 @@ def lower_bound_sup(
     Parameters
     ----------
     network : Network
-    X : array_like, shape (N, d), optional
+    X : ndarray, shape (N, d), optional
         Points to start from.
     ball : (ndarray of shape (d,), float), optional
         Centre and radius of the l∞ ball that the point must lie in; ``X`` is not used then.
@@ -217,7 +216,7 @@ def lower_bound_sup(
     random_state : int
     """
     rng = np.random.default_rng(random_state)
-    data = None if X is None else drawn_rows(as_inputs(X, network.n_inputs), rng)
+    data = None if X is None else drawn_rows(X, rng)
     points: list[Float] = []
     if ball is not None:
         if network.has_values:
