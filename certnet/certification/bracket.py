@@ -184,6 +184,7 @@ def bracket_of(
         around=None if ball is None else ball.centre,
         radius=None if ball is None else ball.radius,
         cheaper=cheap_upper_bounds(subject.chosen, claim.norm),
+        read=subject.network.about.read,
         **made_since(start),
     )
     return certificate, proved.concern

@@ -34,6 +34,7 @@ def card(certificate: Certificate) -> str:
     sentence = meaning(certificate)
     rows = [
         ("network", "-".join(map(str, certificate.shape)) + f", digest {certificate.digest[:12]}…"),
+        *([("read from", certificate.read)] if certificate.read else []),
         ("proved by", f"{certificate.kind} multipliers ({certificate.method})"),
         ("found in", f"{certificate.seconds:.3g} s, {certificate.created}"),
     ]

@@ -79,6 +79,8 @@ class Certificate:
         Of its activations.
     family : {"feed-forward", "lifted"}
         The kind of network.
+    read : str
+        What the network was read from, in words; empty where it was given as arrays.
     """
 
     upper: float
@@ -102,6 +104,7 @@ class Certificate:
     versions: Mapping[str, str] = field(default_factory=dict)
     activations: Float | None = None
     family: str = FEED_FORWARD.name
+    read: str = ""
 
     def __post_init__(self) -> None:
         for name in ("witness", "around", "activations"):
@@ -203,6 +206,8 @@ class Certificate:
         derived = {"schema": family.schema, **sealed.upper_written(self.upper), "rho": self.rho}
         plain = {name: derived[name] if name in derived else _plain(getattr(self, name)) for name in family.fields}
         plain["gap"] = self.gap if math.isfinite(self.gap) else None
+        if self.read:
+            plain["read"] = self.read
         return sealed.sealed_json(plain, family.first)
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
@@ -258,7 +263,7 @@ def _parsed(content: object, source: Path) -> Certificate:
             (sealed.number if name == "rho" else sealed.text)(data, name)
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise FileFormatError(f"{source} is not a complete certificate: {error}") from error
-    sealed.verify_written(source, data, right, family.fields)
+    sealed.verify_written(source, data, right, (*family.fields, "read"))
     return certificate
 
 
@@ -282,5 +287,6 @@ def _read(family: Family, data: Mapping[str, Any]) -> Certificate:
         seconds=sealed.number(data, "seconds"),
         versions=dict(data["versions"]),
         family=family.name,
+        read=sealed.text(data, "read") if "read" in data else "",
         **own,
     )

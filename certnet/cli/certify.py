@@ -116,10 +116,13 @@ def check_command(
         verdict = claim.check(load_model(model) if claim.family == FEED_FORWARD.name else LiftedNetwork.load(model))
     if as_json:
         bracket = {} if claim is None else {"lower": claim.lower, "upper": claim.upper}
-        print_json({"holds": verdict.holds, "reason": verdict.reason, **bracket})
+        read = {"read": claim.read} if claim is not None and claim.read else {}
+        print_json({"holds": verdict.holds, "reason": verdict.reason, **bracket, **read})
     elif verdict and claim is not None:
         say(f"holds: {below(claim.lower)} <= L <= {above(claim.upper)}")
         say(meaning(claim))
+        if claim.read:
+            say(f"of the network read as {claim.read}")
     else:
         say(f"refused: {verdict.reason}")
     if not verdict:

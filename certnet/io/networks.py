@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from certnet.core.validation import Float
+from certnet.networks.about import NOTHING, About
 from certnet.networks.activations import Activation
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.shallow import ShallowNetwork
@@ -13,14 +14,18 @@ __all__ = ["build", "simplest"]
 
 
 def build(
-    weights: Sequence[Float], biases: Sequence[Float], activations: Sequence[Activation], units: str
+    weights: Sequence[Float],
+    biases: Sequence[Float],
+    activations: Sequence[Activation],
+    units: str,
+    about: About = NOTHING,
 ) -> ShallowNetwork | FeedForward:
     """A :class:`ShallowNetwork` for one hidden ReLU layer, a :class:`FeedForward` for anything else."""
     if [phi.name for phi in activations] == ["relu"] and len(weights) == 2:
-        return ShallowNetwork(weights[0], biases[0], weights[1], biases[1], units=units)
-    return FeedForward(weights, biases, activations, units=units)
+        return ShallowNetwork(weights[0], biases[0], weights[1], biases[1], units=units).described(about)
+    return FeedForward(weights, biases, activations, units=units).described(about)
 
 
 def simplest(network: FeedForward) -> ShallowNetwork | FeedForward:
     """The same network, as a :class:`ShallowNetwork` where it has one hidden layer with ReLU."""
-    return build(network.weights, network.biases, network.activations, network.units)
+    return network.shallow() if network.relu_only else network

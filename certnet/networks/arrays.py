@@ -13,11 +13,23 @@ import numpy as np
 
 from certnet.core.errors import FileFormatError, InvalidInputError
 from certnet.core.files import path_of
+from certnet.networks.about import NOTHING, About, about_from_json
 
-__all__ = ["read_arrays"]
+__all__ = ["about_in", "read_arrays"]
 
 _MAX_FILE_BYTES = 4 << 30
 T = TypeVar("T")
+
+
+def about_in(file: Mapping[str, Any]) -> About:
+    """The words about a network in the arrays of its file; none where it has none.
+
+    Raises
+    ------
+    ValueError
+        They are not what a network's ``save`` writes.
+    """
+    return about_from_json(str(file["about"])) if "about" in file else NOTHING
 
 
 def read_arrays(path: str | os.PathLike[str], parse: Callable[[Mapping[str, Any], Path], T]) -> T:

@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike
 
 from certnet.core.errors import FileFormatError, InvalidInputError, UnsupportedModelError
 from certnet.core.validation import Float, finite_array
+from certnet.networks.about import About
 from certnet.networks.activations import Activation, activation
-from certnet.networks.arrays import read_arrays
+from certnet.networks.arrays import about_in, read_arrays
 from certnet.networks.layers import dense
 from certnet.networks.network import Network, known_units
 from certnet.networks.shallow import ShallowNetwork
@@ -89,7 +90,7 @@ class FeedForward(Network):
         return f"FeedForward({sizes}, {', '.join(map(str, self.activations))}, units={self.units!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.weights, self.biases, self.activations, self.units)
+        return _rebuild, (self.weights, self.biases, self.activations, self.units, self.about)
 
     def _headed(self) -> tuple[str, tuple[Float, ...]]:
         head = json.dumps([FEED_FORWARD_FORMAT, self.widths, _spelled(self.activations), self.units])
@@ -98,7 +99,11 @@ class FeedForward(Network):
     @classmethod
     def of(cls, network: Network) -> FeedForward:
         """Any network of layers, a shallow one say, as one of this type: the same layers; a FeedForward as it is."""
-        return network if isinstance(network, FeedForward) else cls.from_layers(network.layers, network.units)
+        return (
+            network
+            if isinstance(network, FeedForward)
+            else cls.from_layers(network.layers, network.units, network.about)
+        )
 
     def shallow(self) -> ShallowNetwork:
         """The same network as a :class:`ShallowNetwork`.
@@ -110,7 +115,7 @@ class FeedForward(Network):
         """
         if not self.relu_only:
             raise UnsupportedModelError(f"{self!r} is not a one-hidden-layer ReLU network, which this needs")
-        return ShallowNetwork.from_layers(self.layers, self.units)
+        return ShallowNetwork.from_layers(self.layers, self.units, self.about)
 
     def with_parameters(self, weights: Sequence[Float], biases: Sequence[Float], units: str) -> FeedForward:
         return FeedForward(weights, biases, self.activations, units=units)
@@ -156,7 +161,7 @@ def _from_arrays(file: Mapping[str, Any], source: Path) -> FeedForward:
         [file[f"b{k}"] for k in range(layers)],
         phis,
         units=str(file["units"]),
-    )
+    ).described(about_in(file))
 
 
 def require_network(network: object) -> Network:
@@ -170,6 +175,6 @@ def require_network(network: object) -> Network:
 
 
 def _rebuild(
-    weights: tuple[Float, ...], biases: tuple[Float, ...], activations: tuple[Activation, ...], units: str
+    weights: tuple[Float, ...], biases: tuple[Float, ...], activations: tuple[Activation, ...], units: str, about: About
 ) -> FeedForward:
-    return FeedForward(weights, biases, activations, units=units)
+    return FeedForward(weights, biases, activations, units=units).described(about)

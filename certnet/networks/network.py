@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from certnet.core.errors import InvalidInputError, OutputError
 from certnet.core.files import path_of, write_atomic
 from certnet.core.validation import Float, as_inputs, finite_array
+from certnet.networks.about import NOTHING, About
 from certnet.networks.activations import Activation
 from certnet.networks.layers import Layer
 
@@ -37,21 +38,29 @@ class Network(ABC):
         The hidden layers, and the output layer, whose activation is the identity.
     units : {"as given", "standardised", "raw"}
         What the inputs and outputs are measured in; part of the digest, repeated by every certificate.
+    about : About
+        Where the network was read from, and the names of its inputs and outputs; no part of the digest.
     """
 
     layers: tuple[Layer, ...]
     units: str
+    about: About
 
     @classmethod
-    def from_layers(cls, layers: Sequence[Layer], units: str) -> Self:
+    def from_layers(cls, layers: Sequence[Layer], units: str, about: About = NOTHING) -> Self:
         """A network of layers that are known to fit, for instance those of another network; nothing is copied."""
         made = object.__new__(cls)
-        made._hold(layers, units)
+        made._hold(layers, units, about)
         return made
 
-    def _hold(self, layers: Sequence[Layer], units: str) -> None:
+    def _hold(self, layers: Sequence[Layer], units: str, about: About = NOTHING) -> None:
         object.__setattr__(self, "layers", tuple(layers))
         object.__setattr__(self, "units", units)
+        object.__setattr__(self, "about", about)
+
+    def described(self, about: About) -> Self:
+        """The same network with other words about it; names that do not fit its inputs or outputs are left out."""
+        return self.from_layers(self.layers, self.units, about.fitting(self.n_inputs, self.n_outputs))
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -183,11 +192,11 @@ class Network(ABC):
             weights[0] = weights[0] / x_scale
             biases[0] = biases[0] - weights[0] @ x_shift
             weights[-1], biases[-1] = y_scale[:, None] * weights[-1], y_scale * biases[-1] + y_shift
-        return self.with_parameters(weights, biases, units)
+        return self.with_parameters(weights, biases, units).described(self.about)
 
     def labelled(self, units: str) -> Self:
         """The same weights with another statement of what they are measured in; nothing is converted."""
-        return self.from_layers(self.layers, known_units(units))
+        return self.from_layers(self.layers, known_units(units), self.about)
 
     # ------------------------------------------------------------------------------------------------ digest and files
 
@@ -219,7 +228,10 @@ class Network(ABC):
         if path_of(path).suffix.lower() != ".npz":
             raise OutputError(f"{path}: a network is written to a file with the suffix .npz")
         buffer = io.BytesIO()
-        np.savez(buffer, **self.arrays())
+        arrays = self.arrays()
+        if self.about:
+            arrays["about"] = np.array(self.about.to_json())
+        np.savez(buffer, **arrays)
         return write_atomic(path, buffer.getvalue(), force=force)
 
 

@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from certnet.core.errors import FileFormatError, InvalidInputError
 from certnet.core.validation import Float, as_inputs, finite_array
+from certnet.networks.about import About
 from certnet.networks.activations import Activation
-from certnet.networks.arrays import read_arrays
+from certnet.networks.arrays import about_in, read_arrays
 from certnet.networks.layers import dense
 from certnet.networks.network import UNITS, Network, known_units
 
@@ -82,7 +83,7 @@ class ShallowNetwork(Network):
         return f"ShallowNetwork({self.n_inputs}-{self.n_hidden}-{self.n_outputs}, units={self.units!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.W, self.b, self.V, self.c, self.units)
+        return _rebuild, (self.W, self.b, self.V, self.c, self.units, self.about)
 
     @property
     def W(self) -> Float:
@@ -162,7 +163,7 @@ class ShallowNetwork(Network):
         if missing:
             raise FileFormatError(f"{source} lacks {', '.join(missing)}: a certnet network has W, b, V and c")
         units = str(file["units"]) if "units" in file else "as given"
-        return cls(file["W"], file["b"], file["V"], file["c"], units=units)
+        return cls(file["W"], file["b"], file["V"], file["c"], units=units).described(about_in(file))
 
 
 def require_shallow(network: object) -> ShallowNetwork:
@@ -175,5 +176,5 @@ def require_shallow(network: object) -> ShallowNetwork:
     )
 
 
-def _rebuild(W: Float, b: Float, V: Float, c: Float, units: str) -> ShallowNetwork:
-    return ShallowNetwork(W, b, V, c, units=units)
+def _rebuild(W: Float, b: Float, V: Float, c: Float, units: str, about: About) -> ShallowNetwork:
+    return ShallowNetwork(W, b, V, c, units=units).described(about)
