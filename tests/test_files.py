@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from certnet import files
+from certnet.core import files
 from certnet.core.errors import OutputError
 from certnet.core.files import check_writable, write_atomic
 
