@@ -33,7 +33,7 @@ __all__ = [
     "slope_of_chosen_at",
 ]
 
-_LIBRARY = 2.0**-46  # assumed relative accuracy of exp, tanh, cosh and log1p, with much to spare
+_LIBRARY = 2.0**-46  # assumed relative accuracy of exp, tanh, cosh, log1p and erfc, with much to spare
 _MINUTE = 2.0**-1000  # more than what underflows
 
 
@@ -182,20 +182,22 @@ def _followed(network: Network, x: Float) -> tuple[Float, Float] | None:
         size = np.abs(W)
         z = W @ x + b
         unsure = size @ doubt + gamma(len(x) + 4) * (size @ np.abs(x) + np.abs(b)) + 2.0**-900
-        kinks = phi.kinks()
         # a kink is compared with through the numbers of all: those of clip(α z + β) are 1/α apart
-        reach = 2.0 * unsure + _LIBRARY * max(map(abs, kinks), default=0.0)
-        if any((np.abs(z - kink) <= reach).any() for kink in kinks):
+        reach = 2.0 * unsure + _LIBRARY * phi.kink_doubt
+        if any((np.abs(z - kink) <= reach).any() for kink in phi.kinks()):
             return None
+        steepest = max(map(abs, phi.slopes))
         slope = phi.derivative(z)
-        wrong = phi.curvature * unsure + (_LIBRARY * np.abs(slope) if phi.smooth else 0.0)
+        wrong = phi.curvature * unsure
+        if phi.smooth:  # where φ' is a sum that nearly cancels, errors are those of its terms
+            wrong = wrong + _LIBRARY * (np.abs(slope) + phi.blur) + 2.0**-1000 * max(1.0, steepest)
         forward = size @ (error + gamma(len(x) + 4) * np.abs(J)) + 2.0**-1000  # what underflows
         product = W @ J
         error = (np.abs(slope) + wrong)[:, None] * forward + wrong[:, None] * np.abs(product)
         error += gamma(4) * np.abs(slope)[:, None] * np.abs(product)
         error += 2.0**-1000
         J = slope[:, None] * product
-        doubt = max(map(abs, phi.slopes)) * unsure + _LIBRARY * (np.abs(phi(z)) + np.abs(z) * phi.smooth) + 2.0**-1000
+        doubt = steepest * unsure + _LIBRARY * (np.abs(phi(z)) + np.abs(z) * phi.smooth) + 2.0**-1000
         x = phi(z)
     V = network.weights[-1]
     error = np.abs(V) @ (error + gamma(len(x) + 4) * np.abs(J))

@@ -49,7 +49,7 @@ def slopes_in_ball(network: Network, centre: ArrayLike, radius: float, *, norm: 
         reach = (reach + k * (np.abs(W) @ np.abs(centre) + np.abs(b))) * (1.0 + k)
         left, right = z - reach, z + reach
         # beside a kink of clip(α z + β) the rounding of α z + β counts, and kinks are 1/α apart
-        beside = 2.0**-40 * max(map(abs, phi.kinks()), default=0.0) if phi.has_values else 0.0
+        beside = 2.0**-40 * phi.kink_doubt if phi.has_values else 0.0
         left, right = left - 2.0**-52 * np.abs(left) - beside, right + 2.0**-52 * np.abs(right) + beside
     known = np.isfinite(left) & np.isfinite(right)
     low, high = phi.slopes_between(np.where(known, left, -1.0), np.where(known, right, 1.0))
