@@ -14,9 +14,9 @@ from sklearn.compose import TransformedTargetRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
-from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, PowerTransformer, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from certnet.core.errors import InvalidInputError, UnsupportedModelError
@@ -160,12 +160,10 @@ def test_model_is_not_changed() -> None:
         (mlp(hidden_layer_sizes=()), "0 hidden layers.*at least one hidden layer"),
         (LinearRegression(), "found sklearn.linear_model.*LinearRegression: certnet reads a fitted MLPRegressor"),
         (make_pipeline(StandardScaler(), LinearRegression()), "LinearRegression"),
-        (make_pipeline(MinMaxScaler(), mlp()), "step 'minmaxscaler' is .*MinMaxScaler.*StandardScaler"),
-        (make_pipeline(make_pipeline(MinMaxScaler()), mlp()), "MinMaxScaler"),
         (make_pipeline(FunctionTransformer(np.sqrt), mlp()), "FunctionTransformer.*sqrt"),
-        (TransformedTargetRegressor(mlp(), transformer=MinMaxScaler()), "step 'transformer' is .*MinMaxScaler"),
+        (TransformedTargetRegressor(mlp(), transformer=PowerTransformer()), "step 'transformer' is .*PowerTransformer"),
         (TransformedTargetRegressor(mlp(), func=np.log, inverse_func=np.exp), "func=<ufunc 'log'>"),
-        (GridSearchCV(mlp(), {"alpha": [0.1]}, cv=2), "GridSearchCV.*best_estimator_"),
+        (GridSearchCV(mlp(), {"alpha": [0.1]}, cv=2, refit=False), "GridSearchCV has no best_estimator_.*refit=True"),
         (Pipeline([("scaler", StandardScaler()), ("end", "passthrough")]), "found 'passthrough'"),
     ],
 )
@@ -215,13 +213,6 @@ def test_activation_that_scikit_learn_does_not_have() -> None:
             to_sklearn(FeedForward(eye, zero, phis))
 
 
-def test_classifier_is_refused() -> None:
-    X, y = data()
-    model = MLPClassifier((4,), max_iter=2).fit(X, y > y.mean())
-    with pytest.raises(UnsupportedModelError, match=r"MLPClassifier.*MLPRegressor"):
-        from_sklearn(model)
-
-
 def test_poisson_loss_is_refused() -> None:
     X, y = data()
     model = mlp().fit(X, y)
@@ -250,7 +241,7 @@ def test_fitted_model_behind_an_unfitted_scaler() -> None:
 def test_scaler_of_other_columns() -> None:
     X, _ = data()
     model = Pipeline([("scaler", StandardScaler().fit(X)), ("mlp", to_sklearn(random_network(d=3)))])
-    with pytest.raises(UnsupportedModelError, match="fitted on 4 columns, the network has 3"):
+    with pytest.raises(UnsupportedModelError, match="fitted on 4 columns and give 4, the network has 3"):
         from_sklearn(model)
 
 
