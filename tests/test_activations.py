@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certnet.core.errors import InvalidInputError, UnsupportedModelError
+from certnet.networks.activation_families import FAMILIES
 from certnet.networks.activations import ACTIVATIONS, Activation, activation
 
 PHIS = [
@@ -24,6 +25,15 @@ PHIS = [
     Activation("hard_sigmoid", (1 / 6, 0.5)),
     Activation("hard_sigmoid", (2.0, -1.0)),
     Activation("hard_sigmoid", (0.0, 0.5)),
+    Activation("hardtanh", (-0.5, 2.0)),
+    Activation("hardtanh", (1.0, 6.0)),
+    Activation("selu", (1.0507010221481323, 1.6732631921768188)),  # ONNX's, in float32
+    Activation("selu", (2.0, 1.0)),
+    Activation("selu", (0.5, 0.25)),
+    Activation("celu", (0.3,)),
+    Activation("celu", (2.5,)),
+    Activation("softplus_beta", (3.0,)),
+    Activation("softplus_beta", (0.2,)),
 ]
 GRID = np.unique(np.concatenate([np.linspace(-12.0, 12.0, 4001), [0.0], np.geomspace(1e-6, 40.0, 300)]))
 
@@ -43,8 +53,22 @@ def test_values_are_those_of_torch(phi: Activation) -> None:
         "softplus": lambda: F.softplus(z, threshold=40),
         "elu": lambda: F.elu(z, p[0]),
         "hard_sigmoid": lambda: torch.clamp(p[0] * z + p[1], 0.0, 1.0),
+        "relu6": lambda: F.relu6(z),
+        "hardtanh": lambda: F.hardtanh(z, *p),
+        "hard_swish": lambda: F.hardswish(z),
+        "gelu": lambda: F.gelu(z),
+        "gelu_tanh": lambda: F.gelu(z, approximate="tanh"),
+        "silu": lambda: F.silu(z),
+        "mish": lambda: F.mish(z),
+        "selu": lambda: F.selu(z) if phi == Activation("selu") else p[0] * F.elu(z, p[1]),
+        "celu": lambda: F.celu(z, p[0]),
+        "softsign": lambda: F.softsign(z),
+        "log_sigmoid": lambda: F.logsigmoid(z),
+        "softplus_beta": lambda: F.softplus(z, beta=p[0], threshold=40),
     }[phi.name]()
-    np.testing.assert_allclose(phi(z.numpy()), expected.numpy(), rtol=1e-14, atol=1e-300)
+    # PyTorch's 1 + erf and 1 + tanh cancel
+    lost = 1e-14 if phi.blur else 1e-300
+    np.testing.assert_allclose(phi(z.numpy()), expected.numpy(), rtol=1e-14, atol=lost)
     if p == (1 / 6, 0.5):
         np.testing.assert_allclose(phi(z.numpy()), F.hardsigmoid(z).numpy(), rtol=1e-14, atol=1e-15)
 
@@ -59,7 +83,9 @@ def test_slopes_hold_every_difference_quotient_and_are_reached(phi: Activation) 
         rounding = 1e-15 * (1.0 + np.abs(values[step:]) + np.abs(values[:-step])) / distances
         assert np.all(quotients >= low - rounding)
         assert np.all(quotients <= high + rounding)
-    near = phi.derivative(np.concatenate([GRID, [-40.0, -1e-300, 40.0]]))
+    beside = [np.nextafter(kink, side) for kink in phi.kinks() for side in (-np.inf, np.inf)]
+    steepest = [end for turn in FAMILIES[phi.name].turns(*phi.parameters) for end in turn[:2]]
+    near = phi.derivative(np.concatenate([GRID, [-1e10, -1e-300, 1e10], beside, steepest]))
     assert near.min() <= low + 1e-12  # tight
     assert near.max() >= high - 1e-12
 
@@ -108,13 +134,13 @@ def test_kinks_are_where_the_derivative_jumps(phi: Activation) -> None:
 
 
 def test_large_arguments_stay_finite() -> None:
-    z = np.array([-1e308, -1e4, -800.0, 800.0, 1e4, 1e308])
+    z = np.array([-1e308, -1e154, -1e4, -800.0, -745.0, 0.0, 745.0, 800.0, 1e4, 1e154, 1e308])
     for phi in PHIS:
-        if phi.name == "hard_sigmoid" and phi.parameters[0] > 1.0:
-            continue  # alpha z overflows before it is cut off
-        if abs(phi.slopes[0]) <= 1.0 and phi.slopes[1] <= 1.0:
-            assert np.isfinite(phi(z)).all(), phi
         assert np.isfinite(phi.derivative(z)).all(), phi
+        if abs(phi.slopes[0]) <= 1.0 and phi.slopes[1] <= 1.6:
+            values = phi(z)
+            assert np.isfinite(values).all(), phi
+            assert np.abs(values).max() <= 1e308, phi
 
 
 def test_slopes_by_hand() -> None:
@@ -126,6 +152,11 @@ def test_slopes_by_hand() -> None:
     assert Activation("elu", (0.5,)).slopes == (0.0, 1.0)
     assert Activation("hard_sigmoid").slopes == (0.0, 0.2)
     assert Activation("identity").slopes == (1.0, 1.0)
+    assert Activation("relu6").slopes == Activation("hardtanh", (2.0, 3.0)).slopes == (0.0, 1.0)
+    assert Activation("hard_swish").slopes == (-0.5, 1.5)
+    assert Activation("selu", (2.0, 0.5)).slopes == (0.0, 2.0)
+    assert Activation("selu").slopes == pytest.approx((0.0, 1.7580993408473766), rel=1e-14)
+    assert Activation("gelu").slopes == pytest.approx((-0.1289041451851548, 1.1289041451851548), rel=1e-14)
 
 
 def test_defaults_equality_hash_pickle_and_text() -> None:
@@ -154,6 +185,7 @@ def test_functions_given_by_their_slopes() -> None:
 @pytest.mark.parametrize(
     ("spec", "error", "match"),
     [
+        ("hard_shrink", UnsupportedModelError, "use one of relu"),
         ("swish", UnsupportedModelError, "'swish' is not known: use one of relu, leaky_relu"),
         ((1.0, 0.0), InvalidInputError, "low, high"),
         ((0.0, np.inf), InvalidInputError, "finite"),
@@ -180,6 +212,20 @@ def test_bad_specifications(spec: object, error: type[Exception], match: str) ->
         ("elu", (-1.0,)),
         ("hard_sigmoid", (0.2,)),
         ("hard_sigmoid", (-0.2, 0.5)),
+        ("relu6", (0.0, 6.0)),
+        ("hardtanh", (1.0,)),
+        ("hardtanh", (1.0, 1.0)),
+        ("hardtanh", (0.0, np.inf)),
+        ("gelu", (1.0,)),
+        ("selu", (1.0,)),
+        ("selu", (-1.0, 1.0)),
+        ("selu", (1.0, 0.0)),
+        ("celu", (0.0,)),
+        ("celu", (-1.0,)),
+        ("celu", (1e-200,)),
+        ("softplus", (1.0,)),
+        ("softplus_beta", (0.0,)),
+        ("softplus_beta", (1e200,)),
     ],
 )
 def test_bad_parameters(name: str, parameters: tuple[float, ...]) -> None:

@@ -98,15 +98,15 @@ class Activation:
             return low, high
         left, right = (np.clip(end, -_FARTHEST, _FARTHEST) for end in (left, right))
         narrow = self._between_turns(left, right) if self.smooth else self._on_one_piece(left, right, low, high)
-        # what is not a number says nothing
-        return np.fmax(low, narrow[0]), np.fmin(high, narrow[1])
+        known = ~(np.isnan(left) | np.isnan(right))
+        return np.where(known, np.maximum(low, narrow[0]), low), np.where(known, np.minimum(high, narrow[1]), high)
 
     def _between_turns(self, left: Float, right: Float) -> tuple[Float, Float]:
         """The extremes of φ' at both ends and where it turns or jumps in between, with errors of 1e-12 charged."""
         ends = np.stack([self.derivative(left), self.derivative(right)])
         least, most = ends.min(axis=0), ends.max(axis=0)
         for begin, end, low, high in self._family().turns(*self.parameters):
-            inside = (left < end) & (right > begin)
+            inside = (left < end) & (right >= begin)  # φ'(right) on a kink is not that of the piece to the left
             least = np.where(inside, np.minimum(least, low), least)
             most = np.where(inside, np.maximum(most, high), most)
         lost = 1e-12 * self.blur + 1e-300 * max(1.0, *map(abs, self.slopes))
