@@ -488,7 +488,7 @@ def test_samples() -> None:
         ([[1.0, 2.0]], ["a"], "y has dtype"),
         ([[1.0, 2.0]], [np.inf], "y has 1 entries"),
         ([[1.0, 2.0]], 3.0, "y has shape"),
-        (pd.DataFrame({"a": ["x"], "b": [1.0]}), [1.0], "encode text"),
+        (pd.DataFrame({"a": ["x"], "b": [1.0]}), [1.0], "column 'a' is text"),
     ]:
         with pytest.raises(InvalidInputError, match=message):
             as_samples(bad_X, bad_y, 2, 1)

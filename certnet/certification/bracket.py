@@ -120,7 +120,7 @@ def certify(
     time_limit = positive_number(time_limit, "time_limit")
     region = _region(network, around, radius)
     claim = Claim(network, region, norm, parse_output(output, network.n_outputs))
-    data = None if X is None else as_inputs(X, network.n_inputs)
+    data = None if X is None else as_inputs(X, network.n_inputs, network.about.inputs)
     certificate, concern = bracket_of(
         claim, data, method, options, exact_limit=time_limit if exact else None, start=start
     )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from certnet.core.errors import InvalidInputError
+from certnet.core.frames import column_names, in_order, is_frame, plain_array
 
 __all__ = ["Float", "as_inputs", "as_samples", "finite_array", "positive_number", "whole_number"]
 
@@ -17,19 +20,17 @@ Float = NDArray[np.float64]
 def finite_array(value: ArrayLike, name: str, *, ndim: tuple[int, ...]) -> Float:
     """A float64 copy of ``value`` with a permitted number of dimensions and finite entries.
 
+    Frames of numbers of any kind, tensors and sparse matrices of moderate size are welcome.
+
     Raises
     ------
     InvalidInputError
         Not numeric (strings, objects, complex), ragged, of another number of dimensions, NaN or infinite.
     """
-    try:
-        raw = np.asarray(value)
-    except ValueError as error:
-        raise InvalidInputError(f"{name} is not a rectangular array: {error}") from error
-    if raw.dtype.kind not in "biuf":
-        raise InvalidInputError(
-            f"{name} has dtype {raw.dtype}: real numbers are needed; encode text or categories as numbers first"
-        )
+    return _finite(plain_array(value, name), name, ndim)
+
+
+def _finite(raw: NDArray[Any], name: str, ndim: tuple[int, ...]) -> Float:
     if raw.ndim not in ndim:
         wanted = " or ".join(str(n) for n in ndim)
         raise InvalidInputError(f"{name} has shape {raw.shape}: an array with {wanted} dimension(s) is needed")
@@ -69,9 +70,18 @@ def whole_number(value: int, name: str, *, least: int = 0, most: int | None = No
     return number
 
 
-def as_inputs(X: ArrayLike, n_inputs: int) -> Float:
-    """Samples as an (N, d) array; a pandas frame of numbers is welcome, a single vector is not guessed at."""
-    array = finite_array(X, "X", ndim=(1, 2))
+def as_inputs(X: ArrayLike, n_inputs: int, names: Sequence[str] = ()) -> Float:
+    """Samples as an (N, d) array; a frame of numbers is welcome, a single vector is not guessed at.
+
+    Where the inputs have ``names`` and so have the columns of a frame, they are matched by name.
+
+    Raises
+    ------
+    InvalidInputError
+        Of another shape, not finite numbers, or a frame with other columns.
+    """
+    order = in_order(X, names) if names and is_frame(X) and column_names(X) else None
+    array = _finite(plain_array(X, "X", order), "X", (1, 2))
     if array.ndim == 1:
         raise InvalidInputError(
             f"X has shape {array.shape}: samples are rows of a 2-dimensional array; "
@@ -82,9 +92,11 @@ def as_inputs(X: ArrayLike, n_inputs: int) -> Float:
     return array
 
 
-def as_samples(X: ArrayLike, y: ArrayLike, n_inputs: int, n_outputs: int) -> tuple[Float, Float]:
+def as_samples(
+    X: ArrayLike, y: ArrayLike, n_inputs: int, n_outputs: int, names: Sequence[str] = ()
+) -> tuple[Float, Float]:
     """Inputs (N, d) and targets (N, m), at least one sample; y of shape (N,) serves one output."""
-    inputs = as_inputs(X, n_inputs)
+    inputs = as_inputs(X, n_inputs, names)
     targets = finite_array(y, "y", ndim=(1, 2))
     if targets.ndim == 1:
         targets = targets[:, None]

@@ -127,8 +127,8 @@ class Network(ABC):
     # ---------------------------------------------------------------------------------------------------------- values
 
     def forward(self, X: ArrayLike) -> Float:
-        """``f`` at every row of X (N, d), as an (N, m) array."""
-        return self.outputs(as_inputs(X, self.n_inputs))
+        """``f`` at every row of X (N, d), as an (N, m) array; columns with names are matched with the inputs' names."""
+        return self.outputs(as_inputs(X, self.n_inputs, self.about.inputs))
 
     def outputs(self, x: Float) -> Float:
         """:meth:`forward` of inputs that are checked already."""
@@ -146,7 +146,7 @@ class Network(ABC):
 
         On a kink that of the piece to the right.
         """
-        x = as_inputs(X, self.n_inputs)
+        x = as_inputs(X, self.n_inputs, self.about.inputs)
         slopes = []
         for layer in self.layers[:-1]:
             z = layer.preactivations(x)

@@ -107,7 +107,7 @@ class ShallowNetwork(Network):
 
     def preactivations(self, X: ArrayLike) -> Float:
         """``X Wᵀ + b``, shape (N, h)."""
-        return self.layers[0].preactivations(as_inputs(X, self.n_inputs))
+        return self.layers[0].preactivations(as_inputs(X, self.n_inputs, self.about.inputs))
 
     def patterns(self, X: ArrayLike) -> NDArray[np.bool_]:
         """Activation patterns ``1[w_jᵀ x + b_j ≥ 0]``, shape (N, h)."""

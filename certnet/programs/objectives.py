@@ -15,7 +15,7 @@ __all__ = ["PENALTIES", "l2_penalty", "mean_squared_error", "mse_of", "objective
 
 def mean_squared_error(network: ShallowNetwork, X: ArrayLike, y: ArrayLike) -> float:
     """``(1/N) Σ_i ‖f(x_i) − y_i‖²``: mean over samples, sum over outputs. X (N, d); y (N,) or (N, m)."""
-    X, y = as_samples(X, y, network.n_inputs, network.n_outputs)
+    X, y = as_samples(X, y, network.n_inputs, network.n_outputs, network.about.inputs)
     return mse_of(network, X, y)
 
 

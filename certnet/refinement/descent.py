@@ -212,7 +212,7 @@ def descend(
         The input network cannot be certified.
     """
     network = require_shallow(network)
-    X, y = as_samples(X, y, network.n_inputs, network.n_outputs)
+    X, y = as_samples(X, y, network.n_inputs, network.n_outputs, network.about.inputs)
     weight = positive_number(weight, "weight", zero=True)
     how = Descent(
         seconds=positive_number(time_limit, "time_limit"),

@@ -201,7 +201,7 @@ def refine(
         A solver stopped short of its tolerance or failed; the result is still never worse than the input.
     """
     network = _shallow(network)
-    X, y = as_samples(X, y, network.n_inputs, network.n_outputs)
+    X, y = as_samples(X, y, network.n_inputs, network.n_outputs, network.about.inputs)
     goal = chosen_goal(weight, target_lipschitz, max_mse)
     task = Task(X, y, penalty_named(penalty), goal)
     constrained = not isinstance(goal, Weighted)

@@ -101,7 +101,7 @@ class PGDAttack:
             Wrong shapes, NaN or infinite entries, a radius that is negative, NaN or so large that f overflows.
         """
         net = require_shallow(net)
-        inputs, targets = as_samples(X, y, net.n_inputs, net.n_outputs)
+        inputs, targets = as_samples(X, y, net.n_inputs, net.n_outputs, net.about.inputs)
         radius = positive_number(epsilon, "epsilon", zero=True)
         if radius == 0.0:
             return inputs

@@ -49,7 +49,7 @@ def squared_residuals(net: ShallowNetwork, X: ArrayLike, y: ArrayLike) -> Float:
     InvalidInputError
         Wrong shapes, NaN or infinite entries, no samples.
     """
-    inputs, targets = as_samples(X, y, net.n_inputs, net.n_outputs)
+    inputs, targets = as_samples(X, y, net.n_inputs, net.n_outputs, net.about.inputs)
     values = np.empty(inputs.shape[0])
     for where, X_block, Y_block in padded_blocks(inputs, targets, block_rows(net)):
         R = net.forward(X_block) - Y_block
