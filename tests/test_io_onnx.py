@@ -23,6 +23,7 @@ from certnet.core.errors import (
 )
 from certnet.io import load_model, load_onnx, onnx_, save_model, save_onnx
 from certnet.io.affine import Dense, Scale, Shift, fold
+from certnet.io.onnx_written import ROUNDED
 from certnet.networks.activations import ACTIVATIONS, Activation
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.shallow import ShallowNetwork
@@ -464,22 +465,19 @@ def branches() -> list[object]:
 @pytest.mark.parametrize(
     ("nodes", "match"),
     [
-        ([node("Softmax", ["x"], "y")], r"node 0 'the Softmax' is the operator Softmax.*Gemm, MatMul, Add.*Relu"),
-        (two_layers(node("Gelu", ["h"], "a")), "node 1 'the Gelu' is the operator Gelu"),
+        ([node("Softmax", ["x"], "y")], "no activation, it is a linear map"),
+        ([node("Sin", ["x"], "y")], r"node 0 'the Sin' is the operator Sin.*Gemm, MatMul, Add.*Relu"),
         ([node("Loop", ["x"], "y")], "operator Loop"),
         ([helper.make_node("Relu", ["x"], ["y"], domain="com.evil")], "operator com.evil.Relu"),
         ([helper.make_node("Relu", ["x"], ["y"], domain="ai.onnx.ml")], "operator ai.onnx.ml.Relu"),
         ([helper.make_node("Scaler", ["x"], ["y"])], "operator Scaler"),
-        (branches(), "takes 'a', 'h'.*without branches"),
+        (branches(), "'h' goes into 2 operators, the first of them node 1 .*without branches such as skip"),
         ([node("Add", ["x", "x"], "y")], "without branches"),
         ([node("Gemm", ["W", "x"], "y")], "must take the data as A"),
         ([node("MatMul", ["W", "x"], "y")], "multiplies from the left"),
         ([node("Gemm", ["x", "W", "x"], "y")], "without branches"),
         ([node("Gemm", ["x", "W"], "y", transA=1)], "not transposed"),
         ([node("Div", ["three", "x"], "y")], "divides by the data"),
-        ([node("Relu", ["x"], "y")], "does not follow a linear layer"),
-        ([*two_layers(node("Relu", ["h"], "a"))[:1], node("Relu", ["h"], "y")], "ends with an activation"),
-        (two_layers(node("Relu", ["h"], "r"), node("Tanh", ["r"], "a")), "'the Tanh'.*does not follow a linear layer"),
         (two_layers(node("Relu", ["h"], "r"), node("Cast", ["r"], "a", to=7)), "casts to a type"),
         ([node("Transpose", ["x"], "y")], "works on data"),
         ([node("MatMul", ["x", "three"], "y")], "a matrix is needed"),
@@ -513,7 +511,7 @@ def test_inputs_and_outputs(tmp_path: Path) -> None:
         load_onnx(write(proto, tmp_path))
     for shape, kind, match in (
         (("N", 3), TensorProto.INT64, "no tensor of floats"),
-        ((3,), DOUBLE, r"1 dimension\(s\): samples must be rows"),
+        ((3,), DOUBLE, r"needs rows, and the model's input is one vector"),
         (None, DOUBLE, "has no shape"),
     ):
         proto = relu_model()
@@ -690,7 +688,7 @@ def test_a_small_file_that_describes_a_huge_product(tmp_path: Path) -> None:
 
 
 def test_one_tensor_used_by_thousands_of_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("certnet.io.onnx_graph.MAX_ENTRIES", 1000)
+    monkeypatch.setattr("certnet.io.onnx_chain.MAX_ENTRIES", 1000)
     nodes = [node("MatMul", ["x", "M"], "v0")]
     for k in range(200):
         nodes += [node("Relu", [f"v{k}"], f"a{k}"), node("MatMul", [f"a{k}", "M"], f"v{k + 1}")]
@@ -851,7 +849,8 @@ def test_written_models(tmp_path: Path, phi: Activation) -> None:
     assert [(o.domain, o.version) for o in proto.opset_import] == [("", 17)]
     X = samples(50, 3)
     found = ReferenceEvaluator(proto).run(None, {"x": X})[0]
-    np.testing.assert_allclose(found, net.forward(X), rtol=1e-12, atol=1e-12)
+    tolerance = 2e-6 if phi.name in ROUNDED else 1e-12
+    np.testing.assert_allclose(found, net.forward(X), rtol=tolerance, atol=tolerance)
 
 
 @settings(max_examples=40, deadline=None)

@@ -8,9 +8,10 @@ from certnet.core.validation import Float
 from certnet.networks.about import NOTHING, About
 from certnet.networks.activations import Activation
 from certnet.networks.feedforward import FeedForward
+from certnet.networks.network import Network
 from certnet.networks.shallow import ShallowNetwork
 
-__all__ = ["build", "simplest"]
+__all__ = ["build", "simplest", "summary"]
 
 
 def build(
@@ -29,3 +30,10 @@ def build(
 def simplest(network: FeedForward) -> ShallowNetwork | FeedForward:
     """The same network, as a :class:`ShallowNetwork` where it has one hidden layer with ReLU."""
     return network.shallow() if network.relu_only else network
+
+
+def summary(network: Network) -> str:
+    """Widths and activations in words, such as "6 → 64 → 64 → 1, relu"."""
+    widths = network.widths if len(network.widths) <= 12 else (*network.widths[:6], "…", *network.widths[-3:])
+    phis = list(dict.fromkeys(map(str, network.activations)))
+    return f"{' → '.join(map(str, widths))}, {' and '.join(phis[:4])}{' and others' if len(phis) > 4 else ''}"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import logging
+import math
 import os
-from collections.abc import Iterator
+import warnings
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,10 +23,13 @@ from certnet.core.errors import (
     UnsupportedModelError,
 )
 from certnet.core.files import check_writable, write_atomic
-from certnet.io.onnx_graph import OPERATORS, SUPPORTED, Graph, Node, layers_of
+from certnet.io.networks import summary
+from certnet.io.onnx_graph import MORE_OUTPUTS, OPERATORS, SUPPORTED, Graph, Layers, Node, layers_of
+from certnet.io.onnx_refused import reason
 from certnet.io.onnx_tensors import FLOAT_TYPES, ExternalData, read_tensor
+from certnet.io.onnx_written import ROUNDED, START, operators
 from certnet.io.paths import readable_file
-from certnet.networks.activations import Activation
+from certnet.networks.about import About
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.shallow import ShallowNetwork
 
@@ -35,23 +41,28 @@ _OPSETS: Final = {"": range(7, 29), "ai.onnx.ml": range(1, 7)}
 """Versions of the operators between which what is read here means the same; 7 is that of NumPy's broadcasting."""
 _WRITTEN_OPSET: Final = 17
 _WRITTEN_IR: Final = 8
-_PLAIN: Final = {
-    "relu": "Relu",
-    "tanh": "Tanh",
-    "sigmoid": "Sigmoid",
-    "softplus": "Softplus",
-    "identity": "Identity",
-}
+_INPUT_NAMES: Final = "certnet_inputs"
+"""Key of the metadata that holds the names of the features, a JSON list of strings."""
+_MAX_NAMES_BYTES: Final = 16 << 20
+_MAX_CHECKED: Final = 5_000_000
+"""Networks with more weights are not evaluated a second time."""
+_SAMPLES: Final = 16
+_FLOAT, _DOUBLE = 1, 11  # TensorProto.DataType
+logger = logging.getLogger(__name__)
 
 
 def load_onnx(path: str | os.PathLike[str], *, units: str = "as given") -> FeedForward:
     """The network ``f(x) = W_ℓ φ_ℓ(… φ_1(W_0 x + b_0) …) + b_ℓ`` of an ONNX file.
 
-    Read are chains of Gemm, MatMul, Add, Sub, Mul, Div, Scaler (of ai.onnx.ml), the activations Relu, LeakyRelu,
-    PRelu (one slope), Tanh, Sigmoid, Softplus, Elu, HardSigmoid, Identity, and Flatten, Reshape and Cast where they
-    leave every sample's features as they are: what PyTorch exports of a sequence, and skl2onnx of an ``MLPRegressor``
-    with or without a ``StandardScaler``. Affine operators between two activations become one layer; an Identity
-    between two matrices counts as an activation. Inputs of several dimensions are flattened in row-major order.
+    Read are chains of Gemm, MatMul, Add, Sub, Mul, Div, Neg, BatchNormalization, Scaler (of ai.onnx.ml), the
+    activations Relu, LeakyRelu, PRelu (one slope), Clip, Tanh, Sigmoid, Softplus, Elu, Selu, Celu, HardSigmoid,
+    HardSwish, Gelu, Mish, Softsign, Identity, those that exporters write as formulas (GELU with Erf or Tanh, SiLU,
+    Mish, hard swish, Softsign, Softplus, log-sigmoid), Dropout, and Flatten, Reshape, Squeeze and Cast where they leave
+    every sample's features as they are. Affine operators between two activations become one layer; an Identity
+    between two matrices counts as an activation; an activation at the end, or next to another, gets an identity matrix
+    behind or before it. A softmax at the end is left out. Inputs of several dimensions are flattened in row-major
+    order; an input of one dimension is one sample. What was read stands in ``about``, and names of features are read
+    where :func:`save_onnx` wrote them. The network is compared with onnx's reference evaluator on random inputs.
 
     Parameters
     ----------
@@ -75,7 +86,7 @@ def load_onnx(path: str | os.PathLike[str], *, units: str = "as given") -> FeedF
         not know, or has tensors whose sizes do not fit.
     UnsupportedModelError
         Another operator (the message names it and its node), a graph that is no chain with one input and one output,
-        no hidden layer, an activation at the end.
+        no hidden layer; the reference evaluator gives other values.
     InvalidInputError
         Weights that are NaN or infinite, unknown ``units``.
     MissingDependencyError
@@ -88,9 +99,12 @@ def load_onnx(path: str | os.PathLike[str], *, units: str = "as given") -> FeedF
         model = _parse(source)
         graph = _graph(model, ExternalData(source.parent, _MAX_BYTES - source.stat().st_size))
         _check(model, shapes=False)
-        weights, biases, activations = layers_of(graph)
+        layers = layers_of(graph)
         _check(model, shapes=True)  # last, for its messages say less
-        return FeedForward(weights, biases, activations, units=units)
+        network = FeedForward(layers.weights, layers.biases, layers.activations, units=units)
+        network = network.described(_about(network, layers, model))
+        _compare(network, layers.value, model, graph.shape)
+        return network
     except (FileFormatError, UnsupportedModelError, InvalidInputError) as error:
         raise type(error)(f"{source}: {error}") from error
 
@@ -100,7 +114,8 @@ def save_onnx(network: ShallowNetwork | FeedForward, path: str | os.PathLike[str
 
     One Gemm and one activation per layer (opset 17, IR version 8); weights are written bit for bit. The attributes of
     ONNX are float32: slopes of leaky ReLU and parameters of the hard sigmoid that float32 does not hold are written as
-    double tensors (PRelu; Mul and Add before HardSigmoid). The file does not say in what units the network is.
+    double tensors (PRelu; Mul and Add before HardSigmoid); what has no operator in opset 17 is written as a formula.
+    Names of the features go to the metadata ("certnet_inputs"). The file does not say in what units the network is.
 
     Raises
     ------
@@ -175,7 +190,8 @@ def _graph(model: Any, external: ExternalData) -> Graph:
         if (_domain(node.domain), node.op_type) not in OPERATORS:
             named = f"{node.domain[:80]}.{node.op_type[:80]}" if _domain(node.domain) else node.op_type[:80]
             raise UnsupportedModelError(
-                f"node {index} {node.name[:80]!r} is the operator {named}, which is not supported; {SUPPORTED}"
+                f"node {index} {node.name[:80]!r} is the operator {named}, which is not supported"
+                f"{reason(node.op_type)}; {SUPPORTED}"
             )
     if len(model.functions) or len(graph.sparse_initializer):
         raise UnsupportedModelError("it has local functions or sparse tensors: export it without them")
@@ -192,11 +208,15 @@ def _graph(model: Any, external: ExternalData) -> Graph:
 
 
 def _node(index: int, node: Any, external: ExternalData) -> Node:
-    where = f"node {index} {node.name[:80]!r} ({node.op_type})"
-    if len(node.output) != 1 or (not node.input and node.op_type != "Constant"):
+    name = node.name if isinstance(node.name, str) else repr(node.name)  # bytes where they are no UTF-8
+    where = f"node {index} {name[:80]!r} ({node.op_type})"
+    several = len(node.output) > 1 and node.op_type not in MORE_OUTPUTS
+    if not node.output or not node.output[0] or several or (not node.input and node.op_type != "Constant"):
+        if node.op_type == "Split":
+            raise UnsupportedModelError(f"{where} is not read{reason(node.op_type)}")
         raise FileFormatError(f"{where} has {len(node.input)} inputs and {len(node.output)} outputs")
     attributes = {a.name: _attribute(a, f"{where}, attribute {a.name[:80]!r}", external) for a in node.attribute}
-    return Node(index, node.name, node.op_type, tuple(node.input), node.output[0], attributes)
+    return Node(index, name, node.op_type, tuple(node.input), node.output[0], attributes, tuple(node.output[1:]))
 
 
 def _attribute(attribute: Any, where: str, external: ExternalData) -> Any:
@@ -239,6 +259,113 @@ def _check(model: Any, *, shapes: bool) -> None:
         raise FileFormatError(f"it is no valid ONNX model: {_first_line(error)}") from error
 
 
+def _about(network: FeedForward, layers: Layers, model: Any) -> About:
+    names = layers.nodes if len(layers.nodes) <= 6 else (*layers.nodes[:3], "…", layers.nodes[-1])
+    read = f"{summary(network)}, from ONNX nodes {', '.join(names)}"
+    return About(read, _input_names(model, network.n_inputs), (), layers.remarks)
+
+
+def _input_names(model: Any, n_inputs: int) -> tuple[str, ...]:
+    """Names of the features in the metadata; none where there are none."""
+    written = [entry.value for entry in model.metadata_props if entry.key == _INPUT_NAMES]
+    if not written:
+        return ()
+    try:
+        if len(written) > 1 or len(written[0]) > _MAX_NAMES_BYTES:
+            raise ValueError("they are written twice, or too long")
+        names = json.loads(written[0])
+        if not isinstance(names, list) or not all(isinstance(name, str) and len(name) <= 1000 for name in names):
+            raise ValueError("they are no list of words")
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"the names of its features ({_INPUT_NAMES}) cannot be read: {error}") from error
+    if len(names) != n_inputs:
+        raise FileFormatError(f"it names {len(names)} features ({_INPUT_NAMES}), and takes {n_inputs} inputs")
+    return tuple(names)
+
+
+def _compare(network: FeedForward, value: str, model: Any, shape: tuple[int | None, ...]) -> None:
+    """The network against onnx's reference evaluator on random inputs; changes the model.
+
+    Raises
+    ------
+    UnsupportedModelError
+        They do not agree within the rounding of the model's type.
+    """
+    expected = _evaluated(model, value, network.n_inputs, shape)
+    if expected is None or not sum(W.size for W in network.weights) <= _MAX_CHECKED:
+        return
+    X, Y = expected
+    with np.errstate(all="ignore"):
+        found, rounding = network.outputs(X), _rounding(network, X)
+        kind = model.graph.input[0].type.tensor_type.elem_type
+        if kind == _DOUBLE and any(phi.name in ROUNDED for phi in network.activations):
+            kind = _FLOAT
+        unit, share = {_FLOAT: (1e-7, 1e-5), _DOUBLE: (1e-15, 1e-9)}.get(kind, (1e-2, 2e-2))
+        told = np.isfinite(Y) & np.isfinite(found)
+        allowed = share * np.max(np.abs(found), axis=1, keepdims=True) + unit * rounding
+        wrong = told & (np.abs(found - Y) > allowed)
+    if Y.shape != found.shape or wrong.any():
+        far = f"differ by {np.max(np.abs(found - Y)[wrong]):.3g}" if Y.shape == found.shape else "have other shapes"
+        raise UnsupportedModelError(
+            f"the network that was read and onnx's reference evaluator {far} on random inputs: certnet does not "
+            "understand this model; please report it"
+        )
+
+
+def _rounding(network: FeedForward, X: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Growth of rounding errors: ``e ← |W| e λ + n (|W| |x| + |b|)``, in units of the precision; as an (N, m) array."""
+    x, error = X, np.zeros_like(X)
+    for layer, W in zip(network.layers, network.weights):
+        size = np.abs(W).T
+        error = error @ size + math.sqrt(W.shape[1] + 1) * (np.abs(x) @ size + np.abs(layer.bias))
+        error *= layer.steepest
+        x = layer(x)
+        error += np.abs(x)
+    return np.asarray(error)
+
+
+def _evaluated(
+    model: Any, value: str, n_inputs: int, shape: tuple[int | None, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Random inputs (N, d) and what the reference evaluator makes of them (N, m); None where it cannot."""
+    from onnx import helper
+    from onnx.reference import ReferenceEvaluator
+
+    single = len(shape) == 1
+    features, rows = shape if single else shape[1:], 1 if single else shape[0] or _SAMPLES
+    known = math.prod(n for n in features if n is not None)
+    if rows * n_inputs > 1 << 22 or features.count(None) > 1 or n_inputs % known:
+        return None
+    concrete = tuple(n_inputs // known if n is None else n for n in features)
+    X = np.random.default_rng(0).standard_normal((rows * -(-_SAMPLES // rows), n_inputs))
+    given = model.graph.input[0]
+    if len(model.graph.input) > 1 or _misjudged(model):
+        return None
+    dtype = helper.tensor_dtype_to_np_dtype(given.type.tensor_type.elem_type)
+    X = X.astype(dtype).astype(np.float64)
+    model.graph.output[0].name = value
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            evaluator = ReferenceEvaluator(model)
+            found = [
+                np.asarray(
+                    evaluator.run(None, {given.name: part.reshape(concrete if single else (rows, *concrete))})[0]
+                )
+                for part in X.astype(dtype).reshape(-1, rows, n_inputs)
+            ]
+    except Exception as error:  # noqa: BLE001 - an operator or type that it has not
+        logger.debug("the reference evaluator cannot run the model: %s", _first_line(error))
+        return None
+    return X, np.concatenate([part.astype(np.float64).reshape(rows, -1) for part in found])
+
+
+def _misjudged(model: Any) -> bool:
+    """Does the evaluator compute something else? Before opset 14 its BatchNormalization takes statistics of the batch."""
+    opset = next((entry.version for entry in model.opset_import if not _domain(entry.domain)), 0)
+    return opset < 14 and any(node.op_type == "BatchNormalization" for node in model.graph.node)
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
@@ -260,9 +387,13 @@ def _model(onnx: Any, net: FeedForward) -> Any:
         out = "y" if last else f"z{k}"
         nodes.append(onnx.helper.make_node("Gemm", [value, *names], [out], f"layer{k}", transB=1))
         if not last:
-            for operator, constants, attributes in _operators(net.activations[k]):
+            start = out
+            for operator, constants, attributes in operators(net.activations[k]):
                 inputs = [out]
                 for array in constants:
+                    if array is START:
+                        inputs.append(start)
+                        continue
                     inputs.append(f"c{len(tensors)}")
                     tensors.append(_tensor(onnx, np.array(array), inputs[-1]))
                 out = f"v{len(nodes)}"
@@ -276,38 +407,16 @@ def _model(onnx: Any, net: FeedForward) -> Any:
         [onnx.helper.make_tensor_value_info("y", double, ["N", net.n_outputs])],
         tensors,
     )
-    return onnx.helper.make_model(
+    model = onnx.helper.make_model(
         graph,
         ir_version=_WRITTEN_IR,
         opset_imports=[onnx.helper.make_opsetid("", _WRITTEN_OPSET)],
         producer_name="certnet",
         producer_version=__version__,
     )
-
-
-def _operators(phi: Activation) -> Iterator[tuple[str, tuple[float, ...], dict[str, float]]]:
-    """Operators that make up φ exactly: type, constants as further inputs, attributes."""
-    with np.errstate(over="ignore"):
-        exact = all(float(np.float32(p)) == p for p in phi.parameters)
-    if phi.name in _PLAIN:
-        yield _PLAIN[phi.name], (), {}
-    elif phi.name == "leaky_relu" and exact:
-        yield "LeakyRelu", (), {"alpha": phi.parameters[0]}
-    elif phi.name == "leaky_relu":
-        yield "PRelu", (phi.parameters[0],), {}
-    elif phi.name == "hard_sigmoid" and exact:
-        yield "HardSigmoid", (), dict(zip(("alpha", "beta"), phi.parameters))
-    elif phi.name == "hard_sigmoid":
-        yield "Mul", (phi.parameters[0],), {}
-        yield "Add", (phi.parameters[1],), {}
-        yield "HardSigmoid", (), {"alpha": 1.0, "beta": 0.0}
-    elif phi.name == "elu" and exact:
-        yield "Elu", (), {"alpha": phi.parameters[0]}
-    else:
-        raise UnsupportedModelError(
-            f"the activation {phi} cannot be written to ONNX: slopes alone are no function, and alpha of ELU is a "
-            "float32 number there (round it: float(numpy.float32(alpha))); save the network as .npz"
-        )
+    if net.about.inputs:
+        model.metadata_props.add(key=_INPUT_NAMES, value=json.dumps(net.about.inputs))
+    return model
 
 
 def _tensor(onnx: Any, array: NDArray[Any], name: str) -> Any:
