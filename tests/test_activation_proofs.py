@@ -16,6 +16,7 @@ from certnet.networks.activation_families import FAMILIES
 from certnet.networks.activations import ACTIVATIONS, Activation
 from certnet.networks.feedforward import FeedForward
 from certnet.proofs.gradients import gradient_below, jacobian_followed
+from certnet.proofs.regions import slopes_in_ball
 
 mpmath = pytest.importorskip("mpmath")
 mp = mpmath.mp.clone()
@@ -282,6 +283,16 @@ def test_no_lower_bound_where_the_slope_cancels(name: str) -> None:
         x = float(zero) + k * 2.0**-52
         assert mp.mpf(gradient_below(net, [x])) <= 2**60 * abs(slope(phi, x))
     assert gradient_below(net, [float(zero) + 1e-3]) > 0.0
+
+
+def test_a_ball_that_ends_on_a_kink_holds_the_slope_to_its_left() -> None:
+    phi = Activation("elu", (2.5,))
+    net = FeedForward([[[1.0]], [[1.0]]], [[-1.0], [0.0]], phi)
+    radius, steepest = 1.0, []
+    for _ in range(60):
+        steepest.append(slopes_in_ball(net, [0.0], radius)[1].item())
+        radius = float(np.nextafter(radius, 0.0))
+    assert min(steepest) >= 2.5 * (1.0 - 1e-13)  # one of these balls ends at zero, where φ' jumps to 1
 
 
 def network(phi: Activation, rng: np.random.Generator, *widths: int) -> FeedForward:
