@@ -272,7 +272,8 @@ class _Reader:
             W, b, given = a["alpha"] * a["mat2"].T, a["beta"] * a["self"], a["mat1"]
         else:
             second = a.get("mat2", a.get("other", a.get("vec")))
-            W, b, given = (second if not isinstance(second, self.torch.Tensor) else second.T), None, a["self"]
+            turned = isinstance(second, self.torch.Tensor) and second.ndim == 2
+            W, b, given = second.T if turned else second, None, a["self"]
         if given is not x or not isinstance(W, self.torch.Tensor) or W.ndim > 2:
             raise self._refused("data are multiplied from the other side, or by data", node)
         if len(x.shape) != 1:

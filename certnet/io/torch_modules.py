@@ -208,12 +208,14 @@ def _copied(module: Any) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return copy.deepcopy(module).cpu()
+            # what hooks compute anew at each call (weight norm, pruning) has a history, which refuses to be copied
+            held = (value for layer in module.modules() for value in vars(layer).values())
+            computed = {id(t): t.detach().clone() for t in held if isinstance(t, torch.Tensor) and not t.is_leaf}
+            return copy.deepcopy(module, computed).cpu()
     except Exception as error:  # the module's own classes say how they are copied
         raise UnsupportedModelError(
-            f"{name} cannot be copied ({_first_line(error)}), and it is never changed: if weight norm, spectral norm "
-            "or pruning is the reason, remove it first (torch.nn.utils.remove_weight_norm, "
-            "torch.nn.utils.prune.remove); otherwise pass module.state_dict() and the activations"
+            f"{name} cannot be copied ({_first_line(error)}), and it is never changed: remove what cannot be copied, "
+            "or pass module.state_dict() and the activations"
         ) from error
 
 
@@ -277,7 +279,8 @@ def _exported(module: Any, example: Any, name: str) -> Any:
 
     def export(traced: Any, dynamic: bool) -> Any:
         shapes = ({0: torch.export.Dim.DYNAMIC},) if dynamic else None
-        return torch.export.export(traced, (example,), dynamic_shapes=shapes, strict=False)
+        # a new tensor each time: an attempt leaves marks on it
+        return torch.export.export(traced, (example.clone(),), dynamic_shapes=shapes, strict=False)
 
     attempts = (
         lambda: export(module, True),
@@ -289,29 +292,35 @@ def _exported(module: Any, example: Any, name: str) -> Any:
         for attempt in attempts:
             try:
                 program = attempt()
-            except Exception as error:  # the tracer runs the user's code
+            except Exception as error:  # noqa: BLE001  the tracer runs the user's code
                 problem = problem or error
-                text = f"{type(error).__name__} {error}"
-                if "DataDependent" in text or "data-dependent" in text:
-                    raise UnsupportedModelError(
-                        f"the module {name} is not read: its control flow depends on the data (torch.export: "
-                        f"{_first_line(error)}); a branch for some inputs is another function"
-                    ) from error
             else:
                 _check_range(program, name)
                 return program
     reason = next(filter(None, (reason_for(type(layer).__name__) for layer in module.modules())), "")
+    text = f"{type(problem).__name__} {problem}"
+    if "DataDependent" in text or "data-dependent" in text:
+        reason = (
+            f"its control flow depends on the data (torch.export: {_first_line(problem)}), so it is one function for "
+            "some inputs and another for others"
+        )
     reason = reason or f"torch.export cannot trace it ({_first_line(problem)})"
     raise UnsupportedModelError(f"the module {name} is not read: {reason}; {_CLOSED}") from problem
 
 
 def _check_range(program: Any, name: str) -> None:
     """Refuse a trace that holds for some sizes of the batch only: a branch on it was taken."""
-    for limits in program.range_constraints.values():
-        if (str(limits.upper).lstrip("-").isdigit() and int(limits.upper) < 2**31) or int(limits.lower) > 2:
-            raise UnsupportedModelError(
-                f"the module {name} is not read: what it computes depends on how many samples a batch has"
-            )
+    user = set(program.graph_signature.user_inputs)
+    for node in program.graph.nodes:
+        if node.op != "placeholder" or node.name not in user or not node.meta["val"].shape:
+            continue
+        size = str(node.meta["val"].shape[0])
+        for symbol, limits in program.range_constraints.items():
+            bounded = str(limits.upper).isdigit() and int(limits.upper) < 2**31
+            if str(symbol) == size and (bounded or int(limits.lower) > 2):
+                raise UnsupportedModelError(
+                    f"the module {name} is not read: what it computes depends on how many samples a batch has"
+                )
 
 
 # --------------------------------------------------------------------------------------------------------- the network
@@ -388,10 +397,10 @@ def _check_agreement(
             problem = problem or error
             continue
         compared += 1
-        for rows, got in zip((x, x[:1]), values):
-            given = rows.double().reshape(len(rows), -1).numpy()
-            outputs = _single(got, len(rows), network.n_outputs, name)
-            _compare(network, given, outputs, float(torch.finfo(dtype).eps), _TOLERANCE[which], last, name)
+        given = x.double().reshape(_ROWS, -1).numpy()
+        outputs = [_single(got, rows, network.n_outputs, name) for got, rows in zip(values, (_ROWS, 1))]
+        eps = float(torch.finfo(dtype).eps)
+        _compare(network, given, np.concatenate(outputs), eps, _TOLERANCE[which], last, name)
     if not compared:
         raise UnsupportedModelError(
             f"the module {name} is not read: it cannot be run to compare it with what was read ({_first_line(problem)})"
@@ -420,8 +429,9 @@ def _single(got: Any, rows: int, outputs: int, name: str) -> Float:
 def _compare(
     network: ShallowNetwork | FeedForward, X: Float, outputs: Float, eps: float, tolerance: float, last: str, name: str
 ) -> None:
+    """``outputs`` are those at the rows of X, and once more at the first row, alone."""
     with np.errstate(over="ignore", invalid="ignore"):
-        values, errors = _with_rounding(network, X, eps)
+        values, errors = (np.concatenate([a, a[:1]]) for a in _with_rounding(network, X, eps))
         if last:
             shifted = values - values.max(axis=1, keepdims=True)
             logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
