@@ -321,11 +321,25 @@ def test_the_installed_command(model):
     assert done.stderr == ""
 
 
-def test_a_file_that_is_no_certificate_is_refused_with_exit_code_one(run, model, tmp_path):
+def test_a_file_that_is_no_certificate_is_misuse(run, model, tmp_path):
     proof = tmp_path / "c.json"
     run("certify", model, "--out", proof)
     text = proof.read_text()
-    for altered in ('"upper": 1', text[: len(text) // 2], text.replace('"schema"', '"scheme"')):
+    for other, match in (
+        ('"upper": 1', "is not a certificate"),
+        (text[: len(text) // 2], "is not a certificate"),
+        (text.replace('"schema"', '"scheme"'), "has schema"),
+        ("[1, 2]", "has schema"),
+    ):
+        proof.write_text(other)
+        code, out, err = run("check", proof, model, "--json")
+        assert (code, out) == (2, "")
+        assert match in err
+    proof.write_text(text)
+    code, _, err = run("check", model, proof)
+    assert code == 2
+    assert "the certificate is named first, then the model" in err
+    for altered in (text.replace('"units"', '"unit"'), text.replace('"rho": ', '"rho": 1')):
         proof.write_text(altered)
         code, out, _ = run("check", proof, model, "--json")
         assert code == 1

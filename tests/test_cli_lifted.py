@@ -623,9 +623,9 @@ def test_check_says_which_file_is_wrong(run, tmp_path):  # noqa: F811
     code, _, err = run("check", tmp_path / "none.json", model)
     assert (code, "none.json does not exist" in err) == (2, True)
     broken.write_text("{}")
-    code, out, _ = run("check", broken, model)
-    assert code == 1
-    assert "broken.json has schema" in out
+    code, _, err = run("check", broken, model)
+    assert code == 2
+    assert "broken.json has schema" in err
     code, _, err = run("certify", model)
     assert code == 2
     assert "certnet lifted certify" in err

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import errno
+import io
+import math
 import os
 import stat
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 
+from certnet.certification import certify
 from certnet.core import files
-from certnet.core.errors import OutputError
+from certnet.core.errors import FileFormatError, OutputError
 from certnet.core.files import check_writable, write_atomic
+from certnet.data.npz import read_npz_images
+from certnet.io import load_model
+from certnet.lifted import LiftedNetwork
+from certnet.networks.feedforward import FeedForward
+from certnet.networks.shallow import ShallowNetwork
 
 
 def names(folder: Path) -> list[str]:
@@ -177,3 +188,50 @@ def test_a_broken_link_is_not_replaced_silently(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="exists"):
         write_atomic(link, b"new")
     assert link.is_symlink()
+
+
+# archives ------------------------------------------------------------------------------------------------------------
+
+
+def bomb(path: Path, entries: int, *, announced: int | None = None) -> Path:
+    """An ``.npz`` of zeros that is small on the disk."""
+    header = io.BytesIO()
+    shape = (entries if announced is None else announced,)
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("W.npy", "w") as file:
+        file.write(header.getvalue())
+        for left in range(entries, 0, -(1 << 20)):
+            file.write(bytes(8 * min(left, 1 << 20)))
+    return path
+
+
+def test_a_small_archive_of_much_is_refused_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("certnet.core.archives._SUSPICIOUS", 1 << 20)
+    path = bomb(tmp_path / "a.npz", 1 << 18)
+    monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("was read"))
+    for read in (FeedForward.load, ShallowNetwork.load, LiftedNetwork.load, load_model):
+        with pytest.raises(FileFormatError, match=r"unpacks to 2 MiB: at most 4 GiB are read"):
+            read(path)
+    with pytest.raises(FileFormatError, match=r"unpacks to 2 MiB"):
+        read_npz_images(path)
+
+
+def test_headers_that_announce_more_than_there_is(tmp_path: Path) -> None:
+    for announced in (1 << 40, 5, 0):
+        path = bomb(tmp_path / f"{announced}.npz", 100, announced=announced)
+        with pytest.raises(
+            FileFormatError, match=f"announces {8 * announced} bytes and holds 800: the file is damaged"
+        ):
+            load_model(path)
+
+
+def test_certificates_of_nothing_are_not_written(tmp_path: Path) -> None:
+    net = ShallowNetwork([[1.0, 2.0]], [0.0], [1.0], 0.0)
+    certificate = certify(net)
+    for name in ("upper", "lower", "seconds"):
+        for value in (math.nan, math.inf):
+            with pytest.raises(OutputError, match=f"{name} of the certificate is NaN or infinite"):
+                replace(certificate, **{name: value}).save(tmp_path / "c.json")
+    assert not (tmp_path / "c.json").exists()

@@ -177,3 +177,45 @@ def test_ill_conditioned_says_so_for_every_sample() -> None:
         assert list(found.status) == [Status.ILL_CONDITIONED] * 3, solver
         assert not found.converged.any()
         assert (found.error_bound >= found.residual).all()
+
+
+def test_both_loops_of_proxqp_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inputs of 1e9 did not end: 10 000 outer steps of 1500 inner ones were allowed, several times."""
+    proxqp = pytest.importorskip("proxsuite").proxqp
+    asked: list[tuple[int, int]] = []
+
+    class Counted(proxqp.dense.QP):
+        def solve(self) -> None:
+            asked.append((self.settings.max_iter, self.settings.max_iter_in))
+            super().solve()
+
+    monkeypatch.setattr(proxqp.dense, "QP", Counted)
+    H, q = 2.0 * np.eye(3), np.array([[1e9, -1e9, 3.0]])
+    problem = BoxQP(H, np.zeros(3), np.full(3, np.inf), (slice(0, 3),))
+    for passes, expected in ((10_000, (500, 50)), (7, (7, 7))):
+        asked.clear()
+        solver_named("proxqp")(problem, q, None, Limits(max_passes=passes))
+        assert set(asked) == {expected}
+        assert len(asked) <= 5  # 5e-7 down to 1e-13 in steps of a hundredth
+
+
+def test_after_the_time_limit_no_attempt_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr("certnet.solvers.box.tightened.time.monotonic", lambda: float(next(clock)))
+    problem, q = BoxQP(np.eye(2), np.zeros(2), np.ones(2), (slice(0, 2),)), np.full((5, 2), 0.5)
+    begun = []
+
+    def attempt(q: np.ndarray, warm: np.ndarray | None, tol: float) -> np.ndarray:
+        begun.append(tol)
+        return np.zeros(2)  # never good enough
+
+    z = one_by_one(problem, q, None, Limits(seconds=3.5), attempt, first=1e-6, floor=1e-13)
+    assert len(begun) == 3  # the clock is read once before each
+    assert np.array_equal(z, np.zeros((5, 2)))
+
+
+def test_infer_takes_a_time_limit() -> None:
+    net, X = random_network((2, 3, 2), ["relu", "relu"]), np.ones((2, 2))
+    assert infer(net, X, solver="osqp", time_limit=100.0).converged.all()
+    with pytest.raises(InvalidInputError, match="time_limit must be a finite positive number"):
+        infer(net, X, time_limit=-1.0)

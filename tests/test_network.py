@@ -393,7 +393,7 @@ def corrupt_deflate() -> bytes:
         (stored(**parts(format=np.array("certnet-shallow-network-2"))), "certnet-shallow-network-2"),
         (corrupt_deflate(), "not a readable .npz"),
         (encrypted(), "not a readable .npz"),
-        (huge_header(), "not a readable .npz"),
+        (huge_header(), "the file is damaged"),
     ],
     ids=[
         "empty",

@@ -93,7 +93,7 @@ def test_the_command_tells_a_failed_proof_from_misuse(tmp_path: Path, capsys: py
         ([proof], 2, "usage"),
         (["--help"], 0, "usage"),
         ([str(tmp_path / "none.json"), model], 2, "does not exist"),
-        ([model, proof], 1, "refused"),
+        ([model, proof], 2, "the certificate is named first"),
         ([proof, str(tmp_path / "none.npz")], 2, "does not exist"),
         ([proof, str(HERE / "deep.npz")], 1, "another network"),
         ([proof, str(HERE / "lifted.npz")], 2, "lifted network"),

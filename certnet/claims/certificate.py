@@ -20,7 +20,7 @@ from certnet.claims.kinds import Multipliers, Proof, Witness, frozen, layout_of,
 from certnet.claims.region import Region, region_of
 from certnet.claims.verdict import Verdict
 from certnet.core.digits import above, below
-from certnet.core.errors import FileFormatError
+from certnet.core.errors import AlteredCertificateError
 from certnet.core.files import write_atomic
 from certnet.core.validation import Float
 from certnet.networks.energy import LiftedEnergy
@@ -216,7 +216,8 @@ class Certificate:
         Raises
         ------
         OutputError
-            The file exists (and ``force`` is false) or cannot be written.
+            The file exists (and ``force`` is false) or cannot be written; a number of the certificate is NaN or
+            infinite.
         """
         return write_atomic(path, self.to_json(), force=force)
 
@@ -262,7 +263,7 @@ def _parsed(content: object, source: Path) -> Certificate:
         for name in right:
             (sealed.number if name == "rho" else sealed.text)(data, name)
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise FileFormatError(f"{source} is not a complete certificate: {error}") from error
+        raise AlteredCertificateError(f"{source} is not a complete certificate: {error}") from error
     sealed.verify_written(source, data, right, (*family.fields, "read"))
     return certificate
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from certnet.claims.kinds import Multipliers
 from certnet.core.digits import above
-from certnet.core.errors import FileFormatError
+from certnet.core.errors import AlteredCertificateError, FileFormatError, OutputError
 from certnet.core.files import path_of
 from certnet.core.validation import Float
 
@@ -48,13 +48,29 @@ def seal(data: Mapping[str, Any]) -> str:
 
 
 def upper_written(upper: float) -> dict[str, str]:
-    """The bound as a decimal rounded up, and as the exact fraction that the double is."""
+    """The bound as a decimal rounded up, and as the exact fraction that the double is.
+
+    Raises
+    ------
+    OutputError
+        It is NaN or infinite.
+    """
+    if not math.isfinite(upper):
+        raise OutputError(
+            "upper of the certificate is NaN or infinite: such a certificate proves nothing and is not written"
+        )
     return {"upper_decimal": above(upper, 12), "upper_rational": str(Fraction(upper))}
 
 
 def sealed_json(data: Mapping[str, Any], first: Iterable[str]) -> str:
     """``data`` and its seal as JSON, the fields ``first`` leading; floats in their shortest exact decimal form."""
-    plain = json.loads(json.dumps(dict(data), allow_nan=False))  # tuples become lists, as they will be read
+    try:
+        plain = json.loads(json.dumps(dict(data), allow_nan=False))  # tuples become lists, as they will be read
+    except ValueError as error:
+        bad = next((name for name, value in data.items() if not _writable(value)), "a field")
+        raise OutputError(
+            f"{bad} of the certificate is NaN or infinite: such a certificate proves nothing and is not written"
+        ) from error
     ordered = {name: plain.pop(name) for name in first} | plain
     return json.dumps(ordered | {"seal": seal(ordered)}, allow_nan=False, indent=1) + "\n"
 
@@ -80,7 +96,7 @@ def read_json(path: str | os.PathLike[str]) -> tuple[object, Path]:
     except (ValueError, RecursionError, MemoryError) as error:
         if isinstance(error, FileFormatError):
             raise
-        raise FileFormatError(f"{source} is not a certificate (truncated, or not JSON): {error}") from error
+        raise FileFormatError(f"{source} is not a certificate ({_kind_of(content)}): {error}") from error
 
 
 def schema_of(data: object, source: Path, known: Iterable[str]) -> tuple[str, dict[str, Any]]:
@@ -102,10 +118,27 @@ def verify_written(source: Path, data: Mapping[str, Any], right: Mapping[str, ob
     """Refuse a file in which a field that follows from others, or the seal, does not fit them, and unknown fields."""
     unknown = data.keys() - right.keys() - set(names) - {"schema"}
     if unknown:
-        raise FileFormatError(f"{source}: {min(unknown)[:40]!r} is no field of a certificate: the file was altered")
+        raise AlteredCertificateError(
+            f"{source}: {min(unknown)[:40]!r} is no field of a certificate: the file was altered"
+        )
     for name, value in right.items():
         if data[name] != value:
-            raise FileFormatError(f"{source}: {name} does not fit the rest: the file was altered")
+            raise AlteredCertificateError(f"{source}: {name} does not fit the rest: the file was altered")
+
+
+def _writable(value: object) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _kind_of(content: bytes) -> str:
+    """What a file that is no JSON seems to be."""
+    if content[:2] == b"PK" or content[:6] == b"\x93NUMPY":
+        return "it seems to be a model or arrays: the certificate is named first, then the model"
+    return "truncated, or not JSON"
 
 
 def number(data: Mapping[str, Any], name: str) -> float:

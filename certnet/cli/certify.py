@@ -13,7 +13,7 @@ from certnet.certification import Certificate, Verdict, certify, certify_outputs
 from certnet.claims.families import FEED_FORWARD
 from certnet.cli.terminal import Force, Json, Model, interruptible, print_json, print_table, say, working
 from certnet.core.digits import above, below
-from certnet.core.errors import CertificateError, FileFormatError, InvalidInputError
+from certnet.core.errors import AlteredCertificateError, CertificateError, FileFormatError, InvalidInputError
 from certnet.core.files import check_writable
 from certnet.io import load_model
 from certnet.lifted import LiftedNetwork
@@ -110,7 +110,7 @@ def check_command(
     claim: Certificate | None = None
     try:
         claim = Certificate.load(certificate)
-    except FileFormatError as error:  # not even a certificate
+    except AlteredCertificateError as error:
         verdict = Verdict(False, str(error))
     else:
         verdict = claim.check(load_model(model) if claim.family == FEED_FORWARD.name else LiftedNetwork.load(model))

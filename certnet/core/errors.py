@@ -1,6 +1,7 @@
 """What certnet raises. Every message says what was wrong, where, and what to do."""
 
 __all__ = [
+    "AlteredCertificateError",
     "CertificateError",
     "CertnetError",
     "CertnetWarning",
@@ -50,6 +51,10 @@ class SolverUnavailableError(SolverError):
 
 class CertificateError(CertnetError, ValueError):
     """A certificate does not prove what it claims, or is not a certificate of this network."""
+
+
+class AlteredCertificateError(CertificateError, FileFormatError):
+    """A file is a certificate by its schema, but its fields do not fit each other: it was altered or is incomplete."""
 
 
 class DatasetError(CertnetError, LookupError):

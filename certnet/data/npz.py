@@ -13,6 +13,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from certnet.core.archives import check_sizes
 from certnet.core.errors import FileFormatError
 from certnet.core.files import path_of
 from certnet.data.image_arrays import MAX_BYTES, LabelledImages, labelled
@@ -88,8 +89,12 @@ def _with_or_without(source: Path, part: str, names: set[str]) -> tuple[NDArray[
 
 def _names(source: Path) -> set[str]:
     try:
-        with zipfile.ZipFile(source) as archive:
+        with source.open("rb") as file, zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            check_sizes(source, source.stat().st_size, [member.file_size for member in members])
             return {name.removesuffix(".npy") for name in archive.namelist()}
+    except FileFormatError:
+        raise
     except FileNotFoundError as error:
         raise FileFormatError(f"{source} does not exist: check the path") from error
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:

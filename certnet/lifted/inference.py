@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -92,6 +92,7 @@ def infer(
     max_passes: int = 10_000,
     start: ArrayLike | None = None,
     threads: int | None = None,
+    time_limit: float | None = None,
 ) -> Inference:
     """``z*(x) = argmin_z E(z; x)`` over the boxes for every row of X, with ``z_L`` held at ``clamp`` where given.
 
@@ -115,6 +116,8 @@ def infer(
         Stacked activations to start from.
     threads : int, optional
         Threads for the batch; all cores by default. The result does not depend on it.
+    time_limit : float, optional
+        Seconds after which a solver of others (osqp, daqp, proxqp, clarabel) begins nothing more.
 
     Raises
     ------
@@ -127,6 +130,8 @@ def infer(
     inputs = as_inputs(X, net.n_inputs)
     targets = None if clamp is None else as_clamp(net, clamp, len(inputs))
     limits = _limits(tol, passes, max_passes, threads)
+    if time_limit is not None:
+        limits = replace(limits, seconds=positive_number(time_limit, "time_limit"))
     if passes is not None and solver in SOLVERS and solver not in PASSING:
         raise InvalidInputError(f"solver {solver!r} does not work in passes: passes is for {' and '.join(PASSING)}")
     solve = solver_named(solver)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from certnet.core.archives import check_archive
 from certnet.core.errors import FileFormatError, InvalidInputError
 from certnet.core.files import path_of
 from certnet.networks.about import NOTHING, About, about_from_json
@@ -18,6 +19,7 @@ from certnet.networks.about import NOTHING, About, about_from_json
 __all__ = ["about_in", "read_arrays"]
 
 _MAX_FILE_BYTES = 4 << 30
+_ARRAY = b"\x93NUMPY"
 T = TypeVar("T")
 
 
@@ -39,6 +41,12 @@ def read_arrays(path: str | os.PathLike[str], parse: Callable[[Mapping[str, Any]
         if source.stat().st_size > _MAX_FILE_BYTES:
             raise FileFormatError(f"{source} is larger than {_MAX_FILE_BYTES >> 30} GiB: not a network of certnet")
         with source.open("rb") as handle:
+            if handle.read(4)[:2] == b"PK":
+                check_archive(handle, source)
+            handle.seek(0)
+            if handle.read(6) == _ARRAY:
+                raise FileFormatError(f"{source} holds one array, not a certnet network (.npz with W, b, V, c)")
+            handle.seek(0)
             file = np.load(handle, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise FileFormatError(f"{source} holds one array, not a certnet network (.npz with W, b, V, c)")

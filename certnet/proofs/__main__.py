@@ -1,8 +1,8 @@
 """``python -m certnet.proofs CERTIFICATE MODEL``: check a certificate with the trusted base alone.
 
 CERTIFICATE is a file that a certificate's ``save`` wrote, MODEL the ``.npz`` that a network's ``save`` wrote. Exit code
-0: both sides are proved; 1: they are not, or the first file is no certificate, and why; 2: misuse, or the model cannot
-be read. Models in other formats are read by ``certnet check``.
+0: both sides are proved; 1: they are not, or the certificate was altered, and why; 2: misuse: the first file is no
+certificate, or the model cannot be read. Models in other formats are read by ``certnet check``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from certnet.claims.certificate import Certificate
 from certnet.claims.families import FAMILIES
 from certnet.core.digits import above, below
-from certnet.core.errors import CertnetError, FileFormatError
+from certnet.core.errors import AlteredCertificateError, CertnetError
 from certnet.core.files import path_of
 
 __all__ = ["main"]
@@ -32,9 +32,12 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     try:
         certificate = Certificate.load(proof)
-    except FileFormatError as error:  # not even a certificate
+    except AlteredCertificateError as error:
         sys.stdout.write(f"refused: {error}\n")
         return 1
+    except CertnetError as error:  # not even a certificate
+        sys.stderr.write(f"error: {error}\n")
+        return 2
     try:
         verdict = certificate.check(FAMILIES[certificate.family].load(model))
     except CertnetError as error:

@@ -7,6 +7,7 @@ shares code with.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -50,12 +51,16 @@ class Limits:
         The most passes (iterations) to tolerance.
     threads : int
         Threads that may be used; the result does not depend on it.
+    seconds : float
+        After so many seconds solvers of others begin no further attempt; samples that were not reached keep their
+        start. Solvers of the package count passes alone.
     """
 
     tol: float = 1e-6
     passes: int | None = None
     max_passes: int = 10_000
     threads: int = 1
+    seconds: float = math.inf
 
 
 class Solve(Protocol):

@@ -41,6 +41,7 @@ def _settings(clarabel: Any, limits: Limits) -> Any:
     settings = clarabel.DefaultSettings()
     settings.verbose = False
     settings.max_iter = limits.max_passes
+    settings.time_limit = limits.seconds
     settings.max_threads = 1
     # its equations are badly scaled near the end: with the default refinement it stops early at residuals of 1e-2
     settings.iterative_refinement_reltol = settings.iterative_refinement_abstol = 1e-16

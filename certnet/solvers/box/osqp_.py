@@ -13,6 +13,7 @@ from certnet.solvers.box.tightened import one_by_one
 __all__ = ["solve"]
 
 _POLISH_BELOW = 1e-8
+_LONG = 1e10  # seconds: OSQP's own "no limit"
 
 
 def solve(problem: BoxQP, q: Float, start: Float | None, limits: Limits) -> Float:
@@ -38,6 +39,7 @@ def solve(problem: BoxQP, q: Float, start: Float | None, limits: Limits) -> Floa
         verbose=False,
         eps_rel=0.0,
         max_iter=limits.max_passes,
+        time_limit=min(limits.seconds, _LONG),
         check_termination=10,
         adaptive_rho_interval=10,
         adaptive_rho_tolerance=3.0,

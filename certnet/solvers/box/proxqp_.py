@@ -17,6 +17,9 @@ __all__ = ["solve"]
 
 _FAR: Final = 1e20
 """A limit that ProxQP takes for none."""
+_OUTER: Final = 500
+_INNER: Final = 50
+"""Most steps of the two loops: where a few dozen do not reach the tolerance, as with numbers of 1e9, none do."""
 
 
 def solve(problem: BoxQP, q: Float, start: Float | None, limits: Limits) -> Float:
@@ -37,7 +40,9 @@ def solve(problem: BoxQP, q: Float, start: Float | None, limits: Limits) -> Floa
 
     solver = proxqp.dense.QP(problem.n, 0, 0, True)
     solver.settings.eps_rel = 0.0
-    solver.settings.max_iter = limits.max_passes
+    # both loops: of the inner one alone 1500 steps are allowed by default, for each of 10 000 outer ones
+    solver.settings.max_iter = min(limits.max_passes, _OUTER)
+    solver.settings.max_iter_in = min(limits.max_passes, _INNER)
     solver.settings.initial_guess = proxqp.InitialGuess.NO_INITIAL_GUESS
     low, high = np.maximum(problem.lower, -_FAR), np.minimum(problem.upper, _FAR)
     solver.init(problem.H, -q[0], None, None, None, None, None, low, high)

@@ -6,6 +6,7 @@ sample is solved again, asking for more, until the recomputed residual is small 
 
 from __future__ import annotations
 
+import time
 from typing import Final, Protocol
 
 import numpy as np
@@ -39,20 +40,29 @@ def one_by_one(
         What the solver is asked for at first, and the least that it is asked for.
     """
     z = np.empty_like(q)
+    deadline = time.monotonic() + limits.seconds
     for i, row in enumerate(q):
-        z[i] = _tightened(problem, row, None if start is None else start[i], limits.tol, attempt, first, floor)
+        warm = None if start is None else start[i]
+        z[i] = _tightened(problem, row, warm, limits.tol, attempt, first, floor, deadline)
     return z
 
 
 def _tightened(
-    problem: BoxQP, q: Float, warm: Float | None, tol: float, attempt: Attempt, first: float, floor: float
+    problem: BoxQP,
+    q: Float,
+    warm: Float | None,
+    tol: float,
+    attempt: Attempt,
+    first: float,
+    floor: float,
+    deadline: float,
 ) -> Float:
     best = np.clip(np.zeros(problem.n) if warm is None else warm, problem.lower, problem.upper)
     least = _residual(problem, q, best)
     if least <= tol:
         return best
     asked = max(first, floor)
-    while True:
+    while time.monotonic() < deadline:
         z = np.clip(attempt(q, warm, asked), problem.lower, problem.upper)
         residual = _residual(problem, q, z)
         if residual < least or not np.isfinite(least):
@@ -60,6 +70,7 @@ def _tightened(
         if least <= tol or asked <= floor:
             return best
         warm, asked = best, max(_TIGHTER * asked, floor)
+    return best
 
 
 def _residual(problem: BoxQP, q: Float, z: Float) -> float:
