@@ -165,6 +165,20 @@ ACTIVATION_MODULES = [
     (lambda: nn.ELU(0.7), Activation("elu", (0.7,))),
     (nn.Hardsigmoid, Activation("hard_sigmoid", (1 / 6, 0.5))),
     (nn.Identity, Activation("identity")),
+    (nn.ReLU6, Activation("relu6")),
+    (nn.Hardtanh, Activation("hardtanh", (-1.0, 1.0))),
+    (lambda: nn.Hardtanh(-0.5, 2.0), Activation("hardtanh", (-0.5, 2.0))),
+    (nn.Hardswish, Activation("hard_swish")),
+    (nn.GELU, Activation("gelu")),
+    (lambda: nn.GELU(approximate="tanh"), Activation("gelu_tanh")),
+    (nn.SiLU, Activation("silu")),
+    (nn.Mish, Activation("mish")),
+    (nn.SELU, Activation("selu")),
+    (lambda: nn.CELU(0.6), Activation("celu", (0.6,))),
+    (nn.Softsign, Activation("softsign")),
+    (nn.LogSigmoid, Activation("log_sigmoid")),
+    (lambda: nn.Softplus(3.0, 40), Activation("softplus_beta", (3.0,))),
+    (lambda: nn.PReLU(dtype=torch.float64), Activation("leaky_relu", (0.25,))),
 ]
 
 

@@ -141,6 +141,23 @@ READ: dict[str, Callable[[], Any]] = {
     "clamp at 0.3": lambda: of(lambda s, x: s.b(s.a(x).clamp(min=0.3))),
     "clamp from above": lambda: of(lambda s, x: s.b(s.a(x).clamp(max=0.3))),
     "clamp between": lambda: of(lambda s, x: s.b(s.a(x).clamp(-0.3, 0.4))),
+    "maximum with 0": lambda: of(lambda s, x: s.b(torch.maximum(s.a(x), torch.zeros(1)))),
+    "maximum with a vector": lambda: of(
+        lambda s, x: s.b(torch.maximum(s.c, s.a(x))), c=lambda: torch.tensor([0.1, 0.2, -0.3, 0.0, 1.0, -1.0])
+    ),
+    "minimum": lambda: of(lambda s, x: s.b(torch.minimum(s.a(x), torch.tensor(0.5)))),
+    "one-dimensional inputs": lambda: of(lambda s, x: s.b(torch.relu(s.a(x.unsqueeze(-1)))).squeeze(-1), d=1, m=1),
+    "a dimension of 1 between": lambda: of(lambda s, x: s.b(torch.relu(s.a(x[:, None, :]))).flatten(1)),
+    "BatchNorm first in Sequential": lambda: seeded(
+        lambda: nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2))
+    ),
+    "activation first in Sequential": lambda: seeded(
+        lambda: nn.Sequential(nn.Flatten(), nn.Tanh(), nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+    ),
+    "unflattened outputs": lambda: seeded(
+        lambda: nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 6), nn.Unflatten(1, (2, 3)))
+    ),
+    "a dictionary of one": lambda: of(lambda s, x: {"y": s.b(torch.relu(s.a(x)))}),
     "written swish": lambda: of(lambda s, x: s.b(s.act(s.a(x))), act=Swish),
     "written mish": lambda: of(lambda s, x: s.b((lambda z: z * torch.tanh(F.softplus(z)))(s.a(x)))),
     "F.softsign": lambda: of(lambda s, x: s.b(F.softsign(s.a(x)))),
@@ -194,8 +211,10 @@ def test_what_is_read_has_the_outputs_of_the_module(kind: str) -> None:
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
     assert " → ".join(map(str, net.widths)) in net.about.read
     X = np.random.default_rng(5).normal(size=(100, net.n_inputs))
-    if kind == "returns a tuple of one":
-        module = nn.Sequential(module, type("First", (nn.Module,), {"forward": lambda s, x: x[0]})())
+    if kind in ("returns a tuple of one", "a dictionary of one"):
+        module = nn.Sequential(
+            module, type("First", (nn.Module,), {"forward": lambda s, x: x["y" if isinstance(x, dict) else 0]})()
+        )
     plain = {"DataParallel": lambda: module.module, "torch.compile": lambda: module._orig_mod}.get(
         kind, lambda: module
     )()
@@ -375,9 +394,20 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "one linear map": (lambda: of(lambda s, x: s.a(x)), "no hidden layer"),
     "linear on matrices": (
-        lambda: of(lambda s, x: s.b(torch.relu(s.a(x[:, None, :]))).flatten(1)),
-        r"samples of shape \(1, 4\): flatten",
+        lambda: of(lambda s, x: s.b(torch.relu(s.n(x.view(-1, 2, 2))).flatten(1)), n=lambda: nn.Linear(2, 3)),
+        r"samples of shape \(2, 2\): flatten",
     ),
+    "attention layer": (
+        lambda: seeded(lambda: nn.TransformerEncoderLayer(8, 2, batch_first=True)),
+        "attention multiplies data by data",
+    ),
+    "GLU": (lambda: seeded(lambda: nn.Sequential(nn.Linear(4, 6), nn.GLU(), nn.Linear(3, 1))), "operator glu is none"),
+    "made of the batch": (
+        lambda: of(lambda s, x: s.b(torch.relu(s.a(x) + torch.zeros(x.shape[0], 6)))),
+        "of the size of the batch",
+    ),
+    "where": (lambda: of(lambda s, x: s.b(torch.where(s.a(x) > 0, 1.0, 0.0))), "operator gt is none"),
+    "really quantised": (lambda: quantised(), "quantised layers round"),
     "TorchScript": (lambda: scripted(), "TorchScript.*ONNX"),
     "lazy": (lambda: nn.Sequential(nn.LazyLinear(3), nn.ReLU(), nn.Linear(3, 1)), "lazy|no weights yet"),
     "no weights": (lambda: nn.Sequential(nn.ReLU()), "no weights"),
@@ -393,6 +423,13 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
 def init_two(self: Any) -> None:
     nn.Module.__init__(self)
     self.a = nn.Linear(3, 3)
+
+
+def quantised() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 1)).eval()
+        return torch.ao.quantization.quantize_dynamic(module, {nn.Linear})
 
 
 def scripted() -> Any:
@@ -549,6 +586,11 @@ def test_layers_say_the_order() -> None:
     net = from_torch(heads, layers=["trunk.0", "mu"], activations="relu")  # the words that all share may be left out
     assert net == from_torch(heads, layers=["model.trunk.0", "model.mu"], activations="relu")
     assert net.about.remarks == ("left out: model.log_std",)
+    with_scale = {**heads, "log_scale": torch.zeros(4)}
+    net = from_torch(with_scale, layers=["model.trunk.0", "model.mu"], activations="relu")
+    assert net.about.remarks == ("left out: model.log_std, log_scale",)
+    with pytest.raises(InvalidInputError, match="one name or a list"):
+        from_torch(held, layers=["encoder", "decoder"], activations=3)  # type: ignore[arg-type]
     for wrong, words in (
         (["encoder", "middle"], "'middle' is none; the linear layers of the state dict are decoder, encoder"),
         (["encoder", "encoder"], "each named once"),

@@ -10,6 +10,7 @@ import numpy as np
 from certnet.core.errors import UnsupportedModelError
 from certnet.core.validation import Float
 from certnet.io.affine import Scale, Shift
+from certnet.io.torch_tensors import array_of
 from certnet.networks.activations import Activation
 
 __all__ = ["HARD_SIGMOID", "Item", "activation_of_module", "items_of_operator", "module_of_activation"]
@@ -42,6 +43,8 @@ def activation_of_module(nn: Any, layer: Any) -> Activation | None:
             return Activation(family)
     if kind is nn.LeakyReLU:
         return Activation("leaky_relu", (layer.negative_slope,))
+    if kind is nn.PReLU and layer.weight.numel() == 1:
+        return Activation("leaky_relu", (float(array_of(layer.weight, "the slope of PReLU").item()),))
     if kind in (nn.ELU, nn.CELU):
         return Activation("elu" if kind is nn.ELU else "celu", (layer.alpha,))
     if kind is nn.Hardsigmoid:

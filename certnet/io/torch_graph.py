@@ -276,7 +276,7 @@ class _Reader:
             W, b, given = second.T if turned else second, None, a["self"]
         if given is not x or not isinstance(W, self.torch.Tensor) or W.ndim > 2:
             raise self._refused("data are multiplied from the other side, or by data", node)
-        if len(x.shape) != 1:
+        if not x.shape or prod(x.shape[:-1]) != 1:
             raise self._refused(
                 f"a linear layer is applied to samples of shape {x.shape}: flatten them to one dimension first", node
             )
@@ -310,6 +310,16 @@ class _Reader:
             return x.then(Shift(sign * alpha * c))
         factor = sign * alpha
         return x.then(Shift(c)) if factor == 1.0 else x.then(Scale(np.array([factor])), Shift(c))
+
+    def _larger(self, name: str, a: Mapping[str, Any], node: Any, x: Chain) -> Chain:
+        """``max(x, c) = c + relu(x − c)`` and ``min(x, c) = c − relu(c − x)`` with a constant c."""
+        if self._shape(node) != x.shape:
+            raise self._refused("a constant makes the samples larger", node)
+        c = self._spread(a["other"] if a["self"] is x else a["self"], x.shape, node)
+        relu, minus = Activation("relu"), Scale(np.array([-1.0]))
+        if name == "maximum":
+            return x.then(Shift(-c), relu, Shift(c)) if np.any(c) else x.then(relu)
+        return x.then(minus, Shift(c), relu, minus, Shift(c))
 
     def _batch_norm(self, name: str, a: Mapping[str, Any], node: Any, x: Chain) -> Chain:
         if a.get("training") or a.get("train"):
@@ -356,7 +366,7 @@ class _Reader:
         if isinstance(constant, int | float):
             return np.array([float(constant)])
         if not isinstance(constant, self.torch.Tensor):
-            raise self._refused(f"a constant is {type(constant).__name__}, or made of the size of the batch", node)
+            raise self._refused("it makes a tensor of the size of the batch and joins it with the data", node)
         values = self._values(constant.to(self.torch.float64))
         if values.size == 1:
             return values.reshape(1)
@@ -375,8 +385,10 @@ class _Reader:
 
     def _refused(self, reason: str, node: Any = None) -> UnsupportedModelError:
         stack = list((node.meta.get("nn_module_stack") or {}).values()) if node is not None else []
-        path, kind = stack[-1] if len(stack) > 1 else ("", "")
-        kind = kind.rpartition(".")[2] if isinstance(kind, str) else getattr(kind, "__name__", "")
+        kinds = [kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__name__}" for _, kind in stack]
+        within = (reason_for(kind.rpartition(".")[2]) for kind in kinds if kind.startswith("torch.nn."))
+        reason = next(filter(None, within), "") or reason
+        path, kind = (stack[-1][0], kinds[-1].rpartition(".")[2]) if len(stack) > 1 else ("", "")
         place = f", at {kind} ({path})" if path and kind else ""
         return UnsupportedModelError(f"{self.what} is not read{place}: {reason}")
 
@@ -416,5 +428,6 @@ _METHODS: Final = {
     ),
     **dict.fromkeys(("softmax", "_softmax", "log_softmax", "_log_softmax"), _Reader._softmax),
     **dict.fromkeys(("slice", "select"), _Reader._selected),
+    **dict.fromkeys(("maximum", "minimum"), _Reader._larger),
     **dict.fromkeys(("sum", "mean"), _Reader._summed),
 }

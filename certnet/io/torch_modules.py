@@ -148,7 +148,7 @@ def _chain_of_sequential(module: Any) -> Chain | None:
         kind = type(layer)
         if _hooked(layer):
             return None
-        if kind is nn.Linear:
+        if kind is nn.Linear and not any(isinstance(part, Last) for part in parts):
             if size and layer.in_features != size:
                 shapes = [(layer.out_features, layer.in_features), size]
                 raise UnsupportedModelError(
@@ -162,17 +162,20 @@ def _chain_of_sequential(module: Any) -> Chain | None:
         elif kind is nn.BatchNorm1d and layer.running_mean is not None and not layer.training:
             mean, variance = (array_of(t, "BatchNorm") for t in (layer.running_mean, layer.running_var))
             gamma, beta = (None if t is None else array_of(t, "BatchNorm") for t in (layer.weight, layer.bias))
-            if len(mean) != size:
+            if size not in (0, len(mean)):
                 return None
+            first, size = first or len(mean), len(mean)
             parts += batch_norm_steps(mean, variance, layer.eps, gamma, beta)
-        elif kind in (nn.Softmax, nn.LogSoftmax):
+        elif parts and isinstance(parts[-1], Last):
             return None
+        elif kind in (nn.Softmax, nn.LogSoftmax) and layer.dim in (1, -1):
+            parts.append(Last("softmax" if kind is nn.Softmax else "log_softmax"))
         elif not _changes_nothing(nn, layer):
             phi = activation_of_module(nn, layer)
             if phi is None and (reason := reason_for(kind.__name__)):
                 kinds = ", ".join(type(one).__name__ for one in _flattened(module))
                 raise UnsupportedModelError(f"Sequential({kinds}) is not read, at {kind.__name__}: {reason}")
-            if phi is None or not first:
+            if phi is None:
                 return None
             parts.append(phi)
     return Chain(tuple(parts), (size,), first) if first else None
@@ -237,7 +240,7 @@ def _input_shape(module: Any, name: str) -> tuple[int, ...]:
             problem = problem or error
         else:
             return (size,)
-    reason = next(filter(None, (reason_for(type(layer).__name__) for layer in module.modules())), "")
+    reason = _reason_within(module)
     if not reason and problem is None:
         reason = "it has no weights"
     if not reason:
@@ -246,6 +249,17 @@ def _input_shape(module: Any, name: str) -> tuple[int, ...]:
             f"({_first_line(problem)}): if it takes samples of another shape, pass one batch, example=x"
         )
     raise UnsupportedModelError(f"the module {name} is not read: {reason}")
+
+
+def _reason_within(module: Any) -> str:
+    """Why a layer of PyTorch's own that the module has is not read, or an empty text."""
+    for layer in module.modules():
+        home = type(layer).__module__
+        if home.startswith("torch.") and (
+            found := reason_for("quantize" if "quantized" in home else type(layer).__name__)
+        ):
+            return found
+    return ""
 
 
 def _call(module: Any, x: Any) -> Any:
@@ -297,7 +311,7 @@ def _exported(module: Any, example: Any, name: str) -> Any:
             else:
                 _check_range(program, name)
                 return program
-    reason = next(filter(None, (reason_for(type(layer).__name__) for layer in module.modules())), "")
+    reason = _reason_within(module)
     text = f"{type(problem).__name__} {problem}"
     if "DataDependent" in text or "data-dependent" in text:
         reason = (

@@ -237,8 +237,8 @@ def _common(prefixes: Sequence[str]) -> str:
 
 def _chosen(groups: Mapping[str, _Group], layers: Sequence[str]) -> tuple[list[_Group], list[str]]:
     """The layers that the user names, in that order, and the other prefixes."""
-    if isinstance(layers, str):
-        raise InvalidInputError(f"layers must be a list of prefixes in the order of use, got the text {layers!r}")
+    if isinstance(layers, str) or not isinstance(layers, Sequence):
+        raise InvalidInputError(f"layers must be a list of prefixes in the order of use, got {layers!r}")
     wanted = [str(name).removesuffix(".weight") for name in layers]
     linear = [
         prefix
@@ -265,7 +265,9 @@ def _chosen(groups: Mapping[str, _Group], layers: Sequence[str]) -> tuple[list[_
                 f"what it does is not in a state dict: {_MODULE}"
             )
     used = [*found, *(group.prefix for group in between)]
-    return [groups[prefix] for prefix in found], [prefix for prefix in groups if prefix not in used]
+    others = [group for prefix, group in groups.items() if prefix not in used]
+    left_out = [name for group in others for name in ([group.prefix] if group.prefix else group.entries)]
+    return [groups[prefix] for prefix in found], left_out
 
 
 def _beside(prefix: str, chosen: Sequence[str]) -> bool:
@@ -417,6 +419,10 @@ def _phis(activations: Activations, hidden: int) -> list[Activation]:
     """The activations of the hidden layers."""
     if isinstance(activations, str | Activation):
         return [activation(activations)] * hidden
+    if not isinstance(activations, Sequence):
+        raise InvalidInputError(
+            f"activations must be one name or a list of one for each hidden layer, got {type(activations).__name__}"
+        )
     phis = [activation(phi) for phi in activations]
     if len(phis) != hidden:
         raise InvalidInputError(f"there are {len(phis)} activations and {hidden} hidden layers")
