@@ -445,11 +445,12 @@ def not_copyable() -> Any:
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_is_refused_with_the_reason(kind: str) -> None:
+def test_what_is_refused_with_the_reason(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
     make, words = REFUSED[kind]
     module = make()
     with pytest.raises(UnsupportedModelError, match=words):
         from_torch(module)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_tracer_that_lies_is_caught() -> None:
@@ -552,6 +553,11 @@ def test_numbers_in_names_are_numbers() -> None:
         ([("first", 3, 4), ("second", 4, 4), ("third", 4, 1)], "second and third both take 4"),
         ([("fc1", 1, 8), ("fc2", 8, 8), ("out", 8, 1)], "do not tell|does not tell"),
         ([("fc1", 4, 4), ("fc01", 4, 4)], "the same number"),
+        ([("trunk", 3, 4), ("heads.0", 4, 4), ("heads.1", 4, 4)], "'heads' in names says that they stand beside"),
+        ([("q1", 4, 4), ("q2", 4, 4)], "'q' in names"),
+        ([("l.0.linear1", 4, 8), ("l.0.linear2", 8, 4), ("l.1.linear1", 4, 8), ("l.1.linear2", 8, 4)], "both take 4"),
+        ([("9" * 5000, 4, 4), ("0", 4, 4)], "order of use"),
+        ([("a\nb", 4, 4), ("c", 4, 4)], r"'a\\nb' and c|a\\nb"),
     ],
 )
 def test_doubtful_orders_are_refused_until_said(shapes: list[tuple[str, int, int]], words: str) -> None:
@@ -574,6 +580,12 @@ def test_a_tail_without_a_number() -> None:
     assert from_torch(nested, activations="relu") == chain(
         nested, "body.0.linear", "body.2.linear", "body.10.linear", "head"
     )
+
+
+@pytest.mark.parametrize("name", ["actor", "head", "q_net", "net.critic", "seq"])
+def test_one_sequence_may_have_any_name(name: str) -> None:
+    held = state((f"{name}.0", 3, 8), (f"{name}.2", 8, 8), (f"{name}.4", 8, 1))
+    assert from_torch(held, activations="relu") == chain(held, *(f"{name}.{k}" for k in (0, 2, 4)))
 
 
 def test_layers_say_the_order() -> None:
@@ -638,7 +650,10 @@ def test_batch_norm_in_state_dicts(layers: tuple[str, ...]) -> None:
         from_torch(held, activations="relu")
     net = from_torch(held, activations="relu", batch_norm_eps=1e-5)
     assert FeedForward.of(net) == FeedForward.of(from_torch(module))
-    assert net.about.remarks == ("BatchNorm is read with eps = 1e-05, as it was said",)
+    assert len(net.about.remarks) == layers.count("norm")
+    at = layers.index("norm")
+    side = f"behind {at - 1}" if at and layers[at - 1] == "linear" else f"before {at + 1}"
+    assert net.about.remarks[0] == f"BatchNorm {at} is read {side}, with eps = 1e-05"
 
 
 @pytest.mark.parametrize("places", [("0", "2", "4"), ("0", "1", "2"), ("fc1", "bn1", "fc2"), ("a.0", "b.1", "a.3")])
@@ -673,6 +688,15 @@ def test_checkpoints_in_memory() -> None:
     assert from_torch(both, activations="relu", key="ema") == from_torch(both["ema"], activations="relu")
     with pytest.raises(InvalidInputError, match="key='net': the state dicts are under 'model', 'ema'"):
         from_torch(both, activations="relu", key="net")
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_words_of_long_networks_are_short(seed: int) -> None:
+    held = state(*((f"{k}", 1, 1) for k in range(500 + seed)))
+    read = from_torch(held, activations="relu").about.read
+    assert read.startswith("1 → 1 → ")
+    assert f"({500 + seed} layers), relu, from 0.weight, 1.weight" in read
+    assert len(read) < 500
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -157,7 +157,7 @@ class _Reader:
         for name in str(node.target).split("."):
             value = getattr(value, name)
         if not isinstance(value, self.torch.Tensor):
-            raise self._refused("it holds a graph inside the graph (control flow, or a gradient switched off)")
+            raise self._refused("it holds a graph inside the graph: control flow, autocast, or gradients switched on")
         return self._double(value)
 
     def _output(self, node: Any) -> Chain:

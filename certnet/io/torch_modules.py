@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 import logging
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
@@ -270,7 +271,7 @@ def _call(module: Any, x: Any) -> Any:
         return module(x)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """No warnings and no log of PyTorch's tracing: what goes wrong is told by an error."""
     names = ("torch", "torch.fx.experimental.symbolic_shapes", "torch.export", "torch._export", "torch._dynamo")
@@ -279,7 +280,8 @@ def _quiet() -> Iterator[None]:
     try:
         for logger in loggers:
             logger.disabled = True
-        with warnings.catch_warnings():
+        # PyTorch prints the graph of a failed trace
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

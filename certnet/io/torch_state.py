@@ -27,6 +27,11 @@ Activations = str | Activation | Sequence[str | Activation | tuple[float, float]
 _MODULE: Final = "pass the module itself, from_torch(module), which tells what it computes"
 _STATISTICS: Final = ("running_mean", "running_var")
 _NAMES_SHOWN: Final = 12
+_BESIDE: Final = re.compile(
+    r"(?:^|[._])((heads|branches|experts|towers|critics|actors|members)\.|(head|branch|expert|tower|critic|actor|qf?)_?)#",
+    re.IGNORECASE,
+)
+"""Numbers behind these words count what stands side by side."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +64,7 @@ class _Group:
     @property
     def numbered(self) -> tuple[str, int]:
         """The prefix with its last number left out, and that number (−1 where there is none)."""
-        found = list(re.finditer(r"\d+", self.prefix))
+        found = list(re.finditer(r"[0-9]{1,18}", self.prefix))
         if not found:
             return self.prefix, -1
         start, end = found[-1].span()
@@ -90,9 +95,10 @@ def network_of_state(
 
     1. that of ``layers``, where it is given; it may leave layers out, which the remarks of the network then name;
     2. otherwise that of names and shapes, never that of the mapping. Prefixes that differ in nothing but their last
-       number (``net.0``, ``net.2``, ``net.10``) are one group, in the order of the numbers, and must chain in it. A
-       prefix without a number is a group alone. Groups are joined by their shapes, if in exactly one order each takes
-       what the one before gives. Two groups that take equally many inputs may be heads beside each other (mean and
+       number (``net.0``, ``net.2``, ``net.10``) are one group, in the order of the numbers, and must chain in it;
+       numbers behind words such as ``heads.`` or ``critic`` count what stands side by side, and are refused. A prefix
+       without a number is a group alone. Groups are joined by their shapes, if in exactly one order each takes what
+       the one before gives. Two groups that take equally many inputs may be heads beside each other (mean and
        deviation, actor and critic) or change places; two orders that chain are as doubtful: both are refused.
 
     BatchNorm (``running_mean``, ``running_var``) is read with ``batch_norm_eps`` if its place is certain: the prefixes
@@ -114,7 +120,7 @@ def network_of_state(
         order, left_out = _ordered([group for group in groups.values() if not group.normalises], source), []
     norms = [group for group in groups.values() if group.normalises and group.prefix not in left_out]
     _check_chain(order)
-    read = " → ".join(map(str, (order[0].inputs, *(group.outputs for group in order))))
+    read = _joined((order[0].inputs, *(group.outputs for group in order)))
     places = _places(order, norms, batch_norm_eps)
     if activations is None:
         raise UnsupportedModelError(
@@ -128,7 +134,11 @@ def network_of_state(
     about = About(
         read=f"{read}, {spelled(phis)}, from {_listed([_entry(g.prefix, 'weight') for g in order])}",
         remarks=(
-            *([f"BatchNorm is read with eps = {batch_norm_eps:g}, as it was said"] if norms else []),
+            *(
+                f"BatchNorm {norm.prefix} is read {'behind' if behind else 'before'} {order[k].prefix}, with eps = "
+                f"{batch_norm_eps:g}"
+                for norm, (k, behind) in zip(norms, places)
+            ),
             *([f"left out: {_listed(left_out)}"] if left_out else []),
         ),
     )
@@ -138,12 +148,18 @@ def network_of_state(
 def spelled(phis: Sequence[Activation]) -> str:
     """The activations in words: once where they are all the same."""
     names = list(map(str, phis))
-    return names[0] if len(set(names)) == 1 else ", ".join(names)
+    return names[0] if len(set(names)) == 1 else _listed(names)
 
 
 def described(widths: Sequence[int], phis: Sequence[Activation], source: str, remarks: Sequence[str] = ()) -> About:
     """Words such as "6 → 64 → 1, relu, from MyNet"."""
-    return About(read=f"{' → '.join(map(str, widths))}, {spelled(phis)}, from {source}", remarks=tuple(remarks))
+    return About(read=f"{_joined(widths)}, {spelled(phis)}, from {source}", remarks=tuple(remarks))
+
+
+def _joined(widths: Sequence[int]) -> str:
+    if len(widths) > 2 * _NAMES_SHOWN:
+        return f"{_joined(widths[:_NAMES_SHOWN])} → … → {widths[-1]} ({len(widths) - 1} layers)"
+    return " → ".join(map(str, widths))
 
 
 def batch_norm_steps(mean: Float, variance: Float, eps: float, gamma: Float | None, beta: Float | None) -> list[Step]:
@@ -166,7 +182,7 @@ def _entry(prefix: str, kind: str) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     """Names in a message, a long list cut."""
-    shown = [name[:80] for name in names[:_NAMES_SHOWN]]
+    shown = [name[:80] if name.isprintable() else repr(name[:80]) for name in names[:_NAMES_SHOWN]]
     return ", ".join(shown) + (f", … ({len(names)} in all)" if len(names) > _NAMES_SHOWN else "") or "nothing"
 
 
@@ -293,6 +309,8 @@ def _ordered(linear: Sequence[_Group], source: str) -> list[_Group]:
         numbers = [group.numbered[1] for group in run]
         if len(set(numbers)) != len(numbers):
             raise _doubtful(f"{_listed([group.prefix for group in run])} bear the same number", linear, source)
+        if len(run) > 1 and (word := _BESIDE.search(run[0].numbered[0])):
+            raise _doubtful(f"{word[0].strip('._#')!r} in names says that they stand beside each other", linear, source)
         _check_chain(run)
     if len(runs) == 1:
         return runs[0]
@@ -328,7 +346,8 @@ def _followed(start: list[_Group], taking: Mapping[int, list[_Group]]) -> list[l
 
 def _doubtful(reason: str, linear: Sequence[_Group], source: str) -> UnsupportedModelError:
     names = [group.prefix for group in sorted(linear, key=lambda g: _natural(g.prefix))]
-    example = ", ".join(f'"{name[:40]}"' for name in names[:3]) + (", ..." if len(names) > 3 else "")
+    quoted = [f'"{name[:40]}"' if name.isprintable() else repr(name[:40]) for name in names[:3]]
+    example = ", ".join(quoted) + (", ..." if len(names) > 3 else "")
     return UnsupportedModelError(
         f"the state dict holds {_shapes(linear)}, and does not tell their order of use: {reason}; say it, "
         f'from_torch({source}, layers=[{example}], activations="relu"), each prefix in the order of its use; '
@@ -338,7 +357,11 @@ def _doubtful(reason: str, linear: Sequence[_Group], source: str) -> Unsupported
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
     """A key that sorts numbers in names as numbers."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"([0-9]+)", name) if part]
+    return [
+        (0, int(part), "") if re.fullmatch("[0-9]+", part) else (1, 0, part)
+        for part in re.split(r"([0-9]{1,18})", name)
+        if part
+    ]
 
 
 def _shapes(linear: Sequence[_Group]) -> str:
