@@ -249,7 +249,7 @@ class TestPrefit:
         net = small_network()
         model = CertifiedRegressor(to_torch(net), prefit=True, random_state=0).fit(X, y)
         self.check_start(model, X, net.predict(X))
-        with pytest.raises(UnsupportedModelError, match="Tanh"):
+        with pytest.raises(UnsupportedModelError, match=r"Tanh|no weights"):
             CertifiedRegressor(torch.nn.Sequential(torch.nn.Tanh()), prefit=True).fit(X, y)
         with pytest.raises(InvalidInputError, match=r"Sequential.*prefit=True"):
             CertifiedRegressor(to_torch(net)).fit(X, y)

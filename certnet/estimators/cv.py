@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.model_selection import check_cv
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 from certnet.claims.certificate import Certificate
 from certnet.core.errors import InvalidInputError
 from certnet.core.outcome import Status
 from certnet.core.validation import Float, finite_array, positive_number
-from certnet.estimators.fitting import fitting_of
-from certnet.estimators.intervals import interval_about
-from certnet.estimators.samples import named_columns, regression_samples
+from certnet.estimators.fitting import Fitted, fitting_of
+from certnet.estimators.samples import known_inputs, named_columns, regression_samples
 from certnet.networks.shallow import ShallowNetwork
 from certnet.programs.objectives import mean_squared_error
 from certnet.refinement import RefineResult, TraceRow
@@ -84,6 +84,7 @@ class CertifiedRegressorCV(RegressorMixin, BaseEstimator):
     improved_: bool
     trace_: tuple[TraceRow, ...]
     refinement_: RefineResult
+    _fitted: Fitted
 
     def __init__(
         self,
@@ -132,15 +133,15 @@ class CertifiedRegressorCV(RegressorMixin, BaseEstimator):
         epsilon = positive_number(self.epsilon, "epsilon", zero=True)
         how = fitting_of(self)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        inputs, targets = regression_samples(self, X, y)
+        inputs, targets = regression_samples(self, X, y, whole=how.whole)
         names = named_columns(self)
         splits = list(check_cv(self.cv).split(inputs, targets))
         self.weights_ = grid
         self.cv_errors_, self.cv_upper_ = np.empty((2, len(grid), len(splits)))
         for column, (train, test) in enumerate(splits):
-            begun = how.begin(inputs[train], targets[train], names, seed)
+            begun = how.begin(_safe_indexing(inputs, train), targets[train], names, seed)
             start = begun.network
-            part, rest = (begun.data(inputs[rows], targets[rows]) for rows in (train, test))
+            part, rest = (begun.data(_safe_indexing(inputs, rows), targets[rows]) for rows in (train, test))
             for row, weight in enumerate(grid):
                 done = how.refine(start, *part, float(weight), seed)
                 if done.status is Status.INTERRUPTED:
@@ -155,14 +156,29 @@ class CertifiedRegressorCV(RegressorMixin, BaseEstimator):
     def predict(self, X: ArrayLike) -> Float:
         """``network_`` at every row of X (N, d), in raw units: shape (N,) for one output, else (N, m)."""
         check_is_fitted(self)
-        return self.network_.predict(validate_data(self, X, dtype=np.float64, reset=False))
+        return self._fitted.predict(known_inputs(self, X, whole=self._fitted.by_columns is not None))
 
     def certified_interval(self, X: ArrayLike, epsilon: float) -> tuple[Float, Float]:
         """``f(x) ∓ (L ε + rounding)``, as :meth:`CertifiedRegressor.certified_interval` gives it."""
         check_is_fitted(self)
         epsilon = positive_number(epsilon, "epsilon", zero=True)
-        inputs = validate_data(self, X, dtype=np.float64, reset=False)
-        return interval_about(self.network_, self.lipschitz_upper_, inputs, epsilon)
+        inputs = known_inputs(self, X, whole=self._fitted.by_columns is not None)
+        return self._fitted.interval(inputs, epsilon)
+
+    def network_for(self, fixed: Mapping[Any, Any] | None = None) -> ShallowNetwork:
+        """The network in the numeric columns of X, the categorical ones held at values, such as ``{"colour": "red"}``.
+
+        Without a pipeline that treats columns differently it is ``network_``.
+
+        Raises
+        ------
+        InvalidInputError
+            A name or value that the preprocessing does not take.
+        UnsupportedModelError
+            A categorical column has no value.
+        """
+        check_is_fitted(self)
+        return self._fitted.at(fixed or {})
 
 
 def _attacked_error(network: ShallowNetwork, X: Float, y: Float, epsilon: float) -> float:

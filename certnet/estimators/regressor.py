@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
-import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from certnet.claims.certificate import Certificate
 from certnet.core.validation import Float, positive_number
-from certnet.estimators.fitting import fitting_of
-from certnet.estimators.intervals import interval_about
-from certnet.estimators.samples import named_columns, regression_samples
+from certnet.estimators.fitting import Fitted, fitting_of
+from certnet.estimators.samples import known_inputs, named_columns, regression_samples
 from certnet.networks.shallow import ShallowNetwork
 from certnet.refinement import RefineResult, TraceRow
 
@@ -42,6 +41,8 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
         hidden layer and ReLU, or one within ``Pipeline`` and ``TransformedTargetRegressor`` with ``StandardScaler``:
         a clone of it is trained, on standardised data, with its own ``random_state``. A ``ShallowNetwork``, or a
         fitted model inside ``sklearn.frozen.FrozenEstimator``: used as it stands, see ``prefit``.
+        A ``Pipeline`` with a ``ColumnTransformer`` of affine steps and encoders takes frames with text columns; see the
+        notes.
     weight : float, default 0.01
         λ ≥ 0: explained variance given up per squared standardised Lipschitz constant. With ``standardise=False``,
         in units of mean squared error per squared Lipschitz constant of the data as given.
@@ -93,6 +94,13 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
 
     Notes
     -----
+    With a ``ColumnTransformer``, ``FeatureUnion`` or encoder in the pipeline, its steps are fitted first, and the
+    network is refined on what they give, standardised as ever. Where all steps are affine, ``network_`` and
+    ``certificate_`` speak of the columns of X, those that the steps drop left out. Where columns are encoded, they
+    speak of what the steps give (``network_.about`` says so); :meth:`network_for` gives the network in the numeric
+    columns at chosen categories, and :meth:`certified_interval` holds for perturbations of the numeric columns, the
+    categories of each sample held fixed. Steps that are neither affine nor encoders are refused before training.
+
     Several outputs are supported: L then bounds the l2 norm of all of them together. Sample weights and sparse inputs
     are not supported. What the training says (``ConvergenceWarning``) and what the refinement says
     (:class:`~certnet.core.errors.NotConvergedWarning`) is passed on.
@@ -118,6 +126,7 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
     improved_: bool
     trace_: tuple[TraceRow, ...]
     refinement_: RefineResult
+    _fitted: Fitted
 
     def __init__(
         self,
@@ -172,7 +181,7 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
         positive_number(self.weight, "weight", zero=True)
         how = fitting_of(self)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        inputs, targets = regression_samples(self, X, y)
+        inputs, targets = regression_samples(self, X, y, whole=how.whole)
         made = how.fit(inputs, targets, named_columns(self), self.weight, seed)
         self.__dict__.update(made.attributes())
         return self
@@ -180,7 +189,7 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
     def predict(self, X: ArrayLike) -> Float:
         """``network_`` at every row of X (N, d), in raw units: shape (N,) for one output, else (N, m)."""
         check_is_fitted(self)
-        return self.network_.predict(validate_data(self, X, dtype=np.float64, reset=False))
+        return self._fitted.predict(known_inputs(self, X, whole=self._fitted.by_columns is not None))
 
     def certified_interval(self, X: ArrayLike, epsilon: float) -> tuple[Float, Float]:
         """``f(x) ∓ (L ε + rounding)``, which holds ``f(x + δ)`` for every perturbation with ``‖δ‖₂ ≤ ε``.
@@ -206,5 +215,20 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         epsilon = positive_number(epsilon, "epsilon", zero=True)
-        inputs = validate_data(self, X, dtype=np.float64, reset=False)
-        return interval_about(self.network_, self.lipschitz_upper_, inputs, epsilon)
+        inputs = known_inputs(self, X, whole=self._fitted.by_columns is not None)
+        return self._fitted.interval(inputs, epsilon)
+
+    def network_for(self, fixed: Mapping[Any, Any] | None = None) -> ShallowNetwork:
+        """The network in the numeric columns of X, the categorical ones held at values, such as ``{"colour": "red"}``.
+
+        Without a pipeline that treats columns differently it is ``network_``.
+
+        Raises
+        ------
+        InvalidInputError
+            A name or value that the preprocessing does not take.
+        UnsupportedModelError
+            A categorical column has no value.
+        """
+        check_is_fitted(self)
+        return self._fitted.at(fixed or {})

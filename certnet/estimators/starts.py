@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.neural_network import MLPRegressor
-from sklearn.pipeline import make_pipeline
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
@@ -20,7 +22,7 @@ from certnet.io import from_sklearn, from_torch
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.shallow import ShallowNetwork
 
-__all__ = ["is_fitted", "read_fitted", "require_columns", "thawed", "trained", "untrained"]
+__all__ = ["is_fitted", "read_fitted", "require_columns", "require_trainable", "thawed", "trained", "untrained"]
 
 
 def is_fitted(estimator: Any, *, prefit: bool) -> bool:
@@ -56,10 +58,39 @@ def untrained(estimator: Any, *, standardise: bool, seed: int) -> Any:
         # scikit-learn's limit of 200 epochs is too low for small data sets
         inner = MLPRegressor(hidden_layer_sizes=(100,), max_iter=5000, random_state=seed)
     else:
+        require_trainable(estimator)
         inner = clone(estimator)
     if not standardise:
         return inner
     return make_pipeline(StandardScaler(), TransformedTargetRegressor(inner, transformer=StandardScaler()))
+
+
+def require_trainable(estimator: Any) -> None:
+    """Refuse, before any training, an estimator whose network could not be refined after it.
+
+    Raises
+    ------
+    UnsupportedModelError
+        The innermost regressor is another one than ``MLPRegressor``, or has not one hidden layer with ReLU.
+    """
+    inner = _innermost(estimator)
+    what = f"the estimator is {type(inner).__module__}.{type(inner).__name__}"
+    need = "an MLPRegressor with one hidden layer and activation='relu' can be refined"
+    if type(inner) is not MLPRegressor:
+        raise UnsupportedModelError(f"{what}: {need}, alone or at the end of a Pipeline")
+    sizes = inner.hidden_layer_sizes
+    layers = np.size(sizes)
+    if inner.activation != "relu" or layers != 1:
+        raise UnsupportedModelError(f"{what} with activation={inner.activation!r} and {layers} hidden layer(s): {need}")
+
+
+def _innermost(model: Any) -> Any:
+    """The regressor or classifier within pipelines, transformers of targets and searches."""
+    if type(model) is Pipeline and model.steps:
+        return _innermost(model.steps[-1][1])
+    if type(model) is TransformedTargetRegressor:
+        return _innermost(model.regressor)
+    return _innermost(model.estimator) if isinstance(model, FrozenEstimator | BaseSearchCV) else model
 
 
 def read_fitted(model: Any) -> ShallowNetwork:
@@ -80,6 +111,10 @@ def read_fitted(model: Any) -> ShallowNetwork:
                 f"the prefit {type(model).__name__} is not fitted: fit it first; clones, as GridSearchCV makes them, "
                 "are unfitted unless the model is wrapped: FrozenEstimator(model)"
             ) from error
+        if isinstance(_innermost(model), MLPClassifier):
+            raise UnsupportedModelError(
+                "the prefit model is a classifier, this is a regressor: certnet.from_sklearn(model) reads its logits"
+            )
         return _shallow(from_sklearn(model, units="raw"))
     if any(base.__module__.partition(".")[0] == "torch" for base in type(model).__mro__):
         return _shallow(from_torch(model, units="raw"))

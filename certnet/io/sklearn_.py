@@ -27,7 +27,7 @@ from certnet.networks.activations import Activation
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.shallow import UNITS, ShallowNetwork
 
-__all__ = ["from_sklearn", "to_sklearn"]
+__all__ = ["Columns", "columns_of", "from_sklearn", "to_sklearn"]
 
 _ACTIVATIONS: Final = {"relu": "relu", "tanh": "tanh", "logistic": "sigmoid", "identity": "identity"}
 """scikit-learn's names of activations, and certnet's."""
@@ -140,6 +140,44 @@ def _reset_training(model: MLPRegressor) -> None:
     model.validation_scores_ = None
     model.best_validation_score_ = None
     model._no_improvement_count = 0
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns that a preprocessing takes, by name, each kind in their order.
+
+    Attributes
+    ----------
+    names : tuple of str
+        All of them; ``"x0"``, ``"x1"``, … where they have no names.
+    numeric, categorical : tuple of str
+        Those that its outputs are affine in, and those that it encodes.
+    """
+
+    names: tuple[str, ...]
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...]
+
+
+def columns_of(preprocessing: Pipeline) -> Columns:
+    """Which columns a fitted preprocessing takes, and how.
+
+    Raises
+    ------
+    UnsupportedModelError
+        It is not affine in columns that it does not encode.
+    """
+    steps = [step for _, step in preprocessing.steps if not is_identity(step)]
+    names = next((found for step in steps if (found := _names_of(step))), None)
+    names = names or tuple(f"x{j}" for j in range(steps[0].n_features_in_))
+    reading = Reading(names, {})
+    plan(preprocessing, "preprocessing", reading.columns, reading)
+    unused = {*reading.needed, *reading.left_out}
+    return Columns(
+        names,
+        tuple(name for j, name in enumerate(names) if j not in unused),
+        tuple(names[j] for j in sorted(reading.needed)),
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,170 @@
+"""Pipelines with columns of several kinds: what they do to their inputs, apart from the regressor at their end."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, TargetEncoder
+
+from certnet.core.errors import InvalidInputError, UnsupportedModelError
+from certnet.core.frames import column_names, is_frame, plain_array
+from certnet.core.validation import Float, finite_array
+from certnet.io import from_sklearn, to_sklearn
+from certnet.io.sklearn_ import Columns, columns_of
+from certnet.networks.about import About
+from certnet.networks.shallow import ShallowNetwork, require_shallow
+
+__all__ = ["Preparation", "parted", "require_numbers", "takes_frames"]
+
+_OF_COLUMNS = (ColumnTransformer, FeatureUnion, OneHotEncoder, OrdinalEncoder, TargetEncoder)
+
+
+@dataclass(frozen=True, eq=False)
+class Preparation:
+    """The fitted steps before a regressor.
+
+    Attributes
+    ----------
+    steps : Pipeline
+    columns : Columns
+        Which columns of the user's table are numbers, categories, or dropped.
+    """
+
+    steps: Pipeline
+    columns: Columns
+
+    @classmethod
+    def fitted(cls, steps: Sequence[tuple[str, Any]], X: Any, y: Float) -> Preparation:
+        """Fit the steps to X (N, d) and y; refuse those that no bound can be carried through.
+
+        Raises
+        ------
+        UnsupportedModelError
+            A step is neither affine nor an encoder of categories.
+        """
+        return cls.of(Pipeline(list(steps)).fit(X, y))
+
+    @classmethod
+    def of(cls, steps: Pipeline) -> Preparation:
+        """Of steps that are fitted.
+
+        Raises
+        ------
+        UnsupportedModelError
+            A step is neither affine nor an encoder of categories, or no column is a number.
+        """
+        columns = columns_of(steps)
+        if not columns.numeric:
+            raise UnsupportedModelError(
+                f"the model has no numeric input: it encodes {', '.join(columns.categorical)}, and a slope is one in "
+                "numbers"
+            )
+        return cls(steps, columns)
+
+    @property
+    def folds(self) -> bool:
+        """Are the steps affine in all columns, so that a network can be stated in the user's units?"""
+        return not self.columns.categorical
+
+    def inputs(self, X: Any) -> Float:
+        """What the steps give of X (N, d), shape (N, k)."""
+        made = self.steps.transform(X)
+        made = made.toarray() if issparse(made) else made  # type: ignore[attr-defined]
+        return finite_array(np.asarray(made), "the preprocessed X", ndim=(2,))
+
+    def numbers(self, X: Any) -> Float:
+        """The columns of X (N, d) that are numbers and that the steps use, as the networks of :meth:`at` take them."""
+        places = self._places(X, self.columns.numeric)
+        if is_frame(X):
+            return finite_array(plain_array(X, "X", places), "X", ndim=(2,))
+        return finite_array(np.asarray(X)[:, places].tolist(), "X", ndim=(2,))
+
+    def categories(self, X: Any) -> list[tuple[Any, ...]]:
+        """The values of the categorical columns in every row of X."""
+        places = self._places(X, self.columns.categorical)
+        if is_frame(X):
+            names = column_names(X)
+            return list(zip(*(np.asarray(X[names[j]], dtype=object).tolist() for j in places)))
+        return [tuple(row) for row in np.asarray(X, dtype=object)[:, places].tolist()]
+
+    def _places(self, X: Any, wanted: Sequence[str]) -> list[int]:
+        names = (column_names(X) if is_frame(X) else ()) or self.columns.names
+        return [names.index(name) for name in wanted]
+
+    def at(self, network: ShallowNetwork, fixed: Mapping[Any, Any]) -> ShallowNetwork:
+        """``network`` behind the steps, in the user's numeric columns, the categories held at values."""
+        whole = Pipeline([("preprocessing", self.steps), ("network", to_sklearn(network))])
+        return require_shallow(from_sklearn(whole, fixed=fixed))
+
+    def described(self, network: ShallowNetwork) -> ShallowNetwork:
+        """``network``, whose inputs are what the steps give, with words that say so."""
+        try:
+            names = tuple(map(str, self.steps.get_feature_names_out()))
+        except (AttributeError, ValueError):
+            names = ()
+        words = f"the inputs are those after the preprocessing, which encodes {', '.join(self.columns.categorical)}"
+        return network.described(About(network.about.read, names, network.about.outputs, (words,)))
+
+
+def takes_frames(estimator: Any) -> bool:
+    """Does the estimator treat columns differently, so that it must see them as the user gave them?"""
+    return any(_of_columns(step) for _, step in parted(estimator)[0])
+
+
+def _of_columns(step: Any) -> bool:
+    if type(step) is Pipeline:
+        return any(_of_columns(inner) for _, inner in step.steps)
+    return _of_columns(step.estimator) if type(step) is FrozenEstimator else type(step) in _OF_COLUMNS
+
+
+def parted(estimator: Any) -> tuple[list[tuple[str, Any]], Any]:
+    """The steps before the regressor, by name, and the regressor without them; nothing is changed or copied deeply."""
+    if type(estimator) is FrozenEstimator:
+        return parted(estimator.estimator)
+    if type(estimator) is Pipeline and estimator.steps:
+        inner, last = parted(estimator.steps[-1][1])
+        steps = [*estimator.steps[:-1], *inner]
+        outer = len(estimator.steps) - 1
+        # steps of nested pipelines may have the same names
+        return [(name if k < outer else f"{name}-{k}", step) for k, (name, step) in enumerate(steps)], last
+    if type(estimator) is TransformedTargetRegressor:
+        is_fitted = "regressor_" in vars(estimator)
+        steps, last = parted(estimator.regressor_ if is_fitted else estimator.regressor)
+        if not steps:
+            return [], estimator
+        without = copy.copy(estimator)
+        without.regressor = last
+        if is_fitted:
+            without.regressor_ = last
+        return steps, without
+    if isinstance(estimator, BaseSearchCV) and "best_estimator_" in vars(estimator):
+        return parted(estimator.best_estimator_)
+    return [], estimator
+
+
+def require_numbers(X: Any) -> None:
+    """Refuse a frame with text, naming the column, where no pipeline encodes it.
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    if not is_frame(X):
+        return
+    try:
+        plain_array(X, "X")
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f"{error}; nothing is trained: pass an estimator that encodes it, such as make_pipeline("
+            "make_column_transformer((OneHotEncoder(), [names of text columns]), remainder=StandardScaler()), "
+            "MLPRegressor((100,)))"
+        ) from error
