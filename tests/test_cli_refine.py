@@ -9,6 +9,7 @@ import pytest
 from test_cli import model, network, run, table  # noqa: F401 - fixtures
 
 from certnet import Certificate, ShallowNetwork, certify
+from certnet.networks.about import About
 from certnet.refinement import mean_squared_error
 
 
@@ -104,3 +105,62 @@ def test_options_that_do_not_go_together(refined, more, message):
     assert message in err
     assert "Traceback" not in err
     assert not out.exists()
+
+
+class TestTables:
+    @pytest.fixture
+    def named(self, network, tmp_path):  # noqa: F811
+        path = tmp_path / "named.npz"
+        network.described(About(inputs=("a", "b"))).save(path)
+        return path
+
+    def write(self, tmp_path, samples, order, names, sep=",", decimal="."):
+        X, y = samples
+        columns = {"a": X[:, 0], "b": X[:, 1], "y": y, "c": y + 1.0}
+        lines = [sep.join(names)] if names else []
+        rows = zip(*(columns[name].tolist() for name in order))
+        lines += [sep.join(repr(v).replace(".", decimal) for v in row) for row in rows]
+        path = tmp_path / "other.csv"
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return path
+
+    def refine(self, run, named, path, tmp_path, *more):  # noqa: F811
+        out = tmp_path / "out.npz"
+        code, text, err = run("refine", named, "--data", path, "--out", out, "--json", *more)
+        return code, json.loads(text) if code == 0 else " ".join(err.split()), out
+
+    def test_reordered_columns_are_matched_by_name(self, run, named, samples, tmp_path):  # noqa: F811
+        straight = self.write(tmp_path, samples, "aby", "aby")
+        code, one, _ = self.refine(run, named, straight, tmp_path, "--target", "y")
+        assert code == 0
+        shuffled = self.write(tmp_path, samples, "ybca", "ybca")
+        code, two, out = self.refine(run, named, shuffled, tmp_path, "--target", "y", "--drop", "c", "--force")
+        assert code == 0
+        assert one["mse_before"] == two["mse_before"]
+        assert one["lipschitz_upper_after"] == two["lipschitz_upper_after"]
+        assert ShallowNetwork.load(out).about.inputs == ("a", "b")
+
+    def test_missing_and_extra_columns_are_named(self, run, named, samples, tmp_path):  # noqa: F811
+        path = self.write(tmp_path, samples, "ay", "ay")
+        code, err, _ = self.refine(run, named, path, tmp_path, "--target", "y")
+        assert code == 2
+        assert "has no input 'b', which the model takes" in err
+        path = self.write(tmp_path, samples, "abcy", "abcy")
+        code, err, _ = self.refine(run, named, path, tmp_path, "--target", "y")
+        assert code == 2
+        assert "has the columns 'c', which the model does not take: leave them out by --drop" in err
+
+    def test_other_formats(self, run, named, samples, tmp_path):  # noqa: F811
+        path = self.write(tmp_path, samples, "bay", "bay", ";", ",")
+        code, told, _ = self.refine(run, named, path, tmp_path, "--target", "y", "--sep", ";", "--decimal", ",")
+        assert code == 0
+        mse = mean_squared_error(ShallowNetwork.load(named), *samples)
+        assert told["mse_before"] == pytest.approx(mse, rel=1e-12)
+        path = self.write(tmp_path, samples, "aby", None, "\t")
+        more = ("--target", "x3", "--sep", "tab", "--force")
+        code, told, _ = self.refine(run, named, path, tmp_path, *more, "--no-header", "--encoding", "latin-1")
+        assert code == 0
+        assert told["mse_before"] == pytest.approx(mse, rel=1e-12)
+        code, err, _ = self.refine(run, named, path, tmp_path, *more)
+        assert code == 2
+        assert "--no-header" in err

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certnet.core.errors import FileFormatError, InvalidInputError
-from certnet.data import load_table
+from certnet.data import TableFormat, load_table, table_columns
 
 
 def _write(tmp_path, text, name="d.csv"):
@@ -116,3 +116,68 @@ def test_files_of_another_format(tmp_path):
     (tmp_path / "latin.csv").write_bytes("größe,y\n1,2\n".encode("latin-1"))
     with pytest.raises(FileFormatError, match="not a text file in UTF-8"):
         load_table(tmp_path / "latin.csv", "y")
+
+
+class TestFormat:
+    def test_semicolons_decimal_commas_and_latin_letters(self, tmp_path):
+        path = tmp_path / "d.csv"
+        path.write_bytes("größe;y\n1,5;-2e3\n,25;3\n".encode("latin-1"))
+        X, y, names = load_table(path, "y", form=TableFormat(";", ",", "latin-1"))
+        np.testing.assert_array_equal(X, [[1.5], [0.25]])
+        np.testing.assert_array_equal(y, [-2000, 3])
+        assert names == table_columns(path, TableFormat(";", ",", "latin-1"))[:1] == ("größe",)
+
+    @pytest.mark.parametrize("encoding", ["utf-8", "UTF8", "utf-16", "utf-8-sig"])
+    def test_byte_order_marks(self, tmp_path, encoding):
+        path = tmp_path / "d.csv"
+        mark = "" if encoding == "utf-16" else "\ufeff"  # that codec writes its own
+        path.write_bytes(f"{mark}a\ty\n1\t2\n".encode(encoding if encoding != "utf-8-sig" else "utf-8"))
+        assert table_columns(path, TableFormat("\t", encoding=encoding)) == ("a", "y")
+
+    def test_no_header(self, tmp_path):
+        path = _write(tmp_path, "1,2,3\n4,5,6\n")
+        X, y, names = load_table(path, "x3", form=TableFormat(header=False))
+        np.testing.assert_array_equal(X, [[1, 2], [4, 5]])
+        np.testing.assert_array_equal(y, [3, 6])
+        assert names == ("x1", "x2")
+        with pytest.raises(FileFormatError, match=r"no header.*--no-header"):
+            load_table(path, "x3")
+
+    @pytest.mark.parametrize(
+        ("text", "form", "match"),
+        [
+            ("a;y\n1;2\n", TableFormat(), "if they are by ';', say so: --sep ';'"),
+            ("a\ty\n1\t2\n", TableFormat(), r"if they are by '\\t'"),
+            ("a;y\n1,5;2\n", TableFormat(";"), "decimal comma, say so"),
+            ("a;y\n1.5;2\n", TableFormat(";", ","), "decimal point, say so"),
+            ("a;y\n1.000,5;2\n", TableFormat(";", ","), "holds text"),
+            ("a,y\nred,2\n", TableFormat(), r"column 'a' holds text \('red'\).*pipeline that encodes it in Python"),
+        ],
+    )
+    def test_what_other_formats_are_told(self, tmp_path, text, form, match):
+        with pytest.raises(InvalidInputError, match=match):
+            load_table(_write(tmp_path, text), "y", form=form)
+
+    def test_the_wrong_encoding(self, tmp_path):
+        (tmp_path / "d.csv").write_bytes("größe,y\n1,2\n".encode("latin-1"))
+        with pytest.raises(FileFormatError, match=r"not a text file in UTF-8.*--encoding latin-1"):
+            load_table(tmp_path / "d.csv", "y")
+        with pytest.raises(FileFormatError, match="not a text file in UTF-16"):
+            load_table(tmp_path / "d.csv", "y", form=TableFormat(encoding="utf-16"))
+
+    @pytest.mark.parametrize(
+        ("given", "match"),
+        [
+            ({"sep": ""}, "one character"),
+            ({"sep": ";;"}, "one character"),
+            ({"sep": "\n"}, "one character"),
+            ({"sep": "a"}, "one character"),
+            ({"decimal": ";"}, "decimal must be"),
+            ({"decimal": ","}, "are both ','"),
+            ({"encoding": "klingon"}, "encoding 'klingon' is unknown"),
+            ({"encoding": "hex"}, "encoding 'hex' is unknown"),
+        ],
+    )
+    def test_bad_formats(self, given, match):
+        with pytest.raises(InvalidInputError, match=match):
+            TableFormat(**given)

@@ -13,7 +13,21 @@ import typer
 from certnet.cli.lifted_infer import infer_command
 from certnet.cli.lifted_model import Model, Net, read_model
 from certnet.cli.lifted_train import train_command
-from certnet.cli.samples import Drop, Grey, Labels, Limit, Part, Samples, Source, Target, one_part
+from certnet.cli.samples import (
+    Decimal,
+    Drop,
+    Encoding,
+    Grey,
+    Labels,
+    Limit,
+    NoHeader,
+    Part,
+    Samples,
+    Sep,
+    Source,
+    Target,
+    one_part,
+)
 from certnet.cli.terminal import Force, Json, finite_or_none, interruptible, print_json, print_table, say, working
 from certnet.core.digits import above, below
 from certnet.core.errors import CertificateError, InvalidInputError, OutputError
@@ -59,6 +73,10 @@ def certify_command(
     drop: Drop = None,
     labels: Labels = None,
     grey: Grey = False,
+    sep: Sep = ",",
+    decimal: Decimal = ".",
+    encoding: Encoding = "utf-8",
+    no_header: NoHeader = False,
     limit: Limit = None,
     seed: Annotated[int, typer.Option(help="Of the samples drawn for --limit.", min=0)] = 0,
     force: Force = False,
@@ -73,13 +91,14 @@ def certify_command(
         check_writable(out, force=force)
     if data is None:
         given = {"radius": radius, "pairs": pairs, "limit": limit, "target": target, "drop": drop, "labels": labels}
+        given |= {"sep": sep != ",", "decimal": decimal != ".", "encoding": encoding != "utf-8", "no_header": no_header}
         _require_no(given | {"grey": grey})
     radii = _radii(radius)
     model = read_model(net)
     samples, X = None, None
     if data is not None:
         model.require_classes()
-        source = Source(data, target, tuple(drop or ()), labels, grey)
+        source = Source(data, target, tuple(drop or ()), labels, grey, sep, decimal, encoding, no_header)
         samples = one_part(source, part).drawn(limit, seed)
         X = model.inputs(samples.X, source)
     chosen: Any = None if not output else output[0] if len(output) == 1 else tuple(output)
@@ -107,7 +126,7 @@ def _require_no(given: dict[str, Any]) -> None:
     """Refuse options that say something of samples where there are none."""
     for name, value in given.items():
         if value:
-            raise InvalidInputError(f"--{name} needs --data: name the samples, or leave it out")
+            raise InvalidInputError(f"--{name.replace('_', '-')} needs --data: name the samples, or leave it out")
 
 
 def _radii(given: list[float] | None) -> tuple[float, ...]:

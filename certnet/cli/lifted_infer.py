@@ -13,7 +13,21 @@ import typer
 from numpy.typing import NDArray
 
 from certnet.cli.lifted_model import Model, Net, read_model
-from certnet.cli.samples import Data, Drop, Grey, Labels, Limit, Part, Source, Target, one_part
+from certnet.cli.samples import (
+    Data,
+    Decimal,
+    Drop,
+    Encoding,
+    Grey,
+    Labels,
+    Limit,
+    NoHeader,
+    Part,
+    Sep,
+    Source,
+    Target,
+    one_part,
+)
 from certnet.cli.terminal import Force, Json, interruptible, print_json, print_table, say, working
 from certnet.core.errors import OutputError
 from certnet.core.files import check_writable, write_atomic
@@ -41,6 +55,10 @@ def infer_command(
     drop: Drop = None,
     labels: Labels = None,
     grey: Grey = False,
+    sep: Sep = ",",
+    decimal: Decimal = ".",
+    encoding: Encoding = "utf-8",
+    no_header: NoHeader = False,
     limit: Limit = None,
     seed: Annotated[int, typer.Option(help="Of the samples drawn for --limit.", min=0)] = 0,
     force: Force = False,
@@ -52,7 +70,7 @@ def infer_command(
         if out.suffix.lower() not in (".npz", ".csv"):
             raise OutputError(f"{out} has the suffix {out.suffix!r}: name an .npz or a .csv file")
     model = read_model(net)
-    source = Source(data, target, tuple(drop or ()), labels, grey)
+    source = Source(data, target, tuple(drop or ()), labels, grey, sep, decimal, encoding, no_header)
     samples = one_part(source, part).drawn(limit, seed)
     X = model.inputs(samples.X, source)
     begin = time.perf_counter()

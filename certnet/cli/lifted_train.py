@@ -13,7 +13,21 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from certnet.cli.samples import Data, Drop, Grey, Labels, Limit, Samples, Source, Target, read_parts
+from certnet.cli.samples import (
+    Data,
+    Decimal,
+    Drop,
+    Encoding,
+    Grey,
+    Labels,
+    Limit,
+    NoHeader,
+    Samples,
+    Sep,
+    Source,
+    Target,
+    read_parts,
+)
 from certnet.cli.terminal import Force, Interrupted, Json, finite_or_none, print_json, say, warn
 from certnet.core.errors import InvalidInputError, OutputError
 from certnet.core.files import check_writable
@@ -64,6 +78,10 @@ def train_command(
     drop: Drop = None,
     labels: Labels = None,
     grey: Grey = False,
+    sep: Sep = ",",
+    decimal: Decimal = ".",
+    encoding: Encoding = "utf-8",
+    no_header: NoHeader = False,
     limit: Limit = None,
     force: Force = False,
     as_json: Json = False,
@@ -96,7 +114,7 @@ def train_command(
     supervised = {"objective": objective, "weight_decay": weight_decay, "pretrain_epochs": pretrain}
     sizes = _listed(layers, int, "layers", always=True)
     model = _model(objective, regress, sizes, {**shape, **how}, supervised)
-    parts = read_parts(Source(data, target, tuple(drop or ()), labels, grey))
+    parts = read_parts(Source(data, target, tuple(drop or ()), labels, grey, sep, decimal, encoding, no_header))
     train = _ready(parts.get("train", parts.get("all")), data, objective, regress).drawn(limit, seed)
     begin = time.perf_counter()
     again = "" if checkpoint is None else "; the same command with --force goes on from the checkpoint"

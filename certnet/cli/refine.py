@@ -10,6 +10,7 @@ import numpy as np
 import typer
 
 from certnet.certification import Certificate, certify, meaning
+from certnet.cli.samples import Decimal, Encoding, NoHeader, Sep, table_format
 from certnet.cli.terminal import (
     Force,
     Interrupted,
@@ -40,8 +41,10 @@ __all__ = ["refine_command"]
 
 def refine_command(
     model: Model,
-    data: Annotated[Path, typer.Option(help="CSV with a header row, plain or .gz.")],
-    target: Annotated[str, typer.Option(help="Column of the CSV to predict; the others are the inputs, in order.")],
+    data: Annotated[Path, typer.Option(help="CSV, plain or .gz; its first line names the columns.")],
+    target: Annotated[
+        str, typer.Option(help="Column to predict; the others are the inputs, by name where MODEL has names.")
+    ],
     out: Annotated[Path, typer.Option(help="Where the refined network goes: .npz, .onnx, .pt or .pth.")],
     weight: Annotated[float, typer.Option(help="Weight of the squared Lipschitz constant.")] = 0.01,
     target_lipschitz: Annotated[
@@ -63,6 +66,10 @@ def refine_command(
         ),
     ] = False,
     drop: Annotated[list[str] | None, typer.Option(help="Column to leave out; may be repeated.")] = None,
+    sep: Sep = ",",
+    decimal: Decimal = ".",
+    encoding: Encoding = "utf-8",
+    no_header: NoHeader = False,
     method: Annotated[str, typer.Option(help="joint or alternating.")] = "joint",
     penalty: Annotated[str, typer.Option(help="lipschitz or l2.")] = "lipschitz",
     solver: Solver = "auto",
@@ -76,7 +83,7 @@ def refine_command(
     as_json: Json = False,
 ) -> None:
     """Refine MODEL on a table: never worse on the regularised objective, with a certificate."""
-    from certnet.data import load_table
+    from certnet.data import load_table, table_columns
     from certnet.refinement import mean_squared_error
 
     proof = certificate if certificate is not None else out.with_suffix(".certificate.json")
@@ -88,7 +95,9 @@ def refine_command(
     network = loaded if isinstance(loaded, ShallowNetwork) else loaded.shallow()
     if out.suffix.lower() in WITHOUT_UNITS:
         network = network.labelled("as given")  # the file will know no units, and the certificate must fit it
-    X, y, names = load_table(data, target, drop=tuple(drop or ()))
+    form = table_format(sep, decimal, encoding, no_header)
+    wanted = None if no_header else _matched(network.about.inputs, table_columns(data, form), data, target, drop or [])
+    X, y, names = load_table(data, target, drop=tuple(drop or ()), inputs=wanted, form=form)
     spread = float(np.var(y))
     if standardise and (target_lipschitz is not None or max_mse is not None or optimality_gap):
         raise InvalidInputError(
@@ -119,6 +128,7 @@ def refine_command(
         raise Interrupted("interrupted before a better network was found: nothing was written")
     if mean_squared_error(network, X, y) > 4.0 * spread > 0.0:
         warn("the model's error on this table is far above the variance of the target: check columns and units")
+    result = result.described(network.about)
     save_model(result, out, force=force)
     claim.save(proof, force=force)
     after = mean_squared_error(result, X, y)
@@ -167,6 +177,33 @@ def refine_command(
     say(f"network written to {out}, certificate to {proof}")
     if interrupted:
         raise Interrupted("interrupted: what was written is the best network so far")
+
+
+def _matched(
+    inputs: tuple[str, ...], columns: tuple[str, ...], data: Path, target: str, drop: list[str]
+) -> tuple[str, ...] | None:
+    """The columns of the table that are the model's inputs, in its order; None for a model without names.
+
+    Raises
+    ------
+    InvalidInputError
+        A column is missing, or there is one that the model does not take.
+    """
+    if not inputs:
+        return None
+    missing = [name for name in inputs if name not in columns or name == target or name in drop]
+    if missing:
+        raise InvalidInputError(
+            f"{data} has no input {', '.join(map(repr, missing))}, which the model takes: its inputs are "
+            f"{', '.join(inputs)}, the columns are {', '.join(columns)}, of which {target!r} is the target"
+        )
+    extra = [name for name in columns if name not in (*inputs, target, *drop)]
+    if extra:
+        raise InvalidInputError(
+            f"{data} has the columns {', '.join(map(repr, extra))}, which the model does not take: leave them out by "
+            f"--drop; its inputs are {', '.join(inputs)}"
+        )
+    return inputs
 
 
 def _refined(

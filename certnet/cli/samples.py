@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,23 +12,28 @@ import typer
 from numpy.typing import NDArray
 
 from certnet.core.errors import FileFormatError, InvalidInputError
-from certnet.data import IMAGE_SETS, load_images, load_table, read_idx
+from certnet.data import IMAGE_SETS, TableFormat, load_images, load_table, read_idx, table_columns
 from certnet.data import grey as to_grey
 from certnet.data.idx import read_idx_pair
 from certnet.data.npz import read_npz_samples
 
 __all__ = [
     "Data",
+    "Decimal",
     "Drop",
+    "Encoding",
     "Grey",
     "Labels",
     "Limit",
+    "NoHeader",
     "Part",
     "Samples",
+    "Sep",
     "Source",
     "Target",
     "one_part",
     "read_parts",
+    "table_format",
 ]
 
 _NAMES: Final = ", ".join(IMAGE_SETS)
@@ -41,6 +44,12 @@ Drop = Annotated[list[str] | None, typer.Option(help="CSV: column to leave out; 
 Labels = Annotated[Path | None, typer.Option(help="IDX: the file of the labels.")]
 Grey = Annotated[bool, typer.Option("--grey", help="Images with three channels as grey ones.")]
 Limit = Annotated[int | None, typer.Option(help="At most so many samples, drawn at random by the seed.", min=1)]
+Sep = Annotated[str, typer.Option(help="CSV: the character between cells; tab for tabulators.")]
+Decimal = Annotated[str, typer.Option(help="CSV: the decimal point of its numbers, '.' or ','.")]
+Encoding = Annotated[str, typer.Option(help="CSV: encoding of its text, such as latin-1 or utf-16.")]
+NoHeader = Annotated[
+    bool, typer.Option("--no-header", help="CSV: the first line holds numbers; columns are x1, x2, ….")
+]
 Part = Annotated[str, typer.Option(help="train or test, of data that have both.")]
 
 
@@ -53,6 +62,15 @@ class Source:
     drop: tuple[str, ...] = ()
     labels: Path | None = None
     grey: bool = False
+    sep: str = ","
+    decimal: str = "."
+    encoding: str = "utf-8"
+    no_header: bool = False
+
+    @property
+    def form(self) -> TableFormat:
+        """How the table is written."""
+        return table_format(self.sep, self.decimal, self.encoding, self.no_header)
 
     @property
     def is_table(self) -> bool:
@@ -74,6 +92,16 @@ class Samples:
         return Samples(self.X[rows], None if self.y is None else self.y[rows])
 
 
+def table_format(sep: str, decimal: str, encoding: str, no_header: bool) -> TableFormat:
+    """What the options of a table say, ``tab`` and ``\\t`` for a tabulator.
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    return TableFormat("\t" if sep in ("tab", "\\t") else sep, decimal, encoding, not no_header)
+
+
 def read_parts(source: Source, wanted: tuple[str, ...] = ("train", "test")) -> dict[str, Samples]:
     """The parts "train" and "test" of data that have them (of a named set those that are wanted), else "all".
 
@@ -90,7 +118,7 @@ def read_parts(source: Source, wanted: tuple[str, ...] = ("train", "test")) -> d
     reader, options = _READERS[kind]
     for item in fields(source)[1:]:
         if item.name not in options and getattr(source, item.name) != item.default:
-            raise InvalidInputError(f"--{item.name} is not for {source.data}: it is read as {kind}")
+            raise InvalidInputError(f"--{item.name.replace('_', '-')} is not for {source.data}: it is read as {kind}")
     return reader(source, wanted)
 
 
@@ -149,24 +177,14 @@ def _idx(source: Source, wanted: tuple[str, ...]) -> dict[str, Samples]:
 
 def _table(source: Source, wanted: tuple[str, ...]) -> dict[str, Samples]:
     if source.target is not None:
-        X, y, _ = load_table(source.data, source.target, drop=source.drop)
+        X, y, _ = load_table(source.data, source.target, drop=source.drop, form=source.form)
         return {"all": Samples(X, y)}
     # the reader of tables sets one column apart: the last one that is used, which is put back
-    *others, last = [name for name in _columns(source.data) if name not in source.drop] or [""]
+    *others, last = [name for name in table_columns(source.data, source.form) if name not in source.drop] or [""]
     if not others:
         raise InvalidInputError(f"{source.data} has no two columns to use as inputs: name the target by --target")
-    X, y, _ = load_table(source.data, last, drop=source.drop)
+    X, y, _ = load_table(source.data, last, drop=source.drop, form=source.form)
     return {"all": Samples(np.column_stack([X, y]))}
-
-
-def _columns(path: str) -> list[str]:
-    """The names in the first line; whatever is wrong with the file is said by the reader of tables."""
-    opener: Callable[..., Any] = gzip.open if path.lower().endswith(".gz") else open
-    try:
-        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
-            return [name.strip() for name in next((row for row in csv.reader(file) if row), [])]
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        raise FileFormatError(f"{path} cannot be read as a table: {error}") from error
 
 
 def _rows(images: NDArray[np.uint8], source: Source) -> NDArray[Any]:
@@ -182,5 +200,5 @@ _READERS: Final[dict[str, tuple[_Reader, tuple[str, ...]]]] = {
     "an image set": (_named, ("grey",)),
     "an NPZ file": (_npz, ("grey",)),
     "an IDX file": (_idx, ("grey", "labels")),
-    "a table": (_table, ("target", "drop")),
+    "a table": (_table, ("target", "drop", "sep", "decimal", "encoding", "no_header")),
 }

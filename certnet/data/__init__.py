@@ -11,7 +11,7 @@ from certnet.data.npz import read_npz_images
 from certnet.data.registry import DATASETS, DatasetInfo, dataset_info
 from certnet.data.scaling import Scaling
 from certnet.data.synthetic import make_rastrigin, rastrigin
-from certnet.data.table import load_table
+from certnet.data.table import TableFormat, load_table, table_columns
 
 __all__ = [
     "DATASETS",
@@ -21,6 +21,7 @@ __all__ = [
     "ImageDataset",
     "ImageInfo",
     "Scaling",
+    "TableFormat",
     "dataset_info",
     "gaussian_like",
     "grey",
@@ -35,4 +36,5 @@ __all__ = [
     "read_idx",
     "read_npz_images",
     "split_off",
+    "table_columns",
 ]

@@ -1,7 +1,8 @@
-"""A user's own table: a CSV file with a header, plain or gzipped, every used cell a finite number."""
+"""A user's own table: a CSV file, plain or gzipped, every used cell a finite number."""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import math
@@ -9,6 +10,8 @@ import os
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
@@ -18,29 +21,99 @@ from certnet.core.errors import FileFormatError, InvalidInputError
 from certnet.core.files import path_of
 from certnet.core.validation import Float
 
-__all__ = ["load_table", "table_columns"]
+__all__ = ["TableFormat", "load_table", "table_columns"]
 
 _MISSING = frozenset({"", "?", "na", "n/a", "nan", "none", "null"})
+
+_SEPARATORS = (";", "\t", "|", ",")
 
 Row = tuple[int, list[str]]  # the line of the file that it ends on, and its cells
 
 
+@dataclass(frozen=True)
+class TableFormat:
+    """How a table is written.
+
+    Attributes
+    ----------
+    sep : str
+        The one character between cells.
+    decimal : {".", ","}
+        The point of decimal numbers.
+    encoding : str
+        Of the text, such as "utf-8", "latin-1" or "utf-16".
+    header : bool
+        Does the first line name the columns? Otherwise they are x1, x2, ….
+
+    Raises
+    ------
+    InvalidInputError
+    """
+
+    sep: str = ","
+    decimal: str = "."
+    encoding: str = "utf-8"
+    header: bool = True
+
+    def __post_init__(self) -> None:
+        if len(self.sep) != 1 or self.sep in '\r\n" ' or self.sep.isalnum():
+            raise InvalidInputError(f"sep must be one character that separates cells, such as ';', got {self.sep!r}")
+        if self.decimal not in (".", ","):
+            raise InvalidInputError(f"decimal must be '.' or ',', got {self.decimal!r}")
+        if self.sep == self.decimal:
+            raise InvalidInputError(f"sep and decimal are both {self.sep!r}: cells and numbers could not be told apart")
+        try:
+            codecs.lookup(self.encoding)
+            "".encode(self.encoding)  # some codecs are not of text
+        except (LookupError, TypeError, ValueError) as error:
+            raise InvalidInputError(f"encoding {self.encoding!r} is unknown: utf-8, latin-1, utf-16, …") from error
+
+    def number(self, text: str) -> float | None:
+        """The number that a cell spells, or None."""
+        # Python reads 1_000 as a number, no other program does
+        if "_" in text:
+            return None
+        if self.decimal == ",":
+            if "." in text:
+                return None  # a point that is no decimal one may be one of thousands
+            text = text.replace(",", ".")
+        try:
+            return float(text)
+        except ValueError:
+            return None
+
+    @property
+    def codec(self) -> str:
+        """The encoding; spreadsheets put a byte order mark in front of the first name."""
+        return "utf-8-sig" if codecs.lookup(self.encoding).name == "utf-8" else self.encoding
+
+
+COMMAS = TableFormat()
+"""Commas, points, UTF-8 and a header."""
+
+
 def load_table(
-    path: str | os.PathLike[str], target: str, *, drop: Sequence[str] = (), inputs: Sequence[str] | None = None
+    path: str | os.PathLike[str],
+    target: str,
+    *,
+    drop: Sequence[str] = (),
+    inputs: Sequence[str] | None = None,
+    form: TableFormat = COMMAS,
 ) -> tuple[Float, Float, tuple[str, ...]]:
     """Inputs and target of a comma-separated file.
 
     Parameters
     ----------
     path : path
-        A text file in UTF-8, gzipped if its name ends in ``.gz``. The first line names the columns; blank lines are
-        skipped.
+        A text file, gzipped if its name ends in ``.gz``. The first line names the columns; blank lines are skipped.
     target : str
         Name of the column to predict.
     drop : sequence of str
         Columns to leave out; they may hold anything.
     inputs : sequence of str, optional
         Columns to read; by default all but the target and ``drop``.
+    form : TableFormat, optional
+        Other separators, decimal commas, another encoding than UTF-8, or no header.
 
     Returns
     -------
@@ -57,8 +130,8 @@ def load_table(
         No such column, no input left, or a used cell that is text, empty, NaN or infinite.
     """
     source = path_of(path)
-    with _readable(source) as rows:
-        names = _header(rows, source)
+    with _readable(source, form) as rows:
+        names, rows = _header(rows, source, form)
         used = _used_columns(
             names,
             source,
@@ -66,13 +139,13 @@ def load_table(
             (drop,) if isinstance(drop, str) else tuple(drop),
             (inputs,) if isinstance(inputs, str) else inputs,
         )
-        values = np.array([_numbers(row, names, used, source) for row in rows], dtype=np.float64)
+        values = np.array([_numbers(row, names, used, source, form) for row in rows], dtype=np.float64)
     if not len(values):
         raise FileFormatError(f"{source} has a header and no rows: at least one sample is needed")
     return values[:, :-1].copy(), values[:, -1].copy(), tuple(names[j] for j in used[:-1])
 
 
-def table_columns(path: str | os.PathLike[str]) -> tuple[str, ...]:
+def table_columns(path: str | os.PathLike[str], form: TableFormat = COMMAS) -> tuple[str, ...]:
     """The names in the header of a table.
 
     Raises
@@ -81,33 +154,36 @@ def table_columns(path: str | os.PathLike[str]) -> tuple[str, ...]:
         As :func:`load_table`.
     """
     source = path_of(path)
-    with _readable(source) as rows:
-        return tuple(_header(rows, source))
+    with _readable(source, form) as rows:
+        return tuple(_header(rows, source, form)[0])
 
 
 @contextmanager
-def _readable(source: Path) -> Iterator[Iterator[Row]]:
+def _readable(source: Path, form: TableFormat) -> Iterator[Iterator[Row]]:
     """The rows of a file; what goes wrong while they are read is told as an error of the file."""
     try:
-        with _open_text(source) as file:
-            yield _rows(file, source)
+        with _open_text(source, form) as file:
+            yield _rows(file, source, form)
     except FileNotFoundError as error:
         raise FileFormatError(f"{source} does not exist: check the path") from error
-    except UnicodeDecodeError as error:
-        raise FileFormatError(f"{source} is not a text file in UTF-8: {error.reason}") from error
+    except UnicodeError as error:
+        reason = error.reason if isinstance(error, UnicodeDecodeError) else error
+        raise FileFormatError(
+            f"{source} is not a text file in {form.encoding.upper()}: {reason}; if it has another encoding, name it "
+            "(--encoding latin-1, utf-16, …)"
+        ) from error
     except (OSError, EOFError, zlib.error) as error:
         raise FileFormatError(f"{source} cannot be read (truncated or of another format): {error}") from error
 
 
-def _open_text(source: Path) -> TextIO:
-    # utf-8-sig: spreadsheets put a byte order mark in front of the first name
+def _open_text(source: Path, form: TableFormat) -> TextIO:
     if source.suffix == ".gz":
-        return gzip.open(source, "rt", encoding="utf-8-sig", newline="")
-    return source.open(encoding="utf-8-sig", newline="")
+        return gzip.open(source, "rt", encoding=form.codec, newline="")
+    return source.open(encoding=form.codec, newline="")
 
 
-def _rows(file: TextIO, source: Path) -> Iterator[Row]:
-    reader = csv.reader(file)
+def _rows(file: TextIO, source: Path, form: TableFormat) -> Iterator[Row]:
+    reader = csv.reader(file, delimiter=form.sep)
     try:
         for cells in reader:
             if cells:
@@ -116,13 +192,19 @@ def _rows(file: TextIO, source: Path) -> Iterator[Row]:
         raise FileFormatError(f"{source}, line {reader.line_num}: not a CSV file: {error}") from error
 
 
-def _header(rows: Iterator[Row], source: Path) -> list[str]:
+def _header(rows: Iterator[Row], source: Path, form: TableFormat) -> tuple[list[str], Iterator[Row]]:
+    """The names of the columns, and the rows below them."""
     first = next(rows, None)
     if first is None:
         raise FileFormatError(f"{source} is empty: a header and at least one row are needed")
     names = first[1]
-    if all(_number(name) is not None for name in names):
-        raise FileFormatError(f"{source} has no header (its first line holds only numbers): name the columns there")
+    if not form.header:
+        return [f"x{j + 1}" for j in range(len(names))], chain([first], rows)
+    if all(form.number(name) is not None for name in names):
+        raise FileFormatError(
+            f"{source} has no header (its first line holds only numbers): name the columns there, or say that there is "
+            "none (--no-header), which calls them x1, x2, …"
+        )
     if "" in names:
         raise FileFormatError(
             f"{source}: column {names.index('') + 1} has no name; name it "
@@ -131,7 +213,7 @@ def _header(rows: Iterator[Row], source: Path) -> list[str]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise FileFormatError(f"{source} has more than one column named {', '.join(map(repr, twice))}: rename them")
-    return names
+    return names, rows
 
 
 def _used_columns(
@@ -140,7 +222,7 @@ def _used_columns(
     """Positions of the inputs, then of the target."""
     for name in (target, *drop, *(chosen or ())):
         if name not in names:
-            hint = " (columns are separated by commas)" if len(names) == 1 else ""
+            hint = _hint(names[0]) if len(names) == 1 else ""
             raise InvalidInputError(f"{source} has no column {name!r}: its columns are {', '.join(names)}{hint}")
     if target in drop:
         raise InvalidInputError(f"the target {target!r} is among the columns to drop: keep it")
@@ -153,34 +235,36 @@ def _used_columns(
     return [*inputs, names.index(target)]
 
 
-def _numbers(row: Row, names: list[str], used: list[int], source: Path) -> list[float]:
+def _hint(header: str) -> str:
+    """What a table with one column may mean."""
+    seps = [sep for sep in _SEPARATORS if sep in header]
+    return f" (columns are separated by commas; if they are by {seps[0]!r}, say so: --sep {seps[0]!r})" if seps else ""
+
+
+def _numbers(row: Row, names: list[str], used: list[int], source: Path, form: TableFormat) -> list[float]:
     line, cells = row
     if len(cells) != len(names):
         raise FileFormatError(f"{source}, line {line}: {len(cells)} cells, the header has {len(names)}")
-    return [_cell(cells[j], names[j], line, source) for j in used]
+    return [_cell(cells[j], names[j], line, source, form) for j in used]
 
 
-def _cell(text: str, name: str, line: int, source: Path) -> float:
+def _cell(text: str, name: str, line: int, source: Path, form: TableFormat) -> float:
     if text.lower() in _MISSING:
         raise InvalidInputError(
             f"{source}, line {line}: column {name!r} has no value ({text!r}): remove such rows or impute them first"
         )
-    number = _number(text)
+    number = form.number(text)
     if number is None:
+        other = TableFormat(sep="|", decimal="." if form.decimal == "," else ",").number(text) is not None
+        advice = (
+            f"if its numbers have a decimal {'point' if form.decimal == ',' else 'comma'}, say so (--decimal)"
+            if other
+            else "encode the column as numbers, drop it, or train a pipeline that encodes it in Python "
+            "(CertifiedRegressor with OneHotEncoder)"
+        )
         raise InvalidInputError(
-            f"{source}, line {line}: column {name!r} holds text ({text!r}), numbers are needed: "
-            "encode the column as numbers, or drop it"
+            f"{source}, line {line}: column {name!r} holds text ({text!r}), numbers are needed: {advice}"
         )
     if not math.isfinite(number):
         raise InvalidInputError(f"{source}, line {line}: column {name!r} is not finite ({text!r})")
     return number
-
-
-def _number(text: str) -> float | None:
-    # Python reads 1_000 as a number, no other program does
-    if "_" in text:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return None
