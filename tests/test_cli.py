@@ -180,7 +180,7 @@ def test_refine_json_to_a_torch_file(run, model, table, tmp_path):
     assert code == 0
     assert data["improved"]
     assert data["objective_after"] < data["objective_before"]
-    assert run("check", proof, out_file)[0] == 0
+    assert run("check", proof, out_file, "--activation", "relu")[0] == 0
 
 
 def test_refine_to_an_onnx_file(run, network, table, tmp_path):
@@ -203,7 +203,7 @@ def test_refine_needs_one_hidden_relu_layer(run, table, tmp_path):
 def test_refine_keeps_a_raw_units_label_out_of_torch_files(run, network, table, tmp_path):
     raw = network.labelled("raw").save(tmp_path / "raw.npz")
     assert run("refine", raw, "--data", table, "--target", "y", "--out", tmp_path / "r.pt")[0] == 0
-    assert run("check", tmp_path / "r.certificate.json", tmp_path / "r.pt")[0] == 0
+    assert run("check", tmp_path / "r.certificate.json", tmp_path / "r.pt", "--activation", "relu")[0] == 0
 
 
 def test_existing_output_is_refused_before_any_work_and_kept(run, model, table, tmp_path):
@@ -461,3 +461,22 @@ def test_ctrl_c_while_the_command_line_loads_is_an_interrupt(monkeypatch, capsys
         entry.main()
     assert ended.value.code == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_what_was_read_is_said_first(run, tmp_path):
+    path, proof = tmp_path / "model.npz", tmp_path / "proof.json"
+    np.savez(path, W1=np.eye(3, 2), W2=np.ones((1, 3)))
+    code, _, err = run("certify", path)
+    assert code == 2
+    assert "--activation relu" in err
+    code, out, _ = run("certify", path, "--activation", "gelu", "--out", proof)
+    assert code == 0
+    assert out.startswith("read 2 → 3 → 1, gelu, from W1, W2\n")
+    assert "the file has no biases: they are taken as zero" in out
+    code, out, _ = run("check", proof, path, "--activation", "gelu", "--layer", "W1", "--layer", "W2")
+    assert code == 0
+    assert out.startswith("read 2 → 3 → 1, gelu, from W1, W2\n")
+    code, out, _ = run("check", proof, path, "--activation", "tanh")
+    assert code == 1
+    assert "another network" in out
+    assert run("check", proof, path, "--activation", "gelu", "--layer", "W3")[0] == 2

@@ -11,11 +11,22 @@ import typer
 
 from certnet.certification import Certificate, Verdict, certify, certify_outputs, meaning
 from certnet.claims.families import FEED_FORWARD
-from certnet.cli.terminal import Force, Json, Model, interruptible, print_json, print_table, say, working
+from certnet.cli.terminal import (
+    Activation,
+    Force,
+    Json,
+    Layer,
+    Model,
+    interruptible,
+    print_json,
+    print_table,
+    read_network,
+    say,
+    working,
+)
 from certnet.core.digits import above, below
 from certnet.core.errors import AlteredCertificateError, CertificateError, FileFormatError, InvalidInputError
 from certnet.core.files import check_writable
-from certnet.io import load_model
 from certnet.lifted import LiftedNetwork
 
 __all__ = ["certify_command", "check_command"]
@@ -40,6 +51,8 @@ def certify_command(
     method: Annotated[str, typer.Option(help="auto, shallow, neuron, layer, composition or product.")] = "auto",
     solver: Annotated[str, typer.Option(help="auto (own search), CLARABEL, SCS or MOSEK.")] = "auto",
     form: Annotated[str, typer.Option(help="LMI given to a named solver: arrow or dense.")] = "arrow",
+    activation: Activation = None,
+    layer: Layer = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -50,7 +63,7 @@ def certify_command(
         raise InvalidInputError("--each prints a table of bounds: leave out --output and --out")
     if out is not None:
         check_writable(out, force=force)
-    network = load_model(model)
+    network = read_network(model, activation, layer, quiet=as_json)
     options: dict[str, Any] = {
         "tol": tol,
         "norm": norm,
@@ -102,7 +115,11 @@ def _print_each(certificates: dict[tuple[int, ...], Certificate], *, as_json: bo
 
 
 def check_command(
-    certificate: Annotated[Path, typer.Argument(help="Certificate (JSON).")], model: Model, as_json: Json = False
+    certificate: Annotated[Path, typer.Argument(help="Certificate (JSON).")],
+    model: Model,
+    activation: Activation = None,
+    layer: Layer = None,
+    as_json: Json = False,
 ) -> None:
     """Check CERTIFICATE against MODEL from the data alone: exit 0 if it holds, 1 and where it fails if not."""
     if not certificate.is_file():
@@ -113,7 +130,10 @@ def check_command(
     except AlteredCertificateError as error:
         verdict = Verdict(False, str(error))
     else:
-        verdict = claim.check(load_model(model) if claim.family == FEED_FORWARD.name else LiftedNetwork.load(model))
+        if claim.family == FEED_FORWARD.name:
+            verdict = claim.check(read_network(model, activation, layer, quiet=as_json))
+        else:
+            verdict = claim.check(LiftedNetwork.load(model))
     if as_json:
         bracket = {} if claim is None else {"lower": claim.lower, "upper": claim.upper}
         read = {"read": claim.read} if claim is not None and claim.read else {}

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -18,10 +18,16 @@ from rich.table import Table
 
 from certnet.core.errors import CertnetError
 
+if TYPE_CHECKING:
+    from certnet.networks.feedforward import FeedForward
+    from certnet.networks.shallow import ShallowNetwork
+
 __all__ = [
+    "Activation",
     "Force",
     "Interrupted",
     "Json",
+    "Layer",
     "Model",
     "Solver",
     "error_console",
@@ -29,6 +35,7 @@ __all__ = [
     "interruptible",
     "print_json",
     "print_table",
+    "read_network",
     "say",
     "warn",
     "working",
@@ -42,7 +49,16 @@ _out = Console()
 error_console = Console(stderr=True)
 
 T = TypeVar("T")
-Model = Annotated[Path, typer.Argument(help="Network: .npz (certnet), .onnx, or .pt/.pth (torch state dict).")]
+Model = Annotated[
+    Path, typer.Argument(help="Network: .npz, .onnx, .pt/.pth/.ckpt (torch state dict), .safetensors, .nnet or .mat.")
+]
+Activation = Annotated[
+    list[str] | None,
+    typer.Option(help="Activation of a MODEL that is a list of matrices; given once for all layers, or once for each."),
+]
+Layer = Annotated[
+    list[str] | None, typer.Option(help="Name of a layer in such a MODEL; repeated, in the order of their use.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
 Solver = Annotated[
@@ -58,6 +74,21 @@ def working(stage: str) -> Iterator[Any]:
         return
     with error_console.status(stage) as status:
         yield lambda text: status.update(text)
+
+
+def read_network(
+    model: Path, activation: list[str] | None, layer: list[str] | None, *, quiet: bool = False
+) -> ShallowNetwork | FeedForward:
+    """The network in a file; unless ``quiet`` (as for JSON), what was read is printed first."""
+    from certnet.io import load_model
+
+    one = activation[0] if activation is not None and len(activation) == 1 else activation
+    network = load_model(model, activation=one or None, layers=layer or None)
+    if network.about.read and not quiet:
+        say(f"read {network.about.read}")
+        for remark in network.about.remarks:
+            say(f"  {remark}")
+    return network
 
 
 class Interrupted(CertnetError):

@@ -3,65 +3,102 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from certnet.core.errors import FileFormatError, OutputError
+from certnet.core.errors import FileFormatError, InvalidInputError, OutputError
 from certnet.core.files import path_of
+from certnet.io.advice import advice_for
+from certnet.io.mat_ import load_mat
 from certnet.io.networks import simplest
+from certnet.io.nnet_ import load_nnet
 from certnet.io.onnx_ import load_onnx, save_onnx
 from certnet.io.paths import readable_file
-from certnet.io.torch_ import load_torch, save_torch
+from certnet.io.torch_ import save_torch
+from certnet.io.torch_files import load_exported, load_safetensors, load_torch
+from certnet.io.weight_lists import Activations, load_npz
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.shallow import ShallowNetwork
 
-__all__ = ["SUFFIXES", "WITHOUT_UNITS", "load_model", "save_model"]
+__all__ = ["READ_ONLY", "SUFFIXES", "WITHOUT_UNITS", "load_model", "save_model"]
 
-_PICKLES: Final = (".pkl", ".pickle", ".joblib", ".dill")
-_READERS: Final[dict[str, Callable[[Path], ShallowNetwork | FeedForward]]] = {
-    ".npz": lambda path: simplest(FeedForward.load(path)),
-    ".onnx": lambda path: simplest(load_onnx(path)),
-    ".pt": load_torch,
-    ".pth": load_torch,
-}
-SUFFIXES: Final = tuple(_READERS)
+SUFFIXES: Final = (".npz", ".onnx", ".pt", ".pth")
 """Suffixes of the model files that certnet reads and writes."""
+READ_ONLY: Final = (".ckpt", ".safetensors", ".pt2", ".nnet", ".mat")
+"""Suffixes of the model files that certnet knows and does not write."""
 WITHOUT_UNITS: Final = tuple(suffix for suffix in SUFFIXES if suffix != ".npz")
 """Suffixes of files that do not say in what units a network is: read back, it is "as given"."""
+_TORCH: Final = (".pt", ".pth", ".ckpt")
 
 
-def load_model(path: str | os.PathLike[str]) -> ShallowNetwork | FeedForward:
-    """The network in a file: ``.npz`` of ``save``, ``.onnx``, ``.pt`` or ``.pth`` with a PyTorch state dict.
+def load_model(
+    path: str | os.PathLike[str],
+    *,
+    activation: Activations | None = None,
+    layers: Sequence[str] | None = None,
+    key: str | None = None,
+    units: str | None = None,
+) -> ShallowNetwork | FeedForward:
+    """The network in a file: ``.npz``, ``.onnx``, PyTorch state dicts, ``.safetensors``, ``.nnet``, ``.mat``.
 
     The suffix decides (in either case of letters); nothing in the file is executed. A network with one hidden layer
     and ReLU is a :class:`~certnet.networks.shallow.ShallowNetwork`, any other a
-    :class:`~certnet.networks.feedforward.FeedForward`.
+    :class:`~certnet.networks.feedforward.FeedForward`. What was read stands in its ``about``.
+
+    Parameters
+    ----------
+    activation : name, or one per hidden layer, optional
+        Of files that hold matrices alone (state dicts, ``.mat``, lists of matrices in ``.npz``), which do not say it.
+    layers : sequence of str, optional
+        Of such files: names of the layers in the order of their use.
+    key : str, optional
+        Of a checkpoint: under which key its state dict is, if it holds several.
+    units : {"as given", "standardised", "raw"}, optional
+        What inputs and outputs are measured in; "as given" unless the file says it, as ``.npz`` of ``save`` does.
 
     Raises
     ------
     FileFormatError
         The file is missing, a folder, empty, of another suffix, not what its suffix says, or a pickle.
     InvalidInputError
-        The weights in the file are NaN or infinite, or do not fit together.
+        The weights in the file are NaN or infinite, or do not fit together; an argument that the file has no use for.
     UnsupportedModelError
-        The state dict is not that of two linear layers, or the ONNX model no feed-forward network that certnet reads.
+        No feed-forward network that certnet reads; activations or an order that must be said.
     MissingDependencyError
         The file is a PyTorch or ONNX file and PyTorch or onnx is not installed.
     """
     source = readable_file(path)
     suffix = source.suffix.lower()
-    if suffix in _PICKLES:
-        raise FileFormatError(
-            f"{source} is a pickle, and unpickling runs whatever code the file holds: convert it where it was made, "
-            'with certnet.from_sklearn(model).save("model.npz"), and name that file'
-        )
-    if suffix not in _READERS:
-        raise FileFormatError(
-            f"{source} has the suffix {suffix!r}: certnet reads .npz (written by a network's save), .onnx, "
-            "and .pt or .pth (a PyTorch state dict)"
-        )
-    return _READERS[suffix](source)
+    given = {"activation": activation, "layers": layers, "key": key}
+    unit = "as given" if units is None else units
+    if suffix in _TORCH:
+        return load_torch(source, activations=activation, layers=layers, key=key, units=unit)
+    if suffix == ".safetensors":
+        _refuse(given, source, "key")
+        return load_safetensors(source, activations=activation, layers=layers, units=unit)
+    if suffix == ".npz":
+        _refuse(given, source, "key")
+        return load_npz(source, activation=activation, layers=layers, units=units)
+    if suffix == ".mat":
+        _refuse(given, source, "layers", "key")
+        return load_mat(source, activation=activation, units=unit)
+    if suffix == ".onnx":
+        _refuse(given, source, *given)
+        return simplest(load_onnx(source, units=unit))
+    if suffix == ".nnet":
+        _refuse(given, source, *given)
+        return load_nnet(source, units=unit)
+    if suffix == ".pt2":
+        return load_exported(source)
+    raise FileFormatError(f"{source} {advice_for(suffix)}")
+
+
+def _refuse(given: Mapping[str, object], source: Path, *useless: str) -> None:
+    """Refuse arguments that a file of this kind has no use for: they would be taken for heeded."""
+    for name in useless:
+        if given[name] is not None:
+            raise InvalidInputError(f"{source} is read without {name}: the file says it, or has none; leave it out")
 
 
 def save_model(network: ShallowNetwork | FeedForward, path: str | os.PathLike[str], *, force: bool = False) -> Path:

@@ -361,7 +361,7 @@ def _evaluated(
 
 
 def _misjudged(model: Any) -> bool:
-    """Does the evaluator compute something else? Before opset 14 its BatchNormalization takes the batch's statistics."""
+    """Does the evaluator compute something else? Before opset 14 BatchNormalization takes the batch's statistics."""
     opset = next((entry.version for entry in model.opset_import if not _domain(entry.domain)), 0)
     return opset < 14 and any(node.op_type == "BatchNormalization" for node in model.graph.node)
 

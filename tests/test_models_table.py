@@ -1,0 +1,461 @@
+"""docs/models.md is made here: every kind of model and file is made, read, and compared with its own outputs.
+
+``python tests/test_models_table.py`` writes the page anew.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from certnet.core.errors import CertnetError
+from certnet.io import load_model
+from certnet.io.advice import ADVICE
+from certnet.networks.activations import Activation
+from certnet.networks.feedforward import FeedForward
+
+PAGE = Path(__file__).parents[1] / "docs" / "models.md"
+X = np.random.default_rng(0).normal(size=(100, 3))
+
+Made = tuple[Any, Any]
+"""A network as it was read, and the values of its source on X."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A kind of model, how it is made and read, and what happens: "read", a remark, or words of a refusal."""
+
+    group: str
+    kind: str
+    make: Callable[[Path], Made]
+    happens: str = "read"
+    needs: tuple[str, ...] = ()
+
+    @property
+    def refused(self) -> bool:
+        return self.happens.startswith("refused: ")
+
+    @property
+    def words(self) -> str:
+        return self.happens.split(": ", 1)[1] if ": " in self.happens else ""
+
+
+ROWS: list[Row] = []
+
+
+def row(group: str, kind: str, happens: str = "read", *needs: str) -> Callable[[Callable[[Path], Made]], None]:
+    def add(make: Callable[[Path], Made]) -> None:
+        ROWS.append(Row(group, kind, make, happens, needs))
+
+    return add
+
+
+# PyTorch modules -----------------------------------------------------------------------------------------------------
+
+MODULES = "PyTorch modules, `from_torch(module)`"
+
+
+def of_module(build: Callable[[Any], Any], *, softmax: bool = False) -> Callable[[Path], Made]:
+    def make(folder: Path) -> Made:
+        import torch
+
+        from certnet.io import from_torch
+
+        torch.manual_seed(0)
+        module = build(torch.nn).double()
+        with torch.no_grad():
+            module(torch.from_numpy(X))  # statistics of BatchNorm
+            module.eval()
+            expected = (module[:-1] if softmax else module)(torch.from_numpy(X)).numpy()
+        return from_torch(module), expected
+
+    return make
+
+
+def with_activation(name: str, *arguments: Any, **more: Any) -> Callable[[Any], Any]:
+    return lambda nn: nn.Sequential(nn.Linear(3, 5), getattr(nn, name)(*arguments, **more), nn.Linear(5, 2))
+
+
+for _name, _arguments in {
+    "ReLU": (), "LeakyReLU": (0.1,), "PReLU": (), "Tanh": (), "Sigmoid": (), "ELU": (0.7,), "SELU": (), "CELU": (0.7,),
+    "GELU": (), "SiLU": (), "Mish": (), "Softplus": (), "Softsign": (), "LogSigmoid": (), "ReLU6": (),
+    "Hardtanh": (-2.0, 1.0), "Hardswish": (), "Hardsigmoid": (),
+}.items():  # fmt: skip
+    _spelled = f"{_name}({', '.join(map(str, _arguments))})"
+    row(MODULES, f"Linear, {_spelled}, Linear", "read", "torch")(of_module(with_activation(_name, *_arguments)))
+row(MODULES, "Linear, GELU(approximate='tanh'), Linear", "read", "torch")(
+    of_module(with_activation("GELU", approximate="tanh"))
+)
+row(MODULES, "Linear, Softplus(beta=2), Linear", "read", "torch")(of_module(with_activation("Softplus", 2.0)))
+
+
+def sequential(*layers: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda nn: nn.Sequential(*(layer(nn) for layer in layers))
+
+
+def linear(d: int, h: int) -> Callable[[Any], Any]:
+    return lambda nn: nn.Linear(d, h)
+
+
+def plain(name: str, *arguments: Any) -> Callable[[Any], Any]:
+    return lambda nn: getattr(nn, name)(*arguments)
+
+
+ENDS = linear(3, 5), linear(5, 2)
+for _kind, _build, _happens in (
+    ("BatchNorm1d before, between and behind", sequential(plain("BatchNorm1d", 3), ENDS[0], plain("BatchNorm1d", 5),
+     plain("ReLU"), plain("BatchNorm1d", 5), ENDS[1], plain("BatchNorm1d", 2)), "read"),
+    ("Dropout", sequential(ENDS[0], plain("ReLU"), plain("Dropout", 0.3), ENDS[1]), "read"),
+    ("an activation at the end", sequential(ENDS[0], plain("ReLU"), ENDS[1], plain("Sigmoid")), "read"),
+    ("LayerNorm", sequential(ENDS[0], plain("LayerNorm", 5), plain("ReLU"), ENDS[1]), "refused: LayerNorm"),
+    ("Tanhshrink", sequential(ENDS[0], plain("Tanhshrink"), ENDS[1]), "refused: anhshrink"),
+    ("one linear layer", sequential(linear(3, 2)), "refused: hidden layer"),
+):  # fmt: skip
+    row(MODULES, _kind, _happens, "torch")(of_module(_build))
+row(MODULES, "Softmax at the end", "read: softmax is left out", "torch")(
+    of_module(sequential(ENDS[0], plain("ReLU"), ENDS[1], plain("Softmax", 1)), softmax=True)
+)
+
+
+# PyTorch files -------------------------------------------------------------------------------------------------------
+
+FILES = "Files of PyTorch"
+
+
+def torch_file(suffix: str, save: Callable[[Any, Any, Path], None], **arguments: Any) -> Callable[[Path], Made]:
+    def make(folder: Path) -> Made:
+        import torch
+
+        torch.manual_seed(0)
+        module = with_activation("GELU")(torch.nn).double()
+        path = folder / f"model{suffix}"
+        save(torch, module, path)
+        return load_model(path, **arguments), module(torch.from_numpy(X)).detach().numpy()
+
+    return make
+
+
+def save_safetensors(torch: Any, module: Any, path: Path) -> None:
+    """The format by hand, names sorted as text."""
+    header, content = {}, b""
+    for name, tensor in sorted(module.state_dict().items()):
+        raw = tensor.numpy().tobytes()
+        header[name] = {"dtype": "F64", "shape": list(tensor.shape), "data_offsets": [len(content), len(content + raw)]}
+        content += raw
+    head = json.dumps(header).encode()
+    path.write_bytes(len(head).to_bytes(8, "little") + head + content)
+
+
+row(FILES, "`.pt`, a state dict, activation said", "read", "torch")(
+    torch_file(".pt", lambda torch, m, path: torch.save(m.state_dict(), path), activation="gelu")
+)
+row(FILES, "`.pt`, a state dict, activation not said", "refused: does not tell the activations", "torch")(
+    torch_file(".pt", lambda torch, m, path: torch.save(m.state_dict(), path))
+)
+row(FILES, "`.ckpt`, a checkpoint with one state dict", "read", "torch")(
+    torch_file(
+        ".ckpt", lambda torch, m, path: torch.save({"epoch": 3, "state_dict": m.state_dict()}, path), activation="gelu"
+    )
+)
+row(FILES, "`.pth`, a whole module", "refused: holds more than tensors", "torch")(
+    torch_file(".pth", lambda torch, m, path: torch.save(m, path), activation="gelu")
+)
+row(FILES, "`.safetensors`, activation said", "read", "torch")(
+    torch_file(".safetensors", save_safetensors, activation="gelu")
+)
+row(FILES, "`.safetensors`, activation not said", "refused: does not tell the activations", "torch")(
+    torch_file(".safetensors", save_safetensors)
+)
+row(FILES, "`.pt2`, an exported program", "refused: runs code", "torch")(
+    torch_file(".pt2", lambda torch, m, path: path.write_bytes(b"PK"))
+)
+
+
+# ONNX ----------------------------------------------------------------------------------------------------------------
+
+ONNX = "ONNX, `load_onnx`"
+NUMBERS = {"half": 0.5, "one": 1.0, "two": 2.0, "three": 3.0, "six": 6.0, "zero": 0.0, "root": 2**0.5, "k": np.ones(4)}
+
+
+def onnx_model(middle: list[str], *, behind: str = "", drop: int = 0, **attributes: Any) -> Callable[[Path], Made]:
+    """Gemm to h, what is spelled ("Operator inputs|output"), Gemm from a; attributes are of the first in between."""
+
+    def make(folder: Path) -> Made:
+        import onnx
+        from onnx import helper, numpy_helper
+        from onnx.reference import ReferenceEvaluator
+
+        r = np.random.default_rng(1)
+        w = {"W": r.normal(size=(4, 3)), "b": r.normal(size=4), "V": r.normal(size=(2, 4)), "c": r.normal(size=2)}
+        w |= {"mean": r.normal(size=4), "var": r.uniform(1.0, 2.0, size=4)}
+        nodes = [helper.make_node("Gemm", ["x", "W", "b"], ["h"], transB=1)]
+        for k, line in enumerate(middle):
+            head, out = line.split("|")
+            operator, *inputs = head.split()
+            nodes.append(helper.make_node(operator, inputs, out.split(), **({} if k else attributes)))
+        nodes.append(helper.make_node("Gemm", ["a", "V", "c"], ["z" if behind else "y"], transB=1))
+        if behind:
+            nodes.append(helper.make_node(behind, ["z"], ["y"]))
+        x = helper.make_tensor_value_info("x", onnx.TensorProto.DOUBLE, ["N", 3])
+        y = helper.make_tensor_value_info("y", onnx.TensorProto.DOUBLE, [None, None])
+        tensors = [numpy_helper.from_array(np.array(value), name) for name, value in {**NUMBERS, **w}.items()]
+        graph = helper.make_graph(nodes, "g", [x], [y], tensors)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+        path = folder / "model.onnx"
+        path.write_bytes(model.SerializeToString())
+        net = load_model(path)
+        if drop:
+            model.graph.output[0].name = "z"
+        return net, ReferenceEvaluator(model).run(None, {"x": X})[0]
+
+    return make
+
+
+for _operator in ("Relu", "Tanh", "Sigmoid", "Softplus", "Elu", "LeakyRelu", "HardSigmoid", "HardSwish", "Selu", "Gelu",
+                  "Mish", "Softsign"):  # fmt: skip
+    row(ONNX, f"Gemm, {_operator}, Gemm", "read", "onnx")(onnx_model([f"{_operator} h|a"]))
+for _kind, _middle, _happens in (
+    ("Clip to [0, 6]", ["Clip h zero six|a"], "read"),
+    ("BatchNormalization", ["BatchNormalization h k b mean var|n", "Relu n|a"], "read"),
+    ("Dropout in inference", ["Relu h|r", "Dropout r|a"], "read"),
+    ("GELU as Div, Erf, Add, Mul", ["Div h root|p", "Erf p|q", "Add q one|r", "Mul h r|s", "Mul s half|a"], "read"),
+    ("SiLU as Sigmoid, Mul", ["Sigmoid h|p", "Mul h p|a"], "read"),
+    ("Mish as Softplus, Tanh, Mul", ["Softplus h|p", "Tanh p|q", "Mul h q|a"], "read"),
+    ("Softplus as Exp, Add, Log", ["Exp h|p", "Add p one|q", "Log q|a"], "read"),
+    ("Softplus with a beta", ["Mul h two|p", "Softplus p|q", "Div q two|a"], "read"),
+    ("Softsign as Abs, Add, Div", ["Abs h|p", "Add p one|q", "Div h q|a"], "read"),
+    ("LayerNormalization", ["LayerNormalization h k|a"], "refused: divides every sample by its own deviation"),
+    ("Conv", ["Conv h k|a"], "refused: it is a convolution"),
+    ("a skip connection", ["Relu h|r", "Add r h|s", "Relu s|a"], "refused: skip connections"),
+    ("Split", ["Split h|a e"], "refused: splits the features"),
+    ("LSTM", ["LSTM h k k|a"], "refused: recurrent"),
+    ("QuantizeLinear", ["QuantizeLinear h k|a"], "refused: quantised"),
+    ("ArgMax", ["ArgMax h|a"], "refused: indices or classes"),
+    ("Sin", ["Sin h|a"], "refused: no activation that certnet knows"),
+):  # fmt: skip
+    row(ONNX, _kind, _happens, "onnx")(onnx_model(_middle))
+row(ONNX, "Concat", "refused: joins branches", "onnx")(onnx_model(["Concat h h|a"], axis=1))
+row(ONNX, "an activation at the end", "read", "onnx")(onnx_model(["Relu h|a"], behind="Tanh"))
+row(ONNX, "Softmax at the end", "read: softmax is left out", "onnx")(onnx_model(["Relu h|a"], behind="Softmax", drop=1))
+
+
+# scikit-learn --------------------------------------------------------------------------------------------------------
+
+SKLEARN = "scikit-learn, `from_sklearn(model)`"
+
+
+def sklearn_model(*steps: str, last: str = "MLPRegressor") -> Callable[[Path], Made]:
+    def make(folder: Path) -> Made:
+        from sklearn import decomposition, ensemble, neural_network, pipeline, preprocessing
+
+        from certnet.io import from_sklearn
+
+        modules = (preprocessing, decomposition, neural_network, ensemble)
+        found = [next(getattr(m, name) for m in modules if hasattr(m, name)) for name in (*steps, last)]
+        options = {"hidden_layer_sizes": (6, 5), "max_iter": 20, "random_state": 0} if last.startswith("MLP") else {}
+        model = pipeline.make_pipeline(*(step() for step in found[:-1]), found[-1](**options))
+        y = X[:, 0] > 0 if last.endswith("Classifier") else np.sin(X[:, 0]) + X[:, 1]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(X, y)
+        network = from_sklearn(model)
+        if last == "MLPClassifier":
+            p = model.predict_proba(X)[:, 1]
+            return network, np.log(p / (1.0 - p))
+        return network, model.predict(X)
+
+    return make
+
+
+for _steps in ((), ("StandardScaler",), ("MinMaxScaler",), ("RobustScaler",), ("MaxAbsScaler",), ("PCA",)):
+    row(SKLEARN, ", ".join((*_steps, "MLPRegressor")))(sklearn_model(*_steps))
+row(SKLEARN, "PolynomialFeatures, MLPRegressor", "refused: PolynomialFeatures")(sklearn_model("PolynomialFeatures"))
+row(SKLEARN, "RandomForestRegressor", "refused: RandomForestRegressor")(sklearn_model(last="RandomForestRegressor"))
+
+
+# arrays, nnet, mat ---------------------------------------------------------------------------------------------------
+
+ARRAYS = "Files of arrays, `load_model`"
+NET = FeedForward(
+    [np.random.default_rng(k).normal(size=s) for k, s in enumerate([(5, 3), (4, 5), (2, 4)])],
+    [np.random.default_rng(9).normal(size=n) for n in (5, 4, 2)],
+    "tanh",
+)
+BARE = FeedForward(NET.weights, [np.zeros(len(b)) for b in NET.biases], "tanh")
+
+
+def npz(net: FeedForward, arrays: dict[str, Any], **arguments: Any) -> Callable[[Path], Made]:
+    def make(folder: Path) -> Made:
+        np.savez(folder / "model.npz", **arrays)
+        return load_model(folder / "model.npz", **arguments), net.forward(X)
+
+    return make
+
+
+def listed(weight: str, bias: str = "", *, turned: bool = False) -> dict[str, Any]:
+    ws = {weight.format(k): W.T if turned else W for k, W in enumerate(NET.weights, 1)}
+    return ws | ({bias.format(k): b for k, b in enumerate(NET.biases, 1)} if bias else {})
+
+
+@row(ARRAYS, "`.npz` of a network's `save`")
+def _(folder: Path) -> Made:
+    return load_model(NET.save(folder / "model.npz")), NET.forward(X)
+
+
+row(ARRAYS, "`.npz` with W1, b1, W2, …, activation said")(npz(NET, listed("W{}", "b{}"), activation="tanh"))
+row(ARRAYS, "`.npz` with w1, w2, …, without biases", "read: the file has no biases")(
+    npz(BARE, listed("w{}"), activation="tanh")
+)
+row(ARRAYS, "`.npz` with matrices (inputs, outputs)", "read: stored as (inputs, outputs)")(
+    npz(NET, listed("W{}", "b{}", turned=True), activation="tanh")
+)
+row(ARRAYS, "`.npz` with arr_0, arr_1, …")(
+    npz(NET, {f"arr_{k}": a for k, a in enumerate(a for pair in zip(NET.weights, NET.biases) for a in pair)},
+        activation="tanh")
+)  # fmt: skip
+row(ARRAYS, "`.npz` with W1, b1, W2, …, activation not said", "refused: does not say the activations")(
+    npz(NET, listed("W{}", "b{}"))
+)
+row(ARRAYS, "`.npz` with square matrices alone", "refused: fit as (outputs, inputs) and as (inputs, outputs)")(
+    npz(NET, {"W1": np.eye(3), "W2": np.eye(3)}, activation="relu")
+)
+
+
+@row(ARRAYS, "`.nnet`", "read: scaling is folded in")
+def _(folder: Path) -> Made:
+    path = folder / "model.nnet"
+    mean, spread, (mu, r) = np.array([1.0, -2.0, 0.5]), np.array([2.0, 3.0, 0.25]), (7.0, 40.0)
+    lines = ["// made by a test", "3,3,2,5,", "3,5,4,2,", "0,", "-9,-9,-9,", "9,9,9,"]
+    lines += [",".join(map(repr, map(float, (*mean, mu)))) + ",", ",".join(map(repr, map(float, (*spread, r)))) + ","]
+    for W, b in zip(NET.weights, NET.biases):
+        lines += [",".join(map(repr, row.tolist())) + "," for row in W] + [f"{entry!r}," for entry in b.tolist()]
+    path.write_text("\n".join(lines))
+    inner = FeedForward(NET.weights, NET.biases, "relu")
+    return load_model(path), r * inner.forward((X - mean) / spread) + mu
+
+
+def mat(
+    net: FeedForward, cells: dict[str, Any], *, compressed: bool = False, **arguments: Any
+) -> Callable[[Path], Made]:
+    def make(folder: Path) -> Made:
+        import scipy.io
+
+        arrays = {}
+        for name, parts in cells.items():
+            arrays[name] = np.empty((1, len(parts)), dtype=object)
+            for k, part in enumerate(parts):
+                arrays[name][0, k] = part
+        scipy.io.savemat(folder / "model.mat", arrays, do_compression=compressed)
+        return load_model(folder / "model.mat", **arguments), net.forward(X)
+
+    return make
+
+
+row(ARRAYS, "`.mat` of LipSDP, a cell array weights", "read: the file has no biases")(
+    mat(BARE, {"weights": NET.weights}, activation="tanh")
+)
+row(ARRAYS, "`.mat` with weights and biases, compressed")(
+    mat(NET, {"weights": NET.weights, "biases": [b[:, None] for b in NET.biases]}, compressed=True, activation="tanh")
+)
+row(ARRAYS, "`.mat`, activation not said", "refused: does not say the activations")(mat(NET, {"weights": NET.weights}))
+
+
+@row(ARRAYS, "`.mat` of MATLAB 7.3", "refused: save it with save('-v7', ...)")
+def _(folder: Path) -> Made:
+    (folder / "model.mat").write_bytes(b"MATLAB 7.3 MAT-file" + bytes(200))
+    return load_model(folder / "model.mat", activation="relu"), None
+
+
+# other suffixes ------------------------------------------------------------------------------------------------------
+
+OTHERS = "Other files"
+
+
+def other(suffix: str) -> Callable[[Path], Made]:
+    def make(folder: Path) -> Made:
+        path = folder / f"model{suffix}"
+        path.write_bytes(b"something")
+        return load_model(path), None
+
+    return make
+
+
+for _sentence in dict.fromkeys(ADVICE.values()):
+    _suffixes = [suffix for suffix, sentence in ADVICE.items() if sentence == _sentence]
+    row(OTHERS, ", ".join(f"`{suffix}`" for suffix in _suffixes), f"refused: {_sentence}")(other(_suffixes[0]))
+
+
+# the tests -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", ROWS, ids=lambda case: case.kind)
+def test_every_row_happens_as_the_page_says(tmp_path: Path, case: Row) -> None:
+    for package in case.needs:
+        pytest.importorskip(package)
+    if case.refused:
+        with pytest.raises(CertnetError) as caught:
+            case.make(tmp_path)
+        assert case.words in str(caught.value)
+        return
+    network, expected = case.make(tmp_path)
+    found = network.forward(X)
+    expected = np.asarray(expected).reshape(found.shape)
+    rounded = any(
+        phi in (Activation("selu"), Activation("gelu"), Activation("hard_swish")) for phi in network.activations
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6 * np.max(np.abs(expected)) * (1 + rounded))
+    assert not case.words or any(case.words in remark for remark in network.about.remarks)
+
+
+@pytest.mark.parametrize("suffix", ADVICE)
+def test_every_known_suffix_gets_its_sentence(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(CertnetError) as caught:
+        other(suffix)(tmp_path)
+    assert ADVICE[suffix] in str(caught.value)
+
+
+HEAD = """# Which models and files are read
+
+Every line below is made by `tests/test_models_table.py`, read, and compared with what its source gives on 100 random
+inputs (1e-6 relative). *Read* means that the network is that function in real arithmetic; what else a user should
+know of the reading is printed, and stands in `network.about.remarks`. Nothing that a file does not say is assumed:
+activations of a list of matrices are asked for (`activation=`, `--activation`), and so is the order of layers where
+names and shapes leave a doubt (`layers=`, `--layer`). A model that is refused is refused with the reason; the words in
+the table are part of the message.
+"""
+
+
+def page() -> str:
+    lines = [HEAD]
+    for group in dict.fromkeys(case.group for case in ROWS):
+        lines += [f"\n## {group}\n", "| Model or file | What happens |", "|---|---|"]
+        for case in ROWS:
+            if case.group == group:
+                kind, happens = (text.replace("|", "\\|") for text in (case.kind, case.happens))
+                lines.append(f"| {kind} | {happens} |")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_page_is_this_table() -> None:
+    assert len(ROWS) >= 60
+    assert PAGE.read_text(encoding="utf-8") == page(), "python tests/test_models_table.py writes it anew"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    with tempfile.TemporaryDirectory() as name:
+        for case in ROWS:
+            if all(importlib.util.find_spec(package) for package in case.needs):
+                try:
+                    test_every_row_happens_as_the_page_says(Path(name), case)
+                except (AssertionError, CertnetError, Exception) as error:  # noqa: BLE001
+                    print(case.kind, type(error).__name__, str(error)[:300])  # noqa: T201
