@@ -166,5 +166,5 @@ def require_numbers(X: Any) -> None:
         raise InvalidInputError(
             f"{error}; nothing is trained: pass an estimator that encodes it, such as make_pipeline("
             "make_column_transformer((OneHotEncoder(), [names of text columns]), remainder=StandardScaler()), "
-            "MLPRegressor((100,)))"
+            "MLPRegressor(hidden_layer_sizes=(100,)))"
         ) from error
