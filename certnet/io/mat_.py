@@ -142,9 +142,9 @@ def _array(data: memoryview, order: str, *, cells: bool) -> tuple[str, Any]:
         return name, None if any(value is None for value in values) else values
     if kind not in _NUMERIC or int(flags[0]) & 0x0800:  # complex numbers are no weights
         return name, None
-    stored, content = next(parts)
+    stored, content = next(parts, (0, memoryview(b"")))
     if stored not in _NUMBERS:
-        raise ValueError(f"numbers of type {stored}")
+        raise ValueError(f"an array has numbers of type {stored}")
     numbers = np.frombuffer(content, order + _NUMBERS[stored])
     if numbers.size != entries:
         raise ValueError(f"an array of {entries} entries holds {numbers.size}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from certnet._version import __version__
+from certnet.core.archives import check_archive
 from certnet.core.errors import FileFormatError, OutputError
 from certnet.core.files import path_of, write_atomic
 from certnet.study.spec import Study, StudySpec
@@ -170,13 +171,22 @@ class Store:
         path = self.artifact_path(digest)
         try:
             content = path.read_bytes()
+            check_archive(io.BytesIO(content), path)
             with zipfile.ZipFile(io.BytesIO(content)) as file:  # as .npz files are
                 damaged = file.testzip()
         except OSError as error:
             raise FileFormatError(
                 f"{path} cannot be read ({error.strerror}): remove the row {self.row_path(digest).name} too, and resume"
             ) from error
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        except (
+            FileFormatError,
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            NotImplementedError,
+            RuntimeError,
+            ValueError,
+        ) as error:
             raise FileFormatError(self._damaged(path, digest)) from error
         if damaged is not None:
             raise FileFormatError(self._damaged(path, digest))
