@@ -40,7 +40,7 @@ def load_mat(
 
     Parameters
     ----------
-    activation : name, or one per hidden layer
+    activation : str, or one for each hidden layer
         The file does not say it.
 
     Raises

@@ -48,7 +48,7 @@ def load_model(
 
     Parameters
     ----------
-    activation : name, or one per hidden layer, optional
+    activation : str, or one for each hidden layer, optional
         Of files that hold matrices alone (state dicts, ``.mat``, lists of matrices in ``.npz``), which do not say it.
     layers : sequence of str, optional
         Of such files: names of the layers in the order of their use.

@@ -40,7 +40,7 @@ def load_npz(
 
     Parameters
     ----------
-    activation : name, or one per hidden layer
+    activation : str, or one for each hidden layer
         Asked for where the file is a list of matrices, which does not say it.
     layers : sequence of str, optional
         Names of the matrices in the order of their use.
