@@ -12,15 +12,18 @@ import typer
 from certnet.certification import Certificate, certify, meaning
 from certnet.cli.samples import Decimal, Encoding, NoHeader, Sep, table_format
 from certnet.cli.terminal import (
+    Activation,
     Force,
     Interrupted,
     Json,
+    Layer,
     Model,
     Solver,
     finite_or_none,
     interruptible,
     print_json,
     print_table,
+    read_network,
     say,
     warn,
     working,
@@ -30,7 +33,7 @@ from certnet.core.errors import InvalidInputError, OutputError
 from certnet.core.files import check_writable
 from certnet.core.outcome import Status
 from certnet.core.validation import Float
-from certnet.io import SUFFIXES, WITHOUT_UNITS, load_model, save_model
+from certnet.io import SUFFIXES, WITHOUT_UNITS, save_model
 from certnet.networks.shallow import ShallowNetwork
 
 if TYPE_CHECKING:
@@ -66,6 +69,8 @@ def refine_command(
         ),
     ] = False,
     drop: Annotated[list[str] | None, typer.Option(help="Column to leave out; may be repeated.")] = None,
+    activation: Activation = None,
+    layer: Layer = None,
     sep: Sep = ",",
     decimal: Decimal = ".",
     encoding: Encoding = "utf-8",
@@ -91,7 +96,7 @@ def refine_command(
         check_writable(path, force=force)
     if out.suffix.lower() not in SUFFIXES:
         raise OutputError(f"{out} has the suffix {out.suffix!r}: name a file with {', '.join(SUFFIXES)}")
-    loaded = load_model(model)
+    loaded = read_network(model, activation, layer, quiet=as_json)
     network = loaded if isinstance(loaded, ShallowNetwork) else loaded.shallow()
     if out.suffix.lower() in WITHOUT_UNITS:
         network = network.labelled("as given")  # the file will know no units, and the certificate must fit it
@@ -175,6 +180,8 @@ def refine_command(
         say("not improved: the network that is written is the input")
     say(meaning(claim))
     say(f"network written to {out}, certificate to {proof}")
+    if out.suffix.lower() in (".pt", ".pth"):
+        say(f"such a file names no activation: certnet check {proof} {out} --activation relu")
     if interrupted:
         raise Interrupted("interrupted: what was written is the best network so far")
 
