@@ -200,8 +200,9 @@ def reference(
     near, exponent = normalised(weights, units=per == "neuron")
     found = optimum(near, slopes, per=per, form=form)
     assert found.error < 1e-7, f"the generic solver is off by {found.error:.1e}"
-    # its own gap and residuals, and what residuals cost where multipliers are large
-    return Reference(Fraction(found.rho) * Fraction(4) ** exponent, 3.0 * found.error + 1e-8)
+    # its own gap and residuals, and what residuals cost where multipliers are large: in rational arithmetic multipliers
+    # were feasible at five times its error below its value
+    return Reference(Fraction(found.rho) * Fraction(4) ** exponent, 8.0 * found.error + 1e-8)
 
 
 def spread(net: FeedForward, weights: Sequence[Array]) -> list[tuple[Array, Array]]:

@@ -24,6 +24,7 @@ from certnet.core.errors import CertificateError, FileFormatError, InvalidInputE
 from certnet.core.outcome import Status
 from certnet.networks.activations import Activation
 from certnet.networks.feedforward import FeedForward
+from certnet.proofs import deep
 from certnet.proofs.chain import ChainChecker
 from certnet.proofs.deep import DeepChecker
 from certnet.proofs.gradients import gradient_below
@@ -92,10 +93,17 @@ def edge_of(net: FeedForward, multipliers: Sequence[np.ndarray]) -> float:
 # ----------------------------------------------------------------------------------------------- the upper side
 
 
+@pytest.fixture(params=[1000, 0], ids=["whole", "by blocks"])
+def order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Up to which order P is factored as a whole."""
+    monkeypatch.setattr(deep, "_DENSE_ORDER", request.param)
+    return int(request.param)
+
+
 @pytest.mark.parametrize("phi", ACTIVATIONS, ids=str)
 @pytest.mark.parametrize("sizes", [(2, 2, 2, 1), (1, 2, 1, 2, 1)])
 def test_what_is_accepted_is_exactly_semidefinite_and_the_boundary_is_where_it_is(
-    phi: Any, sizes: tuple[int, ...]
+    phi: Any, sizes: tuple[int, ...], order: int
 ) -> None:
     net = network(sizes, phi, seed=len(sizes), scale=0.8)
     rng = np.random.default_rng(1)
@@ -114,7 +122,7 @@ def test_what_is_accepted_is_exactly_semidefinite_and_the_boundary_is_where_it_i
             assert not checker.holds(upper) or proved(net, T, upper)
 
 
-def test_random_multipliers_never_prove_what_is_false() -> None:
+def test_random_multipliers_never_prove_what_is_false(order: int) -> None:
     rng = np.random.default_rng(2)
     accepted = 0
     for trial in range(150):
@@ -126,6 +134,22 @@ def test_random_multipliers_never_prove_what_is_false() -> None:
                 accepted += 1
                 assert proved(net, T, float(upper))
     assert accepted > 10
+
+
+@pytest.mark.parametrize("phi", ["relu", BENT, HARD], ids=str)
+def test_certificates_altered_a_little_prove_nothing_false(phi: Any, order: int) -> None:
+    net = network((2, 2, 2, 1), phi, seed=4)
+    found = [np.asarray(t) for t in certify(net).multipliers]
+    edge = edge_of(net, found)
+    rng, accepted = np.random.default_rng(5), 0
+    for _ in range(300):
+        size = 10.0 ** rng.uniform(-12, -1)
+        T = [t * (1.0 + size * rng.standard_normal(len(t))) for t in found]
+        upper = float(edge * (1.0 + size * rng.standard_normal()))
+        if DeepChecker(net, T).holds(upper):
+            accepted += 1
+            assert proved(net, T, upper)
+    assert 0 < accepted < 300
 
 
 def test_slopes_whose_product_no_double_holds_prove_nothing_false() -> None:
@@ -143,7 +167,7 @@ def test_a_product_that_underflows_on_the_way_is_not_zero() -> None:
 
 @pytest.mark.parametrize("size", [1e-300, 1e-160, 1.0, 1e160, 1e300])
 @pytest.mark.parametrize("t", [0.5 + 1e-16, 1e-305, 1.0, 1e300])
-def test_any_scale_is_a_verdict_and_never_a_warning(size: float, t: float) -> None:
+def test_any_scale_is_a_verdict_and_never_a_warning(size: float, t: float, order: int) -> None:
     net = chain(size, 1.0, phi="relu")
     for upper in (1e-160, 1.0, 1e150):
         assert not DeepChecker(net, [[t]]).holds(upper) or upper >= size

@@ -30,6 +30,8 @@ from certnet.searches.sup_norm import lower_bound_sup
 
 __all__ = ["bracket_of", "certify", "certify_checked", "certify_outputs"]
 
+_CLOSE = 1e-2  # gap of ρ from which on no other method gives less, but for a part of that
+
 
 def certify(
     network: Network,
@@ -74,8 +76,8 @@ def certify(
     method : {"auto", "shallow", "neuron", "layer", "composition", "product"}
         What to prove with: "shallow" for one hidden layer; for any depth LipSDP with one multiplier per neuron or per
         layer, the best chain of bounds of layers and pairs of layers, or the product of spectral norms. "auto" is
-        "shallow" for one hidden layer, else "neuron" up to 600 inputs and hidden units (seconds); beyond, or where that
-        fails, "composition". The certificate says which it was (``kind``).
+        "shallow" for one hidden layer, else "neuron" up to three layers of a thousand units or so (seconds); beyond, or
+        where that fails, "composition". The certificate says which it was (``kind``).
     solver : {"auto", "CLARABEL", "SCS", "MOSEK"}
         "auto" is certnet's own search; a name solves LipSDP through CVXPY, the second implementation.
     form : {"arrow", "dense"}
@@ -241,16 +243,23 @@ def _region(network: Network, around: ArrayLike | None, radius: float | None) ->
 def _proved(subject: Subject, name: str, options: Options) -> Proved:
     """By the method that is asked for; by default also by what weights allow that LipSDP cannot cope with."""
     method = pick_method(subject, name, options)
+    alone = name != AUTO or not options.own or method.shallow_only
+    found: Proved | None = None
     try:
-        return prove(subject, method, options)
+        found = prove(subject, method, options)
     except (CertificateError, SolverError):
-        if name != AUTO or not options.own or method.shallow_only:
+        if alone:
             raise
+    if found is not None and (alone or found.gap <= _CLOSE):
+        return found
     # weights that LipSDP's floating-point search cannot cope with still have spectral norms
     try:
-        return prove(subject, METHODS["composition"], options)
+        other = prove(subject, METHODS["composition"], options)
     except CertificateError:
+        if found is not None:
+            return found
         return prove(subject, METHODS["product"], options)
+    return other if found is None or other.upper < found.upper else found
 
 
 def _lower_bound(subject: Subject, X: Float | None, random_state: int) -> LowerBound:

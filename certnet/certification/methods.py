@@ -14,6 +14,8 @@ import numpy as np
 from certnet.claims.certificate import square_above
 from certnet.core.errors import CertificateError, CertnetError, InvalidInputError
 from certnet.core.outcome import Status
+from certnet.core.validation import Float
+from certnet.networks.network import Network
 from certnet.proofs.chain import ChainChecker, CompositionProof, ProductProof
 from certnet.proofs.deep import DeepChecker, DeepProof
 from certnet.proofs.proof import LayeredProof
@@ -21,14 +23,15 @@ from certnet.proofs.shallow import BoundChecker, ShallowProof
 from certnet.proofs.subject import Subject
 from certnet.proofs.sup_norm import SupChecker, SupProof
 from certnet.searches.chain import compose, product_norms
-from certnet.searches.deep_barrier import search_deep, solve_deep, tightest
+from certnet.searches.deep_barrier import search_deep, solve_deep
 from certnet.searches.shallow import search_multipliers
 from certnet.searches.sup_norm import search_sup
+from certnet.searches.vectors import multipliers_with_slack, search_vectors, tightest
 
 __all__ = ["AUTO", "METHODS", "Method", "Options", "Proved", "pick_method", "prove"]
 
 AUTO: Final = "auto"
-_LIPSDP_ORDER: Final = 600  # inputs and hidden units up to which LipSDP takes seconds
+_LIPSDP_WORK: Final = 4e9  # of a factorisation, n³ summed over the layers, up to which LipSDP takes some seconds
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def prove(subject: Subject, method: Method, options: Options) -> Proved:
 
 
 def pick_method(subject: Subject, name: str, options: Options) -> Method:
-    """The method of a name; "auto" takes LipSDP per neuron up to some hundred inputs and units.
+    """The method of a name; "auto" takes LipSDP per neuron up to some thousand units.
 
     Raises
     ------
@@ -117,8 +120,7 @@ def pick_method(subject: Subject, name: str, options: Options) -> Method:
         The method or the named solver is not for this claim.
     """
     network, depth = subject.network, subject.network.depth
-    small = network.n_inputs + network.n_hidden <= _LIPSDP_ORDER
-    automatic = "shallow" if depth == 1 else "neuron" if small else "composition"
+    automatic = "shallow" if depth == 1 else "neuron" if _work(network) <= _LIPSDP_WORK else "composition"
     method = METHODS[automatic if name == AUTO else name]
     if method.shallow_only and depth != 1:
         raise InvalidInputError(f'method="{method.kind}" is for one hidden layer, the network has {depth}')
@@ -134,6 +136,14 @@ def pick_method(subject: Subject, name: str, options: Options) -> Method:
             'use solver="auto", or method="neuron"'
         )
     return method
+
+
+def _work(network: Network) -> float:
+    """Multiplications that a proof by blocks takes, up to a small factor."""
+    first, low, high = network.widths[1], *network.slopes[0]
+    # the block of the inputs is full where the slopes of the first layer do not begin or end at zero
+    inputs = float(network.n_inputs) ** 3 if low * high != 0.0 else float(network.n_inputs) * first**2
+    return inputs + sum(float(n) ** 3 for n in network.widths[1:-1])
 
 
 # --------------------------------------------------------------------------------------------------------- the methods
@@ -209,23 +219,31 @@ def _product(subject: Subject, options: Options) -> Proved:
 
 def _deep(subject: Subject, options: Options, *, per: str) -> Proved:
     network = subject.folded
-    if options.own:
+    if options.own and per == "neuron":
+        found = search_vectors(
+            network, tol=options.tol, max_iterations=options.max_iterations, random_state=options.random_state
+        )
+        method = "own search"
+    elif options.own:
         found = search_deep(network, per=per, tol=options.tol, max_iterations=options.max_iterations)
         method = "own search"
     else:
         found = solve_deep(network, per=per, solver=options.solver, tol=min(options.tol, 1e-8))
         method = f"{str(options.solver).upper()} LipSDP per {per}"
-    # a solver's T may miss the cone by its tolerance, where no ρ helps: each layer is then given more than the next
+    # T may miss the cone by the tolerance of its search, where no ρ helps: each layer is then given more than the next
+    best: tuple[float, tuple[Float, ...]] | None = None
     for slack in (0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5):
-        T = tuple(t * (1.0 + slack) ** (network.depth - k) for k, t in enumerate(found.multipliers))
+        T = multipliers_with_slack(found.multipliers, slack)
         checker = DeepChecker(network, T)
         with np.errstate(all="ignore"):  # what overflows is refused by the checker
             guess = min(found.upper, tightest(network, T))
         proved = checker.smallest(guess)
-        if proved is not None and proved <= found.upper * (1.0 + 1e-4):
+        if proved is not None and (best is None or proved < best[0]):
+            best = proved, T
+        if proved is not None and proved <= found.upper * (1.0 + max(1e-9, 0.25 * options.tol)):
             break
-    proof = DeepProof(T)
-    upper = _settled(subject, proof, proved, found.upper, checker.refusal)
+    proof = DeepProof(T if best is None else best[1])
+    upper = _settled(subject, proof, None if best is None else best[0], found.upper, checker.refusal)
     gap = found.gap_of(upper)
     concern = "" if found.status.ok else f"{found.status.advice} (gap {gap:.1e})"
     return Proved(upper, per, proof, gap, method, concern)

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float, finite_array
@@ -20,7 +21,7 @@ from certnet.networks.feedforward import FeedForward
 from certnet.networks.layers import dense
 from certnet.proofs.rounding import frobenius_above, gamma, two_sum_error
 
-__all__ = ["fold_linear", "select_output"]
+__all__ = ["fold_linear", "live_units", "select_output"]
 
 
 def select_output(network: FeedForward, output: tuple[int, ...] | None) -> tuple[FeedForward, float]:
@@ -99,3 +100,19 @@ def _through(weights: Sequence[Float], activations: Sequence[Activation], size: 
         with np.errstate(over="ignore"):  # an infinite charge proves nothing
             size = math.nextafter(size * factor, math.inf)
     return size
+
+
+def live_units(weights: tuple[Float, ...]) -> list[NDArray[np.bool_]]:
+    """Of the inputs, every hidden layer and the outputs: which can move, and move something, by exact zeros.
+
+    A unit none of whose live inputs has a weight does not move; one that no live unit above takes moves nothing. The
+    others' differences are those of the network without it.
+    """
+    alive = [np.ones(W.shape[1], dtype=bool) for W in weights] + [np.ones(len(weights[-1]), dtype=bool)]
+    before = -1
+    while before != (before := sum(int(a.sum()) for a in alive)):
+        for k in range(1, len(weights)):
+            takes = (weights[k - 1][:, alive[k - 1]] != 0.0).any(axis=1)
+            gives = (weights[k][alive[k + 1]] != 0.0).any(axis=0)
+            alive[k] &= takes & gives
+    return alive

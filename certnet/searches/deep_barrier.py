@@ -19,7 +19,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from certnet.backends import cvxpy_
 from certnet.core.errors import InvalidInputError, SolverError
@@ -29,7 +28,7 @@ from certnet.networks.network import Network
 from certnet.searches.path_following import Centring, centre
 from certnet.searches.result import SearchResult, dual_value
 
-__all__ = ["DEEP_FORMS", "search_deep", "solve_deep", "tightest"]
+__all__ = ["DEEP_FORMS", "search_deep", "solve_deep"]
 
 DEEP_FORMS: Final = ("chordal", "dense")
 """Forms of the LMI for a generic solver."""
@@ -174,27 +173,6 @@ class _Barrier:
 
     def longest(self, step: Float) -> float:
         return 1.0
-
-
-def tightest(network: Network, multipliers: tuple[Float, ...]) -> float:
-    """The least L with ``P(T, L²) ⪰ 0`` in floating point, by a Schur complement; infinite where there is none."""
-    sizes = np.cumsum([0, *network.widths[:-1]])
-    P = np.zeros((sizes[-1], sizes[-1]))
-    for k, (W, T, phi) in enumerate(zip(network.weights, multipliers, network.activations)):
-        low, high = phi.slopes
-        here, after = slice(sizes[k], sizes[k + 1]), slice(sizes[k + 1], sizes[k + 2])
-        P[here, here] += 2.0 * low * high * (W.T * T) @ W
-        P[after, here] = -(low + high) * T[:, None] * W
-        P[here, after] = P[after, here].T
-        P[after, after] += np.diag(2.0 * T)
-    P[sizes[-2] :, sizes[-2] :] -= network.weights[-1].T @ network.weights[-1]
-    d = network.n_inputs
-    try:
-        half = solve_triangular(np.linalg.cholesky(P[d:, d:]), P[d:, :d], lower=True, check_finite=False)
-        rho = float(np.linalg.eigvalsh(half.T @ half - P[:d, :d])[-1])
-    except (np.linalg.LinAlgError, ValueError):
-        return float("inf")
-    return float(np.sqrt(rho)) if 0.0 < rho < np.inf else float("inf")
 
 
 def solve_deep(

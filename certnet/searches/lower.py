@@ -99,7 +99,12 @@ def drawn_rows(data: Float, rng: np.random.Generator) -> Float:
 
 
 def _spectral(jacobians: Float) -> Float:
-    return np.asarray(np.linalg.norm(jacobians, 2, axis=(1, 2)))
+    """Spectral norms by the Gram matrices of the smaller side: half the digits, and a fraction of the time."""
+    if min(jacobians.shape[1:]) == 1:
+        return np.asarray(np.linalg.norm(jacobians, axis=(1, 2)))
+    across = np.swapaxes(jacobians, 1, 2)
+    gram = jacobians @ across if jacobians.shape[1] <= jacobians.shape[2] else across @ jacobians
+    return np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[:, -1], 0.0))
 
 
 def first_proved(prove: Callable[[Float], float], points: Sequence[Float]) -> LowerBound:
