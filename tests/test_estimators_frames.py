@@ -13,10 +13,23 @@ from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.feature_selection import SelectKBest, f_regression
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, OrdinalEncoder, PolynomialFeatures, StandardScaler
+from sklearn.preprocessing import (
+    Binarizer,
+    FunctionTransformer,
+    KBinsDiscretizer,
+    MinMaxScaler,
+    Normalizer,
+    OneHotEncoder,
+    OrdinalEncoder,
+    PolynomialFeatures,
+    PowerTransformer,
+    QuantileTransformer,
+    SplineTransformer,
+    StandardScaler,
+)
 
 from certnet.certification import certify
 from certnet.core.errors import InvalidInputError, UnsupportedModelError
@@ -221,6 +234,73 @@ class TestRefusedBeforeTraining:
         given = X if hasattr(made, "steps") else X[["width", "length"]]
         with pytest.raises(UnsupportedModelError, match=match):
             CertifiedRegressor(made).fit(given, y)
+
+    @pytest.mark.parametrize("as_array", [True, False])
+    @pytest.mark.parametrize(
+        "step",
+        [
+            PolynomialFeatures(2),
+            KBinsDiscretizer(3, quantile_method="averaged_inverted_cdf"),
+            PowerTransformer(),
+            QuantileTransformer(n_quantiles=20),
+            Normalizer(),
+            SplineTransformer(),
+            Binarizer(),
+            FunctionTransformer(np.tanh),
+        ],
+        ids=lambda step: type(step).__name__,
+    )
+    def test_a_step_that_cannot_be_read(self, step, as_array):
+        X, y = table()
+        numbers = X[["width", "length"]]
+        match = rf"the step '{type(step).__name__.lower()}' is .*{type(step).__name__}"
+        with pytest.raises(UnsupportedModelError, match=match):
+            CertifiedRegressor(make_pipeline(StandardScaler(), step, mlp())).fit(
+                numbers.to_numpy() if as_array else numbers, y
+            )
+
+    @pytest.mark.parametrize("kind", [CertifiedRegressor, CertifiedRegressorCV])
+    @pytest.mark.parametrize("standardise", [True, False])
+    @pytest.mark.parametrize(
+        ("estimator", "match"),
+        [
+            (TransformedTargetRegressor(make_pipeline(PolynomialFeatures(2), mlp())), "PolynomialFeatures"),
+            (make_pipeline(StandardScaler(), make_pipeline(PolynomialFeatures(2), mlp())), "products of inputs"),
+            (
+                GridSearchCV(
+                    make_pipeline(PolynomialFeatures(2), mlp()),
+                    {"polynomialfeatures__degree": [2, 3], "mlpregressor__alpha": [0.1, 1.0]},
+                ),
+                "PolynomialFeatures",
+            ),
+            (TransformedTargetRegressor(mlp(), transformer=QuantileTransformer(n_quantiles=20)), "QuantileTransformer"),
+            (TransformedTargetRegressor(mlp(), func=np.cbrt, inverse_func=np.tanh, check_inverse=False), "cbrt"),
+        ],
+    )
+    def test_wherever_the_regressor_is(self, estimator, match, standardise, kind):
+        X, y = table()
+        with pytest.raises(UnsupportedModelError, match=match):
+            kind(estimator, standardise=standardise).fit(X[["width", "length"]].to_numpy(), y)
+
+    def test_a_target_transformer_behind_encoders(self):
+        outer = TransformedTargetRegressor(pipeline(), transformer=QuantileTransformer(n_quantiles=20))
+        with pytest.raises(UnsupportedModelError, match="QuantileTransformer"):
+            CertifiedRegressor(outer).fit(*table())
+
+    @pytest.mark.parametrize(
+        "estimator",
+        [
+            make_pipeline(MinMaxScaler(), SelectKBest(f_regression, k=1), mlp()),
+            GridSearchCV(
+                make_pipeline(PolynomialFeatures(2), mlp()), {"polynomialfeatures": [Normalizer(), StandardScaler()]}
+            ),
+            TransformedTargetRegressor(make_pipeline(StandardScaler(), mlp()), transformer=MinMaxScaler()),
+        ],
+    )
+    def test_what_may_work_is_trained(self, estimator):
+        X, y = table()
+        with pytest.raises(Exception, match=r"trained|fits failed"):
+            CertifiedRegressor(estimator).fit(X[["width", "length"]], y)
 
 
 def test_a_classifier_that_is_fitted_is_refused():

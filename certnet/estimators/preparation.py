@@ -1,16 +1,20 @@
-"""Pipelines with columns of several kinds: what they do to their inputs, apart from the regressor at their end."""
+"""Pipelines apart from the regressor at their end: what they do to its inputs, and whether it can be read."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
+from sklearn.base import clone
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.feature_selection import SelectorMixin
 from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import ParameterGrid
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, TargetEncoder
@@ -23,7 +27,7 @@ from certnet.io.sklearn_ import Columns, columns_of
 from certnet.networks.about import About
 from certnet.networks.shallow import ShallowNetwork, require_shallow
 
-__all__ = ["Preparation", "parted", "require_numbers", "takes_frames"]
+__all__ = ["Preparation", "parted", "require_numbers", "require_readable", "takes_frames"]
 
 _OF_COLUMNS = (ColumnTransformer, FeatureUnion, OneHotEncoder, OrdinalEncoder, TargetEncoder)
 
@@ -168,3 +172,61 @@ def require_numbers(X: Any) -> None:
             "make_column_transformer((OneHotEncoder(), [names of text columns]), remainder=StandardScaler()), "
             "MLPRegressor(hidden_layer_sizes=(100,)))"
         ) from error
+
+
+def require_readable(model: Any, X: Float, y: Float) -> None:
+    """Refuse, before its regressor is trained, a model with steps or target transformers that cannot be read.
+
+    The steps are fitted to X (N, d) and y on copies, with a constant network in the regressor's place, and the whole is
+    read as the trained model would be: it is refused in the same words. Of a grid search, one candidate that can be
+    read is enough; other searches are not looked into.
+
+    Raises
+    ------
+    UnsupportedModelError
+        What :func:`certnet.io.from_sklearn` would raise after the training.
+    """
+    refusal: UnsupportedModelError | None = None
+    stand_in = FrozenEstimator(_constant(X.shape[1], y))  # fit leaves it alone, and clone does not copy it
+    for variant in _untrained_variants(model, stand_in):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the fit that counts gives them again
+                variant.fit(X, y)
+                steps, _ = parted(variant)
+                given = Pipeline(steps).transform(X) if steps else X
+                stand_in.estimator = _constant(given.shape[1], y)
+                from_sklearn(variant, units="raw")
+            return
+        except UnsupportedModelError as error:
+            refusal = refusal or error
+        except Exception:  # noqa: BLE001 - a step that does not fit: scikit-learn's own fit says so, or passes it over
+            return
+    if refusal is not None:
+        raise refusal
+
+
+def _constant(d: int, y: Float) -> Any:
+    """A perceptron of d inputs that predicts 0, in the shape of y."""
+    m = 1 if y.ndim == 1 else y.shape[1]
+    return to_sklearn(ShallowNetwork(np.zeros((1, d)), np.zeros(1), np.zeros((m, 1)), np.zeros(m)))
+
+
+def _untrained_variants(model: Any, stand_in: Any) -> Iterator[Any]:
+    """Unfitted copies of ``model`` with another regressor, one for each candidate of a grid search within it."""
+    if type(model) is Pipeline and model.steps:
+        *steps, (name, last) = model.steps
+        while steps and isinstance(steps[-1][1], SelectorMixin):
+            steps.pop()  # always read, and some are as slow to fit as a network
+        for inner in _untrained_variants(last, stand_in):
+            copies = [(key, clone(step, safe=False)) for key, step in steps]
+            yield Pipeline([*copies, (name, inner)])
+    elif type(model) is TransformedTargetRegressor:
+        for inner in _untrained_variants(model.regressor, stand_in):
+            yield clone(model).set_params(regressor=inner)
+    elif isinstance(model, BaseSearchCV) and hasattr(model, "param_grid"):
+        for chosen in ParameterGrid(model.param_grid):
+            parameters = {key: clone(value, safe=False) for key, value in chosen.items()}
+            yield from _untrained_variants(clone(model.estimator).set_params(**parameters), stand_in)
+    else:
+        yield stand_in

@@ -99,7 +99,9 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
     ``certificate_`` speak of the columns of X, those that the steps drop left out. Where columns are encoded, they
     speak of what the steps give (``network_.about`` says so); :meth:`network_for` gives the network in the numeric
     columns at chosen categories, and :meth:`certified_interval` holds for perturbations of the numeric columns, the
-    categories of each sample held fixed. Steps that are neither affine nor encoders are refused before training.
+    categories of each sample held fixed.
+
+    In every pipeline, steps that are neither affine nor encoders are refused before the network is trained.
 
     Several outputs are supported: L then bounds the l2 norm of all of them together. Sample weights and sparse inputs
     are not supported. What the training says (``ConvergenceWarning``) and what the refinement says

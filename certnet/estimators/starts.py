@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from certnet.core.errors import InvalidInputError, UnsupportedModelError
 from certnet.core.validation import Float
+from certnet.estimators.preparation import require_readable
 from certnet.io import from_sklearn, from_torch
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.shallow import ShallowNetwork
@@ -36,8 +37,17 @@ def thawed(estimator: Any) -> Any:
 
 
 def trained(estimator: Any, X: Float, y: Float, *, standardise: bool, seed: int) -> tuple[Any, ShallowNetwork]:
-    """A model fitted to X (N, d) and y (N,) or (N, m), and its network in raw units."""
-    model = untrained(estimator, standardise=standardise, seed=seed).fit(X, y)
+    """A model fitted to X (N, d) and y (N,) or (N, m), and its network in raw units.
+
+    Raises
+    ------
+    UnsupportedModelError
+        A step around the regressor cannot be read; raised before the regressor is trained.
+    """
+    model = untrained(estimator, standardise=standardise, seed=seed)
+    if estimator is not None and type(estimator) is not MLPRegressor:  # those have no steps
+        require_readable(model, X, y)
+    model.fit(X, y)
     return model, _shallow(from_sklearn(model, units="raw"))
 
 
