@@ -282,6 +282,25 @@ row(SKLEARN, "PolynomialFeatures, MLPRegressor", "refused: PolynomialFeatures")(
 row(SKLEARN, "RandomForestRegressor", "refused: RandomForestRegressor")(sklearn_model(last="RandomForestRegressor"))
 
 
+# Keras, files that it wrote -------------------------------------------------------------------------------------------
+
+KERAS = "Keras"
+KERAS_MODELS = Path(__file__).parent / "keras_models"
+
+
+def of_keras(name: str) -> Callable[[Path], Made]:
+    def make(folder: Path) -> Made:
+        with np.load(KERAS_MODELS / "answers.npz") as answers:
+            expected = answers["three_y"]
+        return load_model(KERAS_MODELS / name), expected
+
+    return make
+
+
+row(KERAS, "`.keras`: Dense, BatchNormalization, LeakyReLU, Dense", "read", "h5py")(of_keras("three.keras"))
+row(KERAS, "`.h5` of the same model", "read", "h5py")(of_keras("three.h5"))
+row(KERAS, "`.keras` with Add of two paths", "refused: two paths of the data meet", "h5py")(of_keras("residual.keras"))
+
 # arrays, nnet, mat ---------------------------------------------------------------------------------------------------
 
 ARRAYS = "Files of arrays, `load_model`"

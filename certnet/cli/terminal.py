@@ -50,7 +50,10 @@ error_console = Console(stderr=True)
 
 T = TypeVar("T")
 Model = Annotated[
-    Path, typer.Argument(help="Network: .npz, .onnx, .pt/.pth/.ckpt (torch state dict), .safetensors, .nnet or .mat.")
+    Path,
+    typer.Argument(
+        help="Network: .npz, .onnx, .pt/.pth/.ckpt (torch state dict), .safetensors, .keras/.h5, .nnet or .mat."
+    ),
 ]
 Activation = Annotated[
     list[str] | None,

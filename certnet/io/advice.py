@@ -10,10 +10,6 @@ _PICKLE: Final = (
     "is a pickle, and unpickling runs whatever code the file holds: convert it where it was made, "
     'with certnet.from_sklearn(model).save("model.npz"), and name that file'
 )
-_KERAS: Final = (
-    'is a Keras model: write it as ONNX where it was made, with model.export("model.onnx", format="onnx"), and name '
-    "that file"
-)
 _TENSORFLOW: Final = (
     "is a TensorFlow model: convert it by python -m tf2onnx.convert --saved-model FOLDER --output model.onnx, and name "
     "that file"
@@ -55,7 +51,6 @@ _BOOST: Final = "is a model of trees, which jump and have no Lipschitz constant:
 
 ADVICE: Final[dict[str, str]] = {
     **dict.fromkeys((".pkl", ".pickle", ".joblib", ".dill", ".skops", ".cloudpickle"), _PICKLE),
-    **dict.fromkeys((".keras", ".h5", ".hdf5"), _KERAS),
     **dict.fromkeys((".pb", ".pbtxt", ".savedmodel", ".meta", ".index"), _TENSORFLOW),
     ".tflite": _LITE,
     **dict.fromkeys((".mlmodel", ".mlpackage"), _CORE),

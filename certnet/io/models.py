@@ -10,6 +10,7 @@ from typing import Final
 from certnet.core.errors import FileFormatError, InvalidInputError, OutputError
 from certnet.core.files import path_of
 from certnet.io.advice import advice_for
+from certnet.io.keras_ import load_keras
 from certnet.io.mat_ import load_mat
 from certnet.io.networks import simplest
 from certnet.io.nnet_ import load_nnet
@@ -25,7 +26,7 @@ __all__ = ["READ_ONLY", "SUFFIXES", "WITHOUT_UNITS", "load_model", "save_model"]
 
 SUFFIXES: Final = (".npz", ".onnx", ".pt", ".pth")
 """Suffixes of the model files that certnet reads and writes."""
-READ_ONLY: Final = (".ckpt", ".safetensors", ".pt2", ".nnet", ".mat")
+READ_ONLY: Final = (".ckpt", ".safetensors", ".pt2", ".nnet", ".mat", ".keras", ".h5", ".hdf5")
 """Suffixes of the model files that certnet knows and does not write."""
 WITHOUT_UNITS: Final = tuple(suffix for suffix in SUFFIXES if suffix != ".npz")
 """Suffixes of files that do not say in what units a network is: read back, it is "as given"."""
@@ -40,7 +41,7 @@ def load_model(
     key: str | None = None,
     units: str | None = None,
 ) -> ShallowNetwork | FeedForward:
-    """The network in a file: ``.npz``, ``.onnx``, PyTorch state dicts, ``.safetensors``, ``.nnet``, ``.mat``.
+    """The network in a file: ``.npz``, ``.onnx``, PyTorch's, ``.safetensors``, ``.keras``, ``.nnet``, ``.mat``.
 
     The suffix decides (in either case of letters); nothing in the file is executed. A network with one hidden layer
     and ReLU is a :class:`~certnet.networks.shallow.ShallowNetwork`, any other a
@@ -66,7 +67,7 @@ def load_model(
     UnsupportedModelError
         No feed-forward network that certnet reads; activations or an order that must be said.
     MissingDependencyError
-        The file is a PyTorch or ONNX file and PyTorch or onnx is not installed.
+        The file is a PyTorch, ONNX or Keras file and PyTorch, onnx or h5py is not installed.
     """
     source = readable_file(path)
     suffix = source.suffix.lower()
@@ -89,6 +90,9 @@ def load_model(
     if suffix == ".nnet":
         _refuse(given, source, *given)
         return load_nnet(source, units=unit)
+    if suffix in (".keras", ".h5", ".hdf5"):
+        _refuse(given, source, *given)
+        return load_keras(source, units=unit)
     if suffix == ".pt2":
         return load_exported(source)
     raise FileFormatError(f"{source} {advice_for(suffix)}")
