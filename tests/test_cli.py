@@ -480,3 +480,20 @@ def test_what_was_read_is_said_first(run, tmp_path):
     assert code == 1
     assert "another network" in out
     assert run("check", proof, path, "--activation", "gelu", "--layer", "W3")[0] == 2
+
+
+def test_what_a_checkpoint_leaves_open_is_said_in_the_shell(run, tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
+    path = tmp_path / "saved.ckpt"
+    torch.save({"actor": module.state_dict(), "critic": module.state_dict()}, path)
+    options: list[str] = ["--activation", "relu"]
+    for option, value in (("--key", "actor"), ("--batch-norm-eps", "1e-5")):
+        code, _, err = run("certify", path, *options)
+        assert code == 2
+        assert f"{option} {value}" in " ".join(err.split())
+        options += [option, value]
+    code, out, _ = run("certify", path, *options)
+    assert code == 0
+    assert "read 3 → 4 → 1, relu" in out

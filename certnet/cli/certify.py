@@ -13,8 +13,10 @@ from certnet.certification import Certificate, Verdict, certify, certify_outputs
 from certnet.claims.families import FEED_FORWARD
 from certnet.cli.terminal import (
     Activation,
+    BatchNormEps,
     Force,
     Json,
+    Key,
     Layer,
     Model,
     interruptible,
@@ -53,6 +55,8 @@ def certify_command(
     form: Annotated[str, typer.Option(help="LMI given to a named solver: arrow or dense.")] = "arrow",
     activation: Activation = None,
     layer: Layer = None,
+    key: Key = None,
+    batch_norm_eps: BatchNormEps = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -63,7 +67,7 @@ def certify_command(
         raise InvalidInputError("--each prints a table of bounds: leave out --output and --out")
     if out is not None:
         check_writable(out, force=force)
-    network = read_network(model, activation, layer, quiet=as_json)
+    network = read_network(model, activation, layer, key, batch_norm_eps, quiet=as_json)
     options: dict[str, Any] = {
         "tol": tol,
         "norm": norm,
@@ -119,6 +123,8 @@ def check_command(
     model: Model,
     activation: Activation = None,
     layer: Layer = None,
+    key: Key = None,
+    batch_norm_eps: BatchNormEps = None,
     as_json: Json = False,
 ) -> None:
     """Check CERTIFICATE against MODEL from the data alone: exit 0 if it holds, 1 and where it fails if not."""
@@ -131,7 +137,7 @@ def check_command(
         verdict = Verdict(False, str(error))
     else:
         if claim.family == FEED_FORWARD.name:
-            verdict = claim.check(read_network(model, activation, layer, quiet=as_json))
+            verdict = claim.check(read_network(model, activation, layer, key, batch_norm_eps, quiet=as_json))
         else:
             verdict = claim.check(LiftedNetwork.load(model))
     if as_json:

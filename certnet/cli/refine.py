@@ -13,9 +13,11 @@ from certnet.certification import Certificate, certify, meaning
 from certnet.cli.samples import Decimal, Encoding, NoHeader, Sep, table_format
 from certnet.cli.terminal import (
     Activation,
+    BatchNormEps,
     Force,
     Interrupted,
     Json,
+    Key,
     Layer,
     Model,
     Solver,
@@ -71,6 +73,8 @@ def refine_command(
     drop: Annotated[list[str] | None, typer.Option(help="Column to leave out; may be repeated.")] = None,
     activation: Activation = None,
     layer: Layer = None,
+    key: Key = None,
+    batch_norm_eps: BatchNormEps = None,
     sep: Sep = ",",
     decimal: Decimal = ".",
     encoding: Encoding = "utf-8",
@@ -96,7 +100,7 @@ def refine_command(
         check_writable(path, force=force)
     if out.suffix.lower() not in SUFFIXES:
         raise OutputError(f"{out} has the suffix {out.suffix!r}: name a file with {', '.join(SUFFIXES)}")
-    loaded = read_network(model, activation, layer, quiet=as_json)
+    loaded = read_network(model, activation, layer, key, batch_norm_eps, quiet=as_json)
     network = loaded if isinstance(loaded, ShallowNetwork) else loaded.shallow()
     if out.suffix.lower() in WITHOUT_UNITS:
         network = network.labelled("as given")  # the file will know no units, and the certificate must fit it

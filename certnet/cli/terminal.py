@@ -62,6 +62,10 @@ Activation = Annotated[
 Layer = Annotated[
     list[str] | None, typer.Option(help="Name of a layer in such a MODEL; repeated, in the order of their use.")
 ]
+Key = Annotated[str | None, typer.Option(help="Of a checkpoint with several state dicts: under which key it is.")]
+BatchNormEps = Annotated[
+    float | None, typer.Option(help="eps of a state dict's BatchNorm, which the file does not hold: PyTorch's is 1e-5.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
 Solver = Annotated[
@@ -80,13 +84,19 @@ def working(stage: str) -> Iterator[Any]:
 
 
 def read_network(
-    model: Path, activation: list[str] | None, layer: list[str] | None, *, quiet: bool = False
+    model: Path,
+    activation: list[str] | None,
+    layer: list[str] | None,
+    key: str | None,
+    batch_norm_eps: float | None,
+    *,
+    quiet: bool = False,
 ) -> ShallowNetwork | FeedForward:
     """The network in a file; unless ``quiet`` (as for JSON), what was read is printed first."""
     from certnet.io import load_model
 
     one = activation[0] if activation is not None and len(activation) == 1 else activation
-    network = load_model(model, activation=one or None, layers=layer or None)
+    network = load_model(model, activation=one or None, layers=layer or None, key=key, batch_norm_eps=batch_norm_eps)
     if network.about.read and not quiet:
         say(f"read {network.about.read}")
         for remark in network.about.remarks:

@@ -39,6 +39,7 @@ def load_model(
     activation: Activations | None = None,
     layers: Sequence[str] | None = None,
     key: str | None = None,
+    batch_norm_eps: float | None = None,
     units: str | None = None,
 ) -> ShallowNetwork | FeedForward:
     """The network in a file: ``.npz``, ``.onnx``, PyTorch's, ``.safetensors``, ``.keras``, ``.nnet``, ``.mat``.
@@ -55,6 +56,8 @@ def load_model(
         Of such files: names of the layers in the order of their use.
     key : str, optional
         Of a checkpoint: under which key its state dict is, if it holds several.
+    batch_norm_eps : float, optional
+        Of a state dict with BatchNorm, which does not say it; PyTorch's default is 1e-5.
     units : {"as given", "standardised", "raw"}, optional
         What inputs and outputs are measured in; "as given" unless the file says it, as ``.npz`` of ``save`` does.
 
@@ -71,18 +74,19 @@ def load_model(
     """
     source = readable_file(path)
     suffix = source.suffix.lower()
-    given = {"activation": activation, "layers": layers, "key": key}
+    given = {"activation": activation, "layers": layers, "key": key, "batch_norm_eps": batch_norm_eps}
+    eps = batch_norm_eps
     unit = "as given" if units is None else units
     if suffix in _TORCH:
-        return load_torch(source, activations=activation, layers=layers, key=key, units=unit)
+        return load_torch(source, activations=activation, layers=layers, key=key, batch_norm_eps=eps, units=unit)
     if suffix == ".safetensors":
         _refuse(given, source, "key")
-        return load_safetensors(source, activations=activation, layers=layers, units=unit)
+        return load_safetensors(source, activations=activation, layers=layers, batch_norm_eps=eps, units=unit)
     if suffix == ".npz":
-        _refuse(given, source, "key")
+        _refuse(given, source, "key", "batch_norm_eps")
         return load_npz(source, activation=activation, layers=layers, units=units)
     if suffix == ".mat":
-        _refuse(given, source, "layers", "key")
+        _refuse(given, source, "layers", "key", "batch_norm_eps")
         return load_mat(source, activation=activation, units=unit)
     if suffix == ".onnx":
         _refuse(given, source, *given)

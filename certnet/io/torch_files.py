@@ -153,7 +153,8 @@ def state_in(mapping: Mapping[str, Any], key: str | None) -> Mapping[str, Any]:
         return dict(mapping[held[0]])
     if held:
         raise UnsupportedModelError(
-            f"it holds several state dicts, under {_listed(held)}: say which, key={held[0]!r} for the first"
+            f"it holds several state dicts, under {_listed(held)}: say which, key={held[0]!r} or, in a shell, --key "
+            f"{held[0]} for the first"
         )
     name, value = next(((n, v) for n, v in mapping.items() if not _is_tensor(v)), (None, None))
     if name is None:

@@ -387,7 +387,8 @@ def _places(order: Sequence[_Group], norms: Sequence[_Group], eps: float | None)
     if norms and eps is None:
         raise UnsupportedModelError(
             f"the state dict holds BatchNorm ({_listed([norm.prefix for norm in norms])}), whose eps is not in a state "
-            f"dict: pass batch_norm_eps=1e-5, if it has PyTorch's default, or {_MODULE}"
+            f"dict: pass batch_norm_eps=1e-5 or, in a shell, --batch-norm-eps 1e-5, if it has PyTorch's default, or "
+            f"{_MODULE}"
         )
     stem = order[0].numbered[0]
     plain = stem == "#" or stem.endswith(".#")
