@@ -52,7 +52,7 @@ T = TypeVar("T")
 Model = Annotated[
     Path,
     typer.Argument(
-        help="Network: .npz, .onnx, .pt/.pth/.ckpt (torch state dict), .safetensors, .keras/.h5, .nnet or .mat."
+        help="Network: .npz, .onnx, .pt/.pth/.ckpt (torch state dict), .safetensors, .keras, .nnet or .mat."
     ),
 ]
 Activation = Annotated[

@@ -1,4 +1,4 @@
-"""Keras models, ``.keras`` and ``.h5``, read from their description and arrays: nothing of Keras is run, or needed."""
+"""Keras models, ``.keras``, read from their description and arrays: nothing of Keras is run, or needed."""
 
 from __future__ import annotations
 
@@ -107,9 +107,12 @@ def load_keras(path: str | os.PathLike[str], *, units: str = "as given") -> Shal
         raise MissingDependencyError(f"{source} is a Keras model: pip install h5py to read it here, or {_EXPORT}")
     h5py = importlib.import_module("h5py")
     try:
-        if zipfile.is_zipfile(source):
-            return _of_archive(h5py, source, units)
-        return _of_hdf5(h5py, source, units)
+        if not zipfile.is_zipfile(source):
+            # the HDF5 library may not end on a damaged file; in an archive checksums tell damage first
+            raise UnsupportedModelError(
+                'it is no archive, or HDF5 (.h5) as Keras 2 wrote it: model.save("model.keras"), or ' + _EXPORT
+            )
+        return _of_archive(h5py, source, units)
     except (FileFormatError, UnsupportedModelError, InvalidInputError) as error:
         raise type(error)(f"{source}: {error}") from error
     # what damaged archives, descriptions and HDF5 files raise
@@ -145,22 +148,6 @@ def _of_archive(h5py: Any, source: Path, units: str) -> ShallowNetwork | FeedFor
                 raise FileFormatError(f"the arrays of {layer} are those of {named[:80]!r}")
             names = [f"layers/{groups[layer.name]}/vars/{k}" for k in range(len(held))]
             return _read(h5py, file, names, layer)
-
-        return _network(layers, arrays, version, units)
-
-
-def _of_hdf5(h5py: Any, source: Path, units: str) -> ShallowNetwork | FeedForward:
-    """``.h5``: one file, arrays by the names of their layers."""
-    with h5py.File(source, "r") as file:
-        if "model_config" not in file.attrs:
-            raise UnsupportedModelError(f"it holds weights without the model they are of: save the model, or {_EXPORT}")
-        layers = _layers(json.loads(_text(file.attrs["model_config"])))
-        version = _text(file.attrs.get("keras_version", ""))
-
-        def arrays(layer: _Described) -> list[Float]:
-            group = f"model_weights/{layer.name}"
-            names = [_text(name) for name in _entry(h5py, file, group).attrs["weight_names"]]
-            return _read(h5py, file, [f"{group}/{name}" for name in names], layer)
 
         return _network(layers, arrays, version, units)
 
