@@ -200,9 +200,8 @@ def reference(
     near, exponent = normalised(weights, units=per == "neuron")
     found = optimum(near, slopes, per=per, form=form)
     assert found.error < 1e-7, f"the generic solver is off by {found.error:.1e}"
-    # its own gap and residuals, and what residuals cost where multipliers are large: in rational arithmetic multipliers
-    # were feasible at five times its error below its value
-    return Reference(Fraction(found.rho) * Fraction(4) ** exponent, 8.0 * found.error + 1e-8)
+    # its own gap and residuals, and what residuals cost where multipliers are large
+    return Reference(Fraction(found.rho) * Fraction(4) ** exponent, 3.0 * found.error + 1e-8)
 
 
 def spread(net: FeedForward, weights: Sequence[Array]) -> list[tuple[Array, Array]]:
@@ -240,7 +239,12 @@ def test_the_bound_is_the_optimum_of_the_definition(method: str, name: str, seed
         form=centred if name in NARROW else coefficients,
     )
     # a layer that is linear in a deep network is searched as if it bent by 1e-4
-    assert_optimal(cert.upper, best, 2e-4 if name == "3 with identity" else 1e-6)
+    if best.excess(cert.upper) < -best.error:
+        # then the generic solver missed the optimum by more than its residuals tell, and rational arithmetic agrees
+        T = np.concatenate([np.ravel(t) for t in cert.multipliers])
+        assert exactly_feasible(net.weights, spread(net, net.weights[:-1]), T, cert.upper)
+    else:
+        assert_optimal(cert.upper, best, 2e-4 if name == "3 with identity" else 1e-6)
     assert cert.lower <= cert.upper
     assert cert.check(net)
     assert cert.kind == method

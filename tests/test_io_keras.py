@@ -129,7 +129,7 @@ def test_arrays_are_matched_with_their_layers_not_by_their_order(tmp_path: Path)
 def test_hdf5_is_refused_with_what_to_do(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "model.h5", "w") as file:
         file["dense/kernel"] = np.eye(3)
-    with pytest.raises(UnsupportedModelError, match=r"model\.save.*model\.export"):
+    with pytest.raises(FileFormatError, match=r"model\.save.*model\.export"):
         load_model(tmp_path / "model.h5")
 
 

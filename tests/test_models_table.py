@@ -298,7 +298,6 @@ def of_keras(name: str) -> Callable[[Path], Made]:
 
 
 row(KERAS, "`.keras`: Dense, BatchNormalization, LeakyReLU, Dense", "read", "h5py")(of_keras("three.keras"))
-row(KERAS, "`.h5` of the same model", "refused: HDF5 (.h5) as Keras 2 wrote it", "h5py")(of_keras("three.h5"))
 row(KERAS, "`.keras` with Add of two paths", "refused: two paths of the data meet", "h5py")(of_keras("residual.keras"))
 
 # arrays, nnet, mat ---------------------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ def certify(
     method : {"auto", "shallow", "neuron", "layer", "composition", "product"}
         What to prove with: "shallow" for one hidden layer; for any depth LipSDP with one multiplier per neuron or per
         layer, the best chain of bounds of layers and pairs of layers, or the product of spectral norms. "auto" is
-        "shallow" for one hidden layer, else "neuron" up to three layers of a thousand units or so (seconds); beyond, or
+        "shallow" for one hidden layer, else "neuron" up to three layers of a thousand units or so; beyond, or
         where that fails, "composition". The certificate says which it was (``kind``).
     solver : {"auto", "CLARABEL", "SCS", "MOSEK"}
         "auto" is certnet's own search; a name solves LipSDP through CVXPY, the second implementation.

@@ -10,6 +10,11 @@ _PICKLE: Final = (
     "is a pickle, and unpickling runs whatever code the file holds: convert it where it was made, "
     'with certnet.from_sklearn(model).save("model.npz"), and name that file'
 )
+# not read although .keras is: on a damaged file the HDF5 library may not end, and only an archive has checksums
+_HDF5: Final = (
+    'is HDF5, as Keras 2 wrote models: save it where it was made, with model.save("model.keras") or '
+    'model.export("model.onnx", format="onnx"), and name that file'
+)
 _TENSORFLOW: Final = (
     "is a TensorFlow model: convert it by python -m tf2onnx.convert --saved-model FOLDER --output model.onnx, and name "
     "that file"
@@ -50,6 +55,7 @@ _R: Final = "is of R: write the matrices and biases as .mat or .onnx, and name t
 _BOOST: Final = "is a model of trees, which jump and have no Lipschitz constant: certnet reads feed-forward networks"
 
 ADVICE: Final[dict[str, str]] = {
+    **dict.fromkeys((".h5", ".hdf5"), _HDF5),
     **dict.fromkeys((".pkl", ".pickle", ".joblib", ".dill", ".skops", ".cloudpickle"), _PICKLE),
     **dict.fromkeys((".pb", ".pbtxt", ".savedmodel", ".meta", ".index"), _TENSORFLOW),
     ".tflite": _LITE,
@@ -79,5 +85,5 @@ def advice_for(suffix: str) -> str:
     return ADVICE.get(
         suffix,
         f"has the suffix {suffix!r}: certnet reads .npz (written by a network's save, or a list of matrices), .onnx, "
-        ".pt, .pth or .ckpt (a PyTorch state dict), .safetensors, .nnet and .mat",
+        ".pt, .pth or .ckpt (a PyTorch state dict), .safetensors, .keras, .nnet and .mat",
     )

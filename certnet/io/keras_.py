@@ -107,11 +107,6 @@ def load_keras(path: str | os.PathLike[str], *, units: str = "as given") -> Shal
         raise MissingDependencyError(f"{source} is a Keras model: pip install h5py to read it here, or {_EXPORT}")
     h5py = importlib.import_module("h5py")
     try:
-        if not zipfile.is_zipfile(source):
-            # the HDF5 library may not end on a damaged file; in an archive checksums tell damage first
-            raise UnsupportedModelError(
-                'it is no archive, or HDF5 (.h5) as Keras 2 wrote it: model.save("model.keras"), or ' + _EXPORT
-            )
         return _of_archive(h5py, source, units)
     except (FileFormatError, UnsupportedModelError, InvalidInputError) as error:
         raise type(error)(f"{source}: {error}") from error

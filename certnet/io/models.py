@@ -26,7 +26,7 @@ __all__ = ["READ_ONLY", "SUFFIXES", "WITHOUT_UNITS", "load_model", "save_model"]
 
 SUFFIXES: Final = (".npz", ".onnx", ".pt", ".pth")
 """Suffixes of the model files that certnet reads and writes."""
-READ_ONLY: Final = (".ckpt", ".safetensors", ".pt2", ".nnet", ".mat", ".keras", ".h5", ".hdf5")
+READ_ONLY: Final = (".ckpt", ".safetensors", ".pt2", ".nnet", ".mat", ".keras")
 """Suffixes of the model files that certnet knows and does not write."""
 WITHOUT_UNITS: Final = tuple(suffix for suffix in SUFFIXES if suffix != ".npz")
 """Suffixes of files that do not say in what units a network is: read back, it is "as given"."""
@@ -94,7 +94,7 @@ def load_model(
     if suffix == ".nnet":
         _refuse(given, source, *given)
         return load_nnet(source, units=unit)
-    if suffix in (".keras", ".h5", ".hdf5"):
+    if suffix == ".keras":
         _refuse(given, source, *given)
         return load_keras(source, units=unit)
     if suffix == ".pt2":
