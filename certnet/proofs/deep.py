@@ -42,7 +42,7 @@ __all__ = ["DeepChecker", "DeepProof"]
 # what underflows against a weight is below the floor of the entries' errors
 _RANGE_T = 500
 _FLOOR = 2.0**-600
-_DENSE_ORDER = 1000  # of P, up to which one factorisation of the whole costs no more than a tenth of a second
+_DENSE_ORDER = 1000  # of P, up to which one factorisation of the whole costs about a tenth of a second
 
 
 @register("feed-forward", "neuron")
