@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import warnings
 from statistics import fmean
+from typing import Any
 
 from _common import machine, print_table
 
@@ -29,11 +30,18 @@ def one_trial(name: str, trial: int, weight: float) -> list[tuple[float, float, 
     """ADMM's objective, and the relative gains over it, for every number of iterations."""
     data = load_dataset(name, split=trial)
     X, y = data.X_train, data.y_train
-    fixed = {"hidden": (100,), "random_state": trial, "weight_decay": weight, "momentum": 0.9, "batch_size": 32}
+    fixed: dict[str, Any] = {
+        "hidden": (100,),
+        "random_state": trial,
+        "weight_decay": weight,
+        "momentum": 0.9,
+        "batch_size": 32,
+    }
     tuned = tune(train_sgd, X, y, {"learning_rate": RATES}, epochs=EPOCHS, **fixed)
+    tuned_start = require_shallow(tuned.result.network)
     found = []
     for iterations in ITERATIONS:
-        start = require_shallow(train_admm(X, y, weight, start=tuned.result.network, max_iterations=iterations).network)
+        start = require_shallow(train_admm(X, y, weight, start=tuned_start, max_iterations=iterations).network)
         alternating = refine(start, X, y, weight, method="alternating", max_rounds=10)
         joint = refine(start, X, y, weight)
         before = alternating.objective_before

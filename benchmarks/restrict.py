@@ -25,6 +25,7 @@ from sklearn.neural_network import MLPRegressor
 
 from certnet import ShallowNetwork, from_sklearn, load_dataset, refine
 from certnet.data import Dataset
+from certnet.networks.shallow import require_shallow
 from certnet.programs.goal import Weighted
 from certnet.programs.penalties import LipschitzPenalty
 from certnet.programs.restriction import Restriction, Solution, whole_cell
@@ -41,7 +42,7 @@ def start_network(data: Dataset, seed: int = 0) -> ShallowNetwork:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = MLPRegressor(hidden_layer_sizes=(100,), alpha=0.01, max_iter=1000, random_state=seed)
-        return from_sklearn(model.fit(data.X_train, data.y_train), units="standardised")
+        return require_shallow(from_sklearn(model.fit(data.X_train, data.y_train), units="standardised"))
 
 
 def program_of(network: ShallowNetwork, X: np.ndarray, y: np.ndarray) -> Restriction:
