@@ -69,6 +69,10 @@ def _kind(index: int, kind: str, **entries: Any) -> Callable[[dict[str, Any]], N
     return lambda description: description["config"]["layers"][index].update(class_name=kind, **entries)
 
 
+def _training(description: dict[str, Any]) -> None:
+    description["config"]["layers"][2]["inbound_nodes"][0]["kwargs"]["training"] = True
+
+
 def _inputs(description: dict[str, Any]) -> None:
     description["config"]["input_layers"] = [["a", 0, 0], ["b", 0, 0]]
 
@@ -86,6 +90,8 @@ def _inputs(description: dict[str, Any]) -> None:
         (_set(2, activation="softmax"), "softmax that is not the last step"),
         (_set(1, invert=True), "inverted"),
         (_set(2, lora_rank=4), "low rank"),
+        (_training, "training=True"),
+        (_kind(2, "Softmax", module="keras.src.ops.nn"), "class of its own"),
         (_inputs, "2 inputs and 1 outputs"),
         (lambda d: d.update(class_name="Mine"), "a class of its own"),
     ],

@@ -164,7 +164,7 @@ def _all_layers(description: Mapping[str, Any]) -> list[_Described]:
     for entry in entries:
         kind, inner = str(entry["class_name"]), entry["config"]
         module, registered = entry.get("module"), entry.get("registered_name")
-        if not str(module or "keras.").startswith("keras.") or registered not in (None, kind):
+        if module not in (None, "keras.layers") or registered not in (None, kind):
             raise UnsupportedModelError(
                 f"the layer {str(inner.get('name'))[:80]!r} is of a class of its own: {_EXPORT}"
             )
@@ -188,6 +188,8 @@ def _layers(description: Mapping[str, Any]) -> list[_Described]:
         sources = list(_sources(uses))
         if len(uses) > 1 or len(sources) > 1:
             raise UnsupportedModelError(f"two paths of the data meet, or part, at {named[name]}: a chain is read")
+        if _says_training(uses):
+            raise UnsupportedModelError(f"{named[name]} is called with training=True: it is no function of one sample")
         before[name] = sources[0] if sources else None
     ends = config["input_layers"], config["output_layers"]
     first, last = (list(_names(end)) for end in ends)
@@ -219,6 +221,13 @@ def _sources(uses: Any) -> Iterator[str]:
         else:
             for value in uses:
                 yield from _sources(value)
+
+
+def _says_training(uses: Any) -> bool:
+    """Is a layer called as in training, whatever the model is used for?"""
+    if isinstance(uses, Mapping):
+        return bool(uses.get("training")) or any(map(_says_training, uses.values()))
+    return isinstance(uses, list) and any(map(_says_training, uses))
 
 
 def _names(end: Any) -> Iterator[str]:
