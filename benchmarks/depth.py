@@ -3,8 +3,9 @@
     OMP_NUM_THREADS=1 python benchmarks/depth.py                          # certnet alone
     OMP_NUM_THREADS=1 python benchmarks/depth.py --generic --limit 600    # also Clarabel through CVXPY, per neuron
 
-CPU seconds of certify beside the time of checking its certificate, digest and witness included. Clarabel gets one semidefinite block per pair of
-neighbouring layers (the chordal form), and the time limit counts the solver alone, not CVXPY's compilation.
+CPU seconds of certify beside the time of checking its certificate, digest and witness included. Clarabel gets one
+semidefinite block per pair of neighbouring layers (the chordal form), and the time limit counts the solver alone, not
+CVXPY's compilation.
 """
 
 from __future__ import annotations
