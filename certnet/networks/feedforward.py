@@ -5,25 +5,29 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from certnet.core.errors import FileFormatError, InvalidInputError, UnsupportedModelError
 from certnet.core.validation import Float, finite_array
 from certnet.networks.about import About
 from certnet.networks.activations import Activation, activation
 from certnet.networks.arrays import about_in, read_arrays
-from certnet.networks.layers import dense
+from certnet.networks.layers import Layer, dense, read_only
 from certnet.networks.network import Network, known_units
+from certnet.networks.operators import read_operator, written
 from certnet.networks.shallow import ShallowNetwork
 
-__all__ = ["FEED_FORWARD_FORMAT", "FeedForward", "require_network"]
+__all__ = ["FEED_FORWARD_FORMAT", "STRUCTURED_FORMAT", "FeedForward", "require_network"]
 
 FEED_FORWARD_FORMAT: Final = "certnet-feed-forward-1"
+STRUCTURED_FORMAT: Final = "certnet-feed-forward-2"
+"""Of networks with operators other than matrices, or with units that are carried past an activation."""
+
 _IDENTITY: Final = Activation("identity")
 
 
@@ -85,14 +89,58 @@ class FeedForward(Network):
         phis = (*phis, _IDENTITY)
         self._hold([dense(W, b, phi) for W, b, phi in zip(Ws, bs, phis)], known_units(units))
 
+    @classmethod
+    def chain(cls, layers: Sequence[Layer], *, units: str = "as given") -> FeedForward:
+        """A network of layers with any operators (:mod:`certnet.networks.operators`) and with units carried along.
+
+        A residual block ``y + A φ(B y + b)`` is a layer with the operator (B; I), whose last units are carried, and a
+        linear one with (A, I).
+
+        Raises
+        ------
+        InvalidInputError
+            No hidden layer, operators or biases that do not chain, entries that are NaN or infinite.
+        """
+        if len(layers) < 2:
+            raise InvalidInputError("at least one hidden layer and an output layer are needed")
+        last = layers[-1]
+        if last.activation != _IDENTITY or last.carried:
+            raise InvalidInputError("the last layer has no activation, and carries nothing")
+        held = []
+        for k, layer in enumerate(layers):
+            n = layer.operator.n_outputs
+            if k and layer.operator.n_inputs != layers[k - 1].operator.n_outputs:
+                raise InvalidInputError(
+                    f"layer {k} takes {layer.operator.n_inputs} inputs, the layer before gives "
+                    f"{layers[k - 1].operator.n_outputs}"
+                )
+            if not 0 <= layer.carried < n:
+                raise InvalidInputError(f"layer {k} has {n} units, and is to carry {layer.carried}: fewer are needed")
+            if not np.isfinite(layer.operator.entries[2]).all():
+                raise InvalidInputError(f"layer {k} has weights that are NaN or infinite")
+            bias = finite_array(layer.bias, f"the bias of layer {k}", ndim=(1,))
+            if bias.shape != (n,):
+                raise InvalidInputError(f"layer {k} has {n} units and a bias of shape {bias.shape}")
+            held.append(replace(layer, bias=read_only(bias)))
+        return cls.from_layers(held, known_units(units))
+
     def __repr__(self) -> str:
         sizes = "-".join(map(str, self.widths))
-        return f"FeedForward({sizes}, {', '.join(map(str, self.activations))}, units={self.units!r})"
+        inner = ", with skips or convolutions" if self.structured else ""
+        return f"FeedForward({sizes}, {', '.join(map(str, self.activations))}{inner}, units={self.units!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.weights, self.biases, self.activations, self.units, self.about)
+        return _rebuild, (self.arrays(), self.about)
 
     def _headed(self) -> tuple[str, tuple[Float, ...]]:
+        if self.structured:
+            arrays: list[NDArray[Any]] = []
+            operators = [written(layer.operator, arrays) for layer in self.layers]
+            carried = [layer.carried for layer in self.layers]
+            shapes = [array.shape for array in arrays]
+            spelled = _spelled(self.activations)
+            head = json.dumps([STRUCTURED_FORMAT, self.widths, operators, shapes, carried, spelled, self.units])
+            return head, (*arrays, *self.biases)
         head = json.dumps([FEED_FORWARD_FORMAT, self.widths, _spelled(self.activations), self.units])
         return head, (*self.weights, *self.biases)
 
@@ -118,9 +166,20 @@ class FeedForward(Network):
         return ShallowNetwork.from_layers(self.layers, self.units, self.about)
 
     def with_parameters(self, weights: Sequence[Float], biases: Sequence[Float], units: str) -> FeedForward:
+        if self.structured:
+            raise UnsupportedModelError(f"{self!r}: other weights are for networks of dense layers")
         return FeedForward(weights, biases, self.activations, units=units)
 
     def arrays(self) -> dict[str, Any]:
+        if self.structured:
+            held: list[NDArray[Any]] = []
+            operators = [written(layer.operator, held) for layer in self.layers]
+            structure = {"operators": operators, "carried": [layer.carried for layer in self.layers]}
+            found: dict[str, Any] = {f"a{k}": array for k, array in enumerate(held)}
+            found |= {f"b{k}": b for k, b in enumerate(self.biases)}
+            found |= {"format": np.array(STRUCTURED_FORMAT), "units": np.array(self.units)}
+            found |= {"structure": np.array(json.dumps(structure))}
+            return found | {"activations": np.array(json.dumps(_spelled(self.activations)))}
         named: dict[str, Any] = {f"W{k}": W for k, W in enumerate(self.weights)}
         named |= {f"b{k}": b for k, b in enumerate(self.biases)}
         named |= {"format": np.array(FEED_FORWARD_FORMAT), "units": np.array(self.units)}
@@ -148,20 +207,44 @@ def _spelled(activations: Sequence[Activation]) -> list[list[Any]]:
 
 
 def _from_arrays(file: Mapping[str, Any], source: Path) -> FeedForward:
+    if str(file.get("format", "")) == STRUCTURED_FORMAT:
+        return _structured(file, source)
     if str(file.get("format", "")) != FEED_FORWARD_FORMAT:
         return FeedForward.of(ShallowNetwork.from_arrays(file, source))
     layers = sum(1 for name in file if name.startswith("W"))
-    try:
-        spelled = json.loads(str(file["activations"]))
-        phis = [Activation(str(name), tuple(float.fromhex(p) for p in parameters)) for name, parameters in spelled]
-    except (ValueError, TypeError, OverflowError) as error:
-        raise FileFormatError(f"{source} does not say its activations: {error}") from error
+    phis = _read_activations(file, source)
     return FeedForward(
         [file[f"W{k}"] for k in range(layers)],
         [file[f"b{k}"] for k in range(layers)],
         phis,
         units=str(file["units"]),
     ).described(about_in(file))
+
+
+def _read_activations(file: Mapping[str, Any], source: Path) -> list[Activation]:
+    try:
+        spelled = json.loads(str(file["activations"]))
+        return [Activation(str(name), tuple(float.fromhex(p) for p in parameters)) for name, parameters in spelled]
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise FileFormatError(f"{source} does not say its activations: {error}") from error
+
+
+def _structured(file: Mapping[str, Any], source: Path) -> FeedForward:
+    """A network with operators other than matrices, or with units that are carried."""
+    arrays = [file[f"a{k}"] for k in range(sum(1 for name in file if name[:1] == "a" and name[1:].isdigit()))]
+    phis = [*_read_activations(file, source), _IDENTITY]
+    try:
+        structure = json.loads(str(file["structure"]))
+        operators, carried = structure["operators"], structure["carried"]
+        if not len(operators) == len(carried) == len(phis) or any(type(n) is not int for n in carried):
+            raise ValueError("its lists are of different lengths")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise FileFormatError(f"{source} does not say its layers: {error}") from error
+    layers = [
+        Layer(read_operator(operator, arrays), file[f"b{k}"], phi, n)
+        for k, (operator, phi, n) in enumerate(zip(operators, phis, carried))
+    ]
+    return FeedForward.chain(layers, units=str(file["units"])).described(about_in(file))
 
 
 def require_network(network: object) -> Network:
@@ -174,7 +257,5 @@ def require_network(network: object) -> Network:
     )
 
 
-def _rebuild(
-    weights: tuple[Float, ...], biases: tuple[Float, ...], activations: tuple[Activation, ...], units: str, about: About
-) -> FeedForward:
-    return FeedForward(weights, biases, activations, units=units).described(about)
+def _rebuild(arrays: dict[str, Any], about: About) -> FeedForward:
+    return _from_arrays(arrays, Path("a pickle")).described(about)

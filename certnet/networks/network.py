@@ -7,7 +7,7 @@ import io
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Self
@@ -20,7 +20,7 @@ from certnet.core.files import path_of, write_atomic
 from certnet.core.validation import Float, as_inputs, finite_array
 from certnet.networks.about import NOTHING, About
 from certnet.networks.activations import Activation
-from certnet.networks.layers import Layer
+from certnet.networks.layers import Dense, Layer, read_only
 
 __all__ = ["UNITS", "Network", "known_units"]
 
@@ -74,7 +74,7 @@ class Network(ABC):
 
     @cached_property
     def weights(self) -> tuple[Float, ...]:
-        """The matrices of the layers, shapes (n_{k+1}, n_k)."""
+        """The layers' operators as matrices, shapes (n_{k+1}, n_k); large where an operator is a convolution."""
         return tuple(layer.operator.matrix for layer in self.layers)
 
     @cached_property
@@ -109,10 +109,15 @@ class Network(ABC):
         """Number of hidden layers."""
         return len(self.layers) - 1
 
+    @cached_property
+    def structured(self) -> bool:
+        """Are there operators other than matrices, or units that are carried past an activation?"""
+        return any(layer.carried or not isinstance(layer.operator, Dense) for layer in self.layers)
+
     @property
     def relu_only(self) -> bool:
         """One hidden layer with ReLU: what a :class:`~certnet.networks.shallow.ShallowNetwork` is."""
-        return self.depth == 1 and self.layers[0].activation.name == "relu"
+        return self.depth == 1 and self.layers[0].activation.name == "relu" and not self.structured
 
     @property
     def slopes(self) -> tuple[tuple[float, float], ...]:
@@ -150,25 +155,38 @@ class Network(ABC):
         slopes = []
         for layer in self.layers[:-1]:
             z = layer.preactivations(x)
-            slopes.append(layer.activation.derivative(z))
-            x = layer.activation(z)
+            slopes.append(layer.derivative(z))
+            x = layer.activated(z)
         # from the end that has fewer numbers: the product is small on that side all the way
         if self.n_outputs <= self.n_inputs:
-            J = np.broadcast_to(self.weights[-1], (len(x), *self.weights[-1].shape))
+            last = self.layers[-1].operator.matrix
+            J = np.broadcast_to(last, (len(x), *last.shape))
             for layer, slope in zip(self.layers[-2::-1], slopes[::-1]):
                 pulled = layer.operator.adjoint((J * slope[:, None, :]).reshape(-1, slope.shape[1]))
                 J = pulled.reshape(len(x), self.n_outputs, pulled.shape[1])
             return np.array(J)
+        # rows of its transpose: the derivatives along one input each
         J = np.broadcast_to(np.eye(self.n_inputs), (len(x), self.n_inputs, self.n_inputs))
-        for W, slope in zip(self.weights, slopes):
-            J = slope[:, :, None] * (W @ J)
-        return np.asarray(self.weights[-1] @ J)
+        for layer, slope in zip(self.layers, [*slopes, np.ones((len(x), self.n_outputs))]):
+            J = slope[:, None, :] * layer.operator(J.reshape(-1, J.shape[2])).reshape(len(x), self.n_inputs, -1)
+        return np.ascontiguousarray(np.swapaxes(J, 1, 2))
 
     # -------------------------------------------------------------------------------------------------- other networks
 
     @abstractmethod
     def with_parameters(self, weights: Sequence[Float], biases: Sequence[Float], units: str) -> Self:
         """The same network with other weights and biases of the same shapes, validated."""
+
+    def _with_ends(self, first: tuple[Float, Float], last: tuple[Float, Float], units: str) -> Self:
+        """The same network with other weights and biases of its first and its last layer, validated."""
+        if not self.structured:
+            (W, b), (V, c) = first, last
+            return self.with_parameters([W, *self.weights[1:-1], V], [b, *self.biases[1:-1], c], units)
+        layers = list(self.layers)
+        for k, (W, b), name in ((0, first, "of the first layer"), (-1, last, "of the last layer")):
+            W, b = finite_array(W, f"weights {name}", ndim=(2,)), finite_array(b, f"biases {name}", ndim=(1,))
+            layers[k] = replace(layers[k], operator=Dense(read_only(W)), bias=read_only(b))
+        return self.from_layers(layers, known_units(units))
 
     def rescaled(
         self, *, x_shift: ArrayLike, x_scale: ArrayLike, y_shift: ArrayLike, y_scale: ArrayLike, units: str = "raw"
@@ -187,12 +205,12 @@ class Network(ABC):
         y_shift, y_scale = (_one_per(a, self.n_outputs, "y scaling", "output") for a in (y_shift, y_scale))
         if not np.all(x_scale) or not np.all(y_scale):
             raise InvalidInputError("a scale is zero: a constant column must have scale 1")
-        weights, biases = list(self.weights), list(self.biases)
+        first, last = self.layers[0], self.layers[-1]
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused by the new network
-            weights[0] = weights[0] / x_scale
-            biases[0] = biases[0] - weights[0] @ x_shift
-            weights[-1], biases[-1] = y_scale[:, None] * weights[-1], y_scale * biases[-1] + y_shift
-        return self.with_parameters(weights, biases, units).described(self.about)
+            W = first.operator.matrix / x_scale
+            b = first.bias - W @ x_shift
+            V, c = y_scale[:, None] * last.operator.matrix, y_scale * last.bias + y_shift
+        return self._with_ends((W, b), (V, c), units).described(self.about)
 
     def labelled(self, units: str) -> Self:
         """The same weights with another statement of what they are measured in; nothing is converted."""
