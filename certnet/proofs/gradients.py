@@ -7,10 +7,12 @@ Where no activation has a kink within the doubt that rounding leaves about its a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from certnet.claims.claim import Claim
 from certnet.claims.kinds import Witness, register_witness
@@ -18,8 +20,9 @@ from certnet.claims.verdict import Verdict
 from certnet.core.validation import Float
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.hidden import HiddenLayer
+from certnet.networks.layers import Layer, LinearOperator
 from certnet.networks.network import Network
-from certnet.proofs.rounding import gamma
+from certnet.proofs.rounding import U, gamma, norm
 from certnet.proofs.subject import Subject
 
 __all__ = [
@@ -28,13 +31,18 @@ __all__ = [
     "gradient_norm_below",
     "gradient_sum_below",
     "jacobian_at",
-    "jacobian_followed",
+    "pulled_back",
     "slope_at",
     "slope_of_chosen_at",
 ]
 
 _LIBRARY = 2.0**-46  # assumed relative accuracy of exp, tanh, cosh, log1p and erfc, with much to spare
 _MINUTE = 2.0**-1000  # more than what underflows
+_ROUNDED = 1.0 + 2.0**-30  # more than the rounding of sums of bounds
+_ROOM = 1 << 24  # numbers that directions of errors may take
+
+_Map = Callable[[Float], Float]
+"""A linear map of the rows of a batch."""
 
 
 @register_witness("feed-forward")
@@ -77,20 +85,37 @@ def slope_of_chosen_at(subject: Subject, x: Float) -> float:
 def gradient_below(network: Network, x: ArrayLike) -> float:
     """A proven lower bound on the Lipschitz constant: ``‖∂f/∂x‖₂`` at ``x``, rounded down.
 
-    Rounding errors are followed through the layers. Zero where they leave a doubt about the piece of an activation
-    with kinks, where an activation is known by its slopes alone, and where ``x`` is not a finite vector of d numbers.
+    It is that of ``uᵀ f`` for the unit vector u of outputs that the computed Jacobian makes steepest. Zero where
+    rounding leaves a doubt about the piece of an activation with kinks, where an activation is known by its slopes
+    alone, and where ``x`` is not a finite vector of d numbers.
     """
     if network.relu_only:
         return gradient_norm_below(FeedForward.of(network).shallow(), x)
-    found = jacobian_followed(network, x)
-    if found is None:
-        return 0.0
-    J, error = found
+    point = _point(network, x)
+    u = None if point is None else _steepest_output(network, point)
+    return 0.0 if point is None or u is None else _best_below(network, point, u, _norm_below)
+
+
+def _point(network: Network, x: ArrayLike) -> Float | None:
+    """x as an array, if it is an input at which the network has a value."""
+    x = np.asarray(x, dtype=np.float64)
+    return x if x.shape == (network.n_inputs,) and np.isfinite(x).all() and network.has_values else None
+
+
+def _steepest_output(network: Network, x: Float) -> Float | None:
+    """The first left singular vector of the computed Jacobian; any u proves something, the best one the most."""
+    if network.n_outputs == 1:
+        return np.ones(1)
     with np.errstate(all="ignore"):
-        loss = 1.01 * float(np.linalg.norm(error))
-        direction = np.linalg.svd(J, full_matrices=False)[2][0]
-        image = float(np.linalg.norm(J @ direction)) - loss - gamma(sum(J.shape) + 8) * float(np.linalg.norm(J))
-        return max(0.0, image / float(np.linalg.norm(direction)) * (1.0 - 4.0 * gamma(sum(J.shape) + 8)))
+        J = network.gradients(x[None])[0]
+        J = np.ldexp(J, -int(np.frexp(np.abs(J).max())[1]))
+    return np.linalg.svd(J, full_matrices=False)[0][:, 0] if np.isfinite(J).all() else None
+
+
+def _norm_below(g: Float, error: Float) -> float:
+    """At most ``‖g‖₂``, for g that is known up to ``error``."""
+    k = gamma(g.size + 8)
+    return max(0.0, norm(g) * (1.0 - k) - norm(error) * (1.0 + k)) * (1.0 - 4.0 * U)
 
 
 def gradient_norm_below(network: HiddenLayer, x: ArrayLike) -> float:
@@ -144,8 +169,8 @@ def gradient_sum_below(network: Network, x: ArrayLike) -> float:
     if network.n_outputs != 1:
         return 0.0
     if not network.relu_only:
-        followed = jacobian_followed(network, x)
-        return 0.0 if followed is None else _sum_below(followed[0], 1.01 * followed[1])
+        point = _point(network, x)
+        return 0.0 if point is None else _best_below(network, point, np.ones(1), _sum_below)
     found = jacobian_at(FeedForward.of(network).shallow(), x)
     if found is None:
         return 0.0
@@ -161,46 +186,165 @@ def _sum_below(J: Float, error: Float) -> float:
     return total if math.isfinite(total) else 0.0
 
 
-def jacobian_followed(network: Network, x: ArrayLike) -> tuple[Float, Float] | None:
-    """``∂f/∂x`` (m, d) at x, with a bound on the error of its entries to about one part in a hundred.
+def _best_below(network: Network, x: Float, u: Float, size_below: Callable[[Float, Float], float]) -> float:
+    """The size of ``∇(uᵀ f)(x) / ‖u‖``, rounded down: by intervals, and where they lose too much, by directions."""
+    best = 0.0
+    widest = max(network.widths)
+    for room in (0, min(max(1024, 2 * widest), _ROOM // widest)):
+        found = pulled_back(network, x, u, room)
+        if found is None:
+            continue
+        g, error = found
+        below = size_below(g, error) / (norm(u) * (1.0 + gamma(len(u) + 8)))
+        best = max(best, math.nextafter(below, 0.0))
+        if norm(error) <= 1e-7 * norm(g) or not g.any():
+            break
+    return best
 
-    None in the cases where :func:`gradient_below` says nothing.
+
+# --------------------------------------------------------------------------------------------------- errors, followed
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """A vector v (n,) up to rounding: ``v = value + Σ_i ξ_i along_i + ξ' ∘ apart`` for some ``|ξ_i|, |ξ'_j| ≤ 1``.
+
+    Errors that entries have in common stay so: through matrices of mixed signs they grow as the vector does, while
+    bounds of single entries grow as the product of the matrices' absolute values, which is without use from about ten
+    layers on.
     """
-    x = np.asarray(x, dtype=np.float64)
-    if x.shape != (network.n_inputs,) or not np.isfinite(x).all():
-        return None
-    if not network.has_values:
-        return None
-    with np.errstate(all="ignore"):  # what overflows is refused at the end
-        return _followed(network, x)
+
+    value: Float
+    along: Float  # (N, n)
+    apart: Float  # (n,)
+
+    @classmethod
+    def exactly(cls, value: Float) -> _Known:
+        return cls(value, np.zeros((0, len(value))), np.zeros(len(value)))
+
+    @cached_property
+    def error(self) -> Float:
+        """At least ``|v − value|``, entry by entry."""
+        return (np.abs(self.along).sum(axis=0) + self.apart) * _ROUNDED
+
+    def mapped(self, A: _Map, sizes: _Map, terms: int, room: int, b: Float | float = 0.0) -> _Known:
+        """``A v + b``; ``sizes`` maps by |A|. While there is room for their directions, errors stay common."""
+        value = _one(A, self.value) + b
+        own = np.flatnonzero(self.apart)
+        lost = gamma(terms + 4) * (_one(sizes, np.abs(self.value) + self.error) + np.abs(b)) + _MINUTE
+        if not len(self.along) + len(own):
+            return _Known(value, np.zeros((0, len(value))), lost * _ROUNDED)
+        if len(self.along) + len(own) > room:
+            return _Known(value, np.zeros((0, len(value))), (_one(sizes, self.error) + lost) * _ROUNDED)
+        fresh = np.zeros((len(own), len(self.apart)))
+        fresh[np.arange(len(own)), own] = self.apart[own]
+        return _Known(value, A(np.vstack([self.along, fresh])), lost * _ROUNDED)
+
+    def times(self, slope: Float, wrong: Float, value: Float, lost: Float) -> _Known:
+        """``value + (slope ± wrong) ∘ (v − self.value)``, itself wrong by ``lost``."""
+        more = (gamma(4) * np.abs(slope) + wrong) * self.error
+        more = more + np.where((slope != 0.0) | (wrong != 0.0), _MINUTE, 0.0)
+        return _Known(value, self.along * slope, (self.apart * np.abs(slope) + more + lost) * _ROUNDED)
 
 
-def _followed(network: Network, x: Float) -> tuple[Float, Float] | None:
-    doubt = np.zeros_like(x)  # of x
-    J, error = np.eye(len(x)), np.zeros((len(x), len(x)))  # Jacobian so far, and the doubt of its entries
-    for W, b, phi in zip(network.weights, network.biases, network.activations):
-        size = np.abs(W)
-        z = W @ x + b
-        unsure = size @ doubt + gamma(len(x) + 4) * (size @ np.abs(x) + np.abs(b)) + 2.0**-900
-        # a kink is compared with through the numbers of all: those of clip(α z + β) are 1/α apart
-        reach = 2.0 * unsure + _LIBRARY * phi.kink_doubt
-        if any((np.abs(z - kink) <= reach).any() for kink in phi.kinks()):
+def _one(A: _Map, v: Float) -> Float:
+    return A(v[None])[0]
+
+
+@dataclass(frozen=True, eq=False)
+class _Bend:
+    """How the units of a layer bend at x: slopes known up to ``wrong``, and units that may be on a kink."""
+
+    slope: Float
+    wrong: Float
+    unsure: NDArray[np.bool_]
+
+    @property
+    def passes(self) -> NDArray[np.bool_]:
+        """Units whose slope is not known to be zero."""
+        return (self.slope != 0.0) | (self.wrong != 0.0) | self.unsure
+
+
+def pulled_back(network: Network, x: Float, u: Float, room: int) -> tuple[Float, Float] | None:
+    """``∇(uᵀ f)(x)`` (d,), and a bound on the error of its entries; None where f may have a kink at x.
+
+    Parameters
+    ----------
+    network : Network
+        With values.
+    x, u : ndarray, shapes (d,), (m,)
+        Finite numbers, taken as exact.
+    room : int
+        So many directions of errors at most are followed through the layers; zero for bounds entry by entry.
+    """
+    sizes = [layer.operator.absolute for layer in network.layers]
+    with np.errstate(all="ignore"):  # what overflows is refused
+        bends = _bends(network, x, room, sizes)
+        if bends is None or _on_a_kink(bends, u, sizes):
             return None
-        steepest = max(map(abs, phi.slopes))
-        slope = phi.derivative(z)
-        wrong = phi.curvature * unsure
-        if phi.smooth:  # where φ' is a sum that nearly cancels, errors are those of its terms
-            wrong = wrong + _LIBRARY * (np.abs(slope) + phi.blur) + 2.0**-1000 * max(1.0, steepest)
-        forward = size @ (error + gamma(len(x) + 4) * np.abs(J)) + 2.0**-1000  # what underflows
-        product = W @ J
-        error = (np.abs(slope) + wrong)[:, None] * forward + wrong[:, None] * np.abs(product)
-        error += gamma(4) * np.abs(slope)[:, None] * np.abs(product)
-        error += 2.0**-1000
-        J = slope[:, None] * product
-        doubt = steepest * unsure + _LIBRARY * (np.abs(phi(z)) + np.abs(z) * phi.smooth) + 2.0**-1000
-        x = phi(z)
-    V = network.weights[-1]
-    error = np.abs(V) @ (error + gamma(len(x) + 4) * np.abs(J))
-    J = V @ J
-    usable = 2.0**-400 < float(np.abs(J).max()) < 2.0**400 and bool(np.isfinite(np.linalg.norm(error)))
-    return (J, error) if usable else None
+        g = _Known.exactly(u)
+        for layer, size, bend in zip(network.layers[::-1], sizes[::-1], [None, *bends[::-1]]):
+            if bend is not None:
+                lost = bend.wrong * np.abs(g.value) + gamma(4) * np.abs(bend.slope * g.value)
+                g = g.times(bend.slope, bend.wrong, bend.slope * g.value, lost)
+            g = g.mapped(layer.operator.adjoint, size.adjoint, layer.operator.terms, room)
+        largest = float(np.abs(g.value).max())
+        usable = largest < 2.0**400 and bool(np.isfinite(g.error).all())
+        return (g.value, g.error) if usable and (largest > 2.0**-400 or largest == 0.0) else None
+
+
+def _bends(network: Network, x: Float, room: int, sizes: Sequence[LinearOperator]) -> list[_Bend] | None:
+    """Of every hidden layer at x; units that do not move with the input, by exact zeros, have slope zero."""
+    bends, known, moves = [], _Known.exactly(x), np.ones(len(x), dtype=bool)
+    for layer, size in zip(network.layers[:-1], sizes):
+        z = known.mapped(layer.operator, size, layer.operator.terms, room, layer.bias)
+        if not (np.isfinite(z.value).all() and np.isfinite(z.error).all()):
+            return None
+        moves = _one(size, moves.astype(np.float64)) > 0.0
+        bend = _bend(layer, z)
+        known = _activated(layer, z, bend)
+        bends.append(_Bend(np.where(moves, bend.slope, 0.0), np.where(moves, bend.wrong, 0.0), bend.unsure & moves))
+        moves &= bend.passes
+    return bends
+
+
+def _bend(layer: Layer, z: _Known) -> _Bend:
+    """Slopes of a layer at pre-activations z."""
+    phi, bending = layer.activation, np.arange(len(z.value)) < layer.n_bending
+    slope = layer.derivative(z.value)
+    # a kink is compared with through the numbers of all: those of clip(α z + β) are 1/α apart
+    reach = 2.0 * z.error + _LIBRARY * phi.kink_doubt
+    unsure = np.zeros(len(slope), dtype=bool)
+    for kink in phi.kinks():
+        unsure |= bending & (np.abs(z.value - kink) <= reach)
+    wrong = phi.curvature * z.error
+    if phi.smooth:  # where φ' is a sum that nearly cancels, errors are those of its terms
+        wrong = wrong + _LIBRARY * (np.abs(slope) + phi.blur) + _MINUTE * max(1.0, layer.steepest)
+    return _Bend(slope, np.where(bending, wrong * _ROUNDED, 0.0), unsure)
+
+
+def _activated(layer: Layer, z: _Known, bend: _Bend) -> _Known:
+    """φ(z): ``φ(value) + φ'(value) (z − value)`` and what is lost of it; at a kink the steepest slope bounds it."""
+    phi, value, steepest = layer.activation, layer.activated(z.value), layer.steepest
+    bending = np.arange(len(value)) < layer.n_bending
+    slope = np.where(bend.unsure, 0.0, bend.slope)
+    wrong = np.where(bend.unsure, steepest, bend.wrong)
+    if phi.smooth:
+        lost = _LIBRARY * (np.abs(value) + np.abs(z.value)) + _MINUTE
+    else:  # a few operations; none on a piece where φ is constant
+        lost = gamma(4) * (np.abs(value) + np.where(bend.unsure, steepest, np.abs(slope)) * np.abs(z.value))
+        lost = lost + np.where(bend.passes, _MINUTE, 0.0)
+    return z.times(slope, wrong, value, np.where(bending, lost, 0.0))
+
+
+def _on_a_kink(bends: list[_Bend], u: Float, sizes: Sequence[LinearOperator]) -> bool:
+    """Does a unit that may be on a kink reach an output that counts, but for exact zeros?"""
+    if not any(bend.unsure.any() for bend in bends):
+        return False
+    matters = u != 0.0
+    for bend, size in zip(bends[::-1], sizes[:0:-1]):
+        matters = _one(size.adjoint, matters.astype(np.float64)) > 0.0
+        if (bend.unsure & matters).any():
+            return True
+        matters &= bend.passes
+    return False
