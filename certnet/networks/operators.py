@@ -1,4 +1,4 @@
-"""Linear operators with structure: identities, diagonals, gathers, convolutions, and block matrices of operators.
+"""Linear operators with structure: identities, diagonals, gathers, sparse matrices, convolutions, and block matrices.
 
 Every one maps the rows of a batch, knows its adjoint, the operator of the sizes of its entries (for bounds on rounding
 errors), its non-zero entries, and how it is written down. All are frozen values; shapes are checked at construction.
@@ -15,12 +15,13 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float
 from certnet.networks.layers import Dense, Entries, LinearOperator, read_only
 
-__all__ = ["Blocks", "Convolution", "Diagonal", "Gather", "Identity", "read_operator", "written"]
+__all__ = ["Blocks", "Convolution", "Diagonal", "Gather", "Identity", "Sparse", "read_operator", "written"]
 
 _MAX_MATRIX: Final = 1 << 28  # entries of an operator as a matrix
 _BATCH_ENTRIES: Final = 1 << 24  # of a batch of images, padded, at a time
@@ -165,6 +166,67 @@ class Gather:
         else:
             np.add.at(x, self.index[rows], y[:, rows].T)
         return np.ascontiguousarray(x.T)
+
+
+@dataclass(frozen=True, eq=False)
+class Sparse:
+    """A matrix with few entries: ``y_i = Σ_k values_k x_{columns_k}`` over the k with ``rows_k = i``.
+
+    Attributes
+    ----------
+    rows, columns : ndarray of int64, shape (entries,)
+        Every place once.
+    values : ndarray, shape (entries,)
+    n_outputs, n_inputs : int
+    """
+
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    values: Float
+    n_outputs: int
+    n_inputs: int
+
+    def __post_init__(self) -> None:
+        rows, columns = (np.array(index, dtype=np.int64) for index in (self.rows, self.columns))
+        values = np.array(self.values, dtype=np.float64)
+        if rows.ndim != 1 or not len(rows) or not rows.shape == columns.shape == values.shape:
+            raise InvalidInputError("a sparse matrix needs equally many rows, columns and values, at least one")
+        for index, size, what in ((rows, self.n_outputs, "rows"), (columns, self.n_inputs, "columns")):
+            if index.min() < 0 or index.max() >= size:
+                raise InvalidInputError(f"the {what} of a sparse matrix do not lie in 0 … {size - 1}")
+        order = np.lexsort((columns, rows))
+        rows, columns, values = rows[order], columns[order], values[order]
+        if ((np.diff(rows) == 0) & (np.diff(columns) == 0)).any():
+            raise InvalidInputError("a sparse matrix has two entries at one place")
+        for name, array in (("rows", rows), ("columns", columns), ("values", read_only(values))):
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+
+    @cached_property
+    def terms(self) -> int:
+        return int(max(np.bincount(self.rows).max(), np.bincount(self.columns).max()))
+
+    @cached_property
+    def matrix(self) -> Float:
+        return _matrix_of(self)
+
+    @property
+    def absolute(self) -> Sparse:
+        return Sparse(self.rows, self.columns, np.abs(self.values), self.n_outputs, self.n_inputs)
+
+    @property
+    def entries(self) -> Entries:
+        return self.rows, self.columns, self.values
+
+    @cached_property
+    def _by_rows(self) -> sparse.csr_array:
+        return sparse.csr_array((self.values, (self.rows, self.columns)), shape=(self.n_outputs, self.n_inputs))
+
+    def __call__(self, x: Float) -> Float:
+        return np.ascontiguousarray((self._by_rows @ x.T).T)
+
+    def adjoint(self, y: Float) -> Float:
+        return np.ascontiguousarray((self._by_rows.T @ y.T).T)
 
 
 @dataclass(frozen=True, eq=False)
@@ -414,6 +476,8 @@ def written(operator: LinearOperator, arrays: list[NDArray[Any]]) -> list[Any]:
             return ["diagonal", kept(values)]
         case Gather(index, n):
             return ["gather", kept(index), n]
+        case Sparse(rows, columns, values, m, n):
+            return ["sparse", kept(values), kept(rows), kept(columns), m, n]
         case Convolution():
             how = [operator.image, operator.stride, operator.padding, operator.dilation, operator.groups]
             return ["convolution", kept(operator.kernel), *how]
@@ -455,6 +519,11 @@ def _read(content: Any, arrays: Sequence[NDArray[Any]], depth: int) -> LinearOpe
     array = array.astype(np.float64)
     if not np.isfinite(array).all():
         raise InvalidInputError("an operator has entries that are NaN or infinite")
+    if kind == "sparse":
+        rows, columns = (np.array(arrays[_size(k, least=0)]) for k in rest[1:3])
+        if rows.dtype != np.int64 or columns.dtype != np.int64:
+            raise InvalidInputError("rows and columns of a sparse matrix are whole numbers")
+        return Sparse(rows, columns, array, _size(rest[3]), _size(rest[4]))
     if kind == "dense" and array.ndim == 2 and array.size:
         return Dense(read_only(array))
     if kind == "diagonal" and array.ndim == 1 and array.size:
