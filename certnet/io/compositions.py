@@ -116,7 +116,9 @@ def _simplest(rows: Index, columns: Index, values: Float, m: int, n: int) -> Lin
         if np.any((a - (total - part)) + (b - part)):  # what rounding lost, exactly
             return None
         values[first] = total
-        rows, columns, values = (np.delete(array, first + 1) for array in (rows, columns, values))
+        left = np.ones(len(rows), dtype=bool)
+        left[first + 1] = False
+        rows, columns, values = rows[left], columns[left], values[left]
     kept = values != 0.0
     rows, columns, values = rows[kept], columns[kept], values[kept]
     if len(rows) and (np.diff(rows) == 0).any():
@@ -189,12 +191,11 @@ def _of_padded(A: Convolution, gather: Gather) -> Convolution | None:
     """A behind a padding of images with zeros: a larger padding of its own."""
     c = A.image[0]
     index: NDArray[Any] = gather.index.reshape(A.image)
-    inside = (index >= 0).any(axis=0)
+    inside = np.asarray((index >= 0).any(axis=0))
     if not inside.any():
         return None
-    (top, bottom), (left, right) = (
-        (int(at[0]), int(at[-1]) + 1) for at in (np.flatnonzero(inside.any(axis=k)) for k in (1, 0))
-    )
+    tall, broad = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    (top, bottom), (left, right) = ((int(at[0]), int(at[-1]) + 1) for at in (tall, broad))
     high, wide = bottom - top, right - left
     if gather.n != c * high * wide:
         return None

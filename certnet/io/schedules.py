@@ -122,7 +122,6 @@ class _Schedule:
         phi = next((value.phi for value in ready if value.phi is not None), None)
         bending = [value for value in ready if value.phi is not None and value.phi == phi]
         linear = [value for value in ready if value.phi is None]
-        assert bending or linear  # the first that is missing is made of the state
         reached = self._needed(state | set(bending) | set(linear))[0]
         carried = [value for value in (*linear, *self.state) if value in reached]
         rows = [self.resolved(self._sums[value]) for value in (*bending, *linear) if value in reached]
@@ -197,6 +196,6 @@ def _layer(state: Iterable[Value], rows: list[_Sum], phi: Activation, carried: i
     grid = tuple(tuple(row.terms.get(value) for value in state) for row in rows)
     sizes = [next(A.n_outputs for A in line if A is not None) for line in grid]
     bias = np.concatenate([np.zeros(n) if row.bias is None else row.bias for row, n in zip(rows, sizes)])
-    operator = grid[0][0] if len(grid) == len(state) == 1 else Blocks(grid)
-    assert operator is not None
+    only = grid[0][0] if len(grid) == len(state) == 1 else None
+    operator = Blocks(grid) if only is None else only
     return Layer(operator, bias, phi, carried)

@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float
@@ -218,15 +217,22 @@ class Sparse:
     def entries(self) -> Entries:
         return self.rows, self.columns, self.values
 
-    @cached_property
-    def _by_rows(self) -> sparse.csr_array:
-        return sparse.csr_array((self.values, (self.rows, self.columns)), shape=(self.n_outputs, self.n_inputs))
-
     def __call__(self, x: Float) -> Float:
-        return np.ascontiguousarray((self._by_rows @ x.T).T)
+        return self._added(x, self.rows, self.columns, self.values, self.n_outputs)
 
     def adjoint(self, y: Float) -> Float:
-        return np.ascontiguousarray((self._by_rows.T @ y.T).T)
+        order = np.lexsort((self.rows, self.columns))
+        return self._added(y, self.columns[order], self.rows[order], self.values[order], self.n_inputs)
+
+    @staticmethod
+    def _added(x: Float, rows: NDArray[np.int64], columns: NDArray[np.int64], values: Float, size: int) -> Float:
+        """The products of every row one after another in memory, added up; rows are in order."""
+        starts = np.flatnonzero(np.diff(rows, prepend=-1))
+        y = np.zeros((len(x), size))
+        step = max(1, _BATCH_ENTRIES // len(values))
+        for k in range(0, len(x), step):
+            y[k : k + step, rows[starts]] = np.add.reduceat(x[k : k + step, columns] * values, starts, axis=1)
+        return y
 
 
 @dataclass(frozen=True, eq=False)
