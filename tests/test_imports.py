@@ -44,7 +44,15 @@ LAYERS: list[tuple[str, ...]] = [
 
 # packages that certnet works without, and the only modules that may name them
 OPTIONAL = {
-    "torch": ("io.torch_", "io.torch_tensors", "train.torch_", "lifted.torch_", "lifted.twin_"),
+    "torch": (
+        "io.torch_",
+        "io.torch_tensors",
+        "train.classifier_",
+        "train.penalty_",
+        "train.torch_",
+        "lifted.torch_",
+        "lifted.twin_",
+    ),
     "onnx": ("io.onnx_",),
     "onnxruntime": ("io.onnx_",),
     "matplotlib": ("plot.figures",),

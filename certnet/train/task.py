@@ -13,7 +13,16 @@ from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float, as_inputs, as_samples, finite_array, positive_number, whole_number
 from certnet.train.regularizers import Regularizer
 
-__all__ = ["NORMS", "OPTIMIZERS", "Attack", "Descent", "Task", "training_samples", "validation_samples"]
+__all__ = [
+    "NORMS",
+    "OPTIMIZERS",
+    "Attack",
+    "Descent",
+    "Task",
+    "hidden_widths",
+    "training_samples",
+    "validation_samples",
+]
 
 OPTIMIZERS: Final = ("sgd", "adam")
 NORMS: Final = ("l2", "linf")
@@ -134,7 +143,7 @@ class Task:
             inputs,
             targets,
             validation_samples(X_val, y_val, inputs.shape[1], targets.shape[1]),
-            _widths(hidden),
+            hidden_widths(hidden),
             positive_number(weight_decay, "weight_decay", zero=True),
             attack,
             regularizer,
@@ -183,7 +192,13 @@ def validation_samples(
         raise InvalidInputError(f"in the validation data (X_val, y_val): {error}") from error
 
 
-def _widths(hidden: Sequence[int]) -> tuple[int, ...]:
+def hidden_widths(hidden: Sequence[int]) -> tuple[int, ...]:
+    """Widths of the hidden layers as positive whole numbers, at least one.
+
+    Raises
+    ------
+    InvalidInputError
+    """
     try:
         widths = tuple(operator.index(width) for width in hidden)
     except TypeError as error:

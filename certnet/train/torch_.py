@@ -27,7 +27,7 @@ from certnet.train.task import Attack, Descent, Task
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ascend", "fit"]
+__all__ = ["ascend", "fit", "torch_device"]
 
 _INSIDE = 1.0 - 1e-12  # perturbations stay a little within their ball: rounding must not leave it
 Layers = list[tuple["torch.Tensor", "torch.Tensor"]]
@@ -47,7 +47,7 @@ def fit(task: Task, descent: Descent, settings: dict[str, Any]) -> TrainResult:
     """
     start = time.perf_counter()
     torch = _import_torch()
-    device = _device(descent.device)
+    device = torch_device(descent.device)
     losses, scores = [], []
     with threadpool_limits(limits=1):  # layers this small gain nothing from threads, and one thread sums in one order
         run = _Run(task, descent, device)
@@ -257,7 +257,14 @@ def _diverged(epoch: int, descent: Descent) -> SolverError:
     )
 
 
-def _device(name: str) -> torch.device:
+def torch_device(name: str) -> torch.device:
+    """The device of that name; "auto" is CUDA where PyTorch finds it.
+
+    Raises
+    ------
+    InvalidInputError
+        The device is unknown or not there.
+    """
     torch = _import_torch()
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
