@@ -198,6 +198,8 @@ READ: dict[str, Callable[[], Any]] = {
     "bfloat16": lambda: of(lambda s, x: s.b(torch.relu(s.a(x)))).bfloat16(),
     "float16": lambda: of(lambda s, x: s.b(torch.relu(s.a(x)))).half(),
     "returns a tuple of one": lambda: of(lambda s, x: (s.b(torch.relu(s.a(x))),)),
+    "residual": lambda: seeded(lambda: nn.Sequential(nn.Linear(4, 4), nn.ReLU(), Residual(), nn.Linear(4, 1))),
+    "concatenation": lambda: of(lambda s, x: s.b(torch.cat([s.a(x)[:, :3], x[:, :3]], 1))),
 }
 
 
@@ -306,15 +308,15 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "RMSNorm": (lambda: of(lambda s, x: s.b(s.n(s.a(x))), n=lambda: nn.RMSNorm(6)), "RMSNorm.*no bound"),
     "convolution": (
         lambda: of(lambda s, x: s.b(s.n(x).flatten(1)), n=lambda: nn.Conv2d(1, 2, 3)),
-        "convolutions are not read",
+        r"pass one batch, such as example=torch.zeros\(1, 1, 32, 32\)",
     ),
     "convolution in Sequential": (
         lambda: seeded(lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))),
-        "convolutions are not read",
+        r"pass one batch, such as example=torch.zeros\(1, 1, 32, 32\)",
     ),
-    "max pooling": (
-        lambda: of(lambda s, x: s.b(F.max_pool1d(s.a(x), 1)), h=6),
-        "pooling is not read",
+    "max pooling over many": (
+        lambda: of(lambda s, x: F.max_pool1d(s.a(x)[:, None], 65)[:, 0], h=65),
+        "65 entries",
     ),
     "embedding": (lambda: of(lambda s, x: s.b(s.n(x)), n=lambda: nn.Embedding(3, 6)), "embedding looks integers up"),
     "attention": (
@@ -322,12 +324,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         "attention multiplies data by data|two paths",
     ),
     "LSTM": (lambda: of(lambda s, x: s.b(s.n(x)[0]), n=lambda: nn.LSTM(4, 6)), "recurrent"),
-    "residual": (
-        lambda: seeded(lambda: nn.Sequential(nn.Linear(4, 4), nn.ReLU(), Residual(), nn.Linear(4, 1))),
-        r"at Residual .*two paths of the data meet \(add\): residual",
-    ),
     "gate": (lambda: of(lambda s, x: s.b(s.a(x) * torch.tanh(s.a(x)))), r"two paths of the data meet \(mul\)"),
-    "concatenation": (lambda: of(lambda s, x: s.b(torch.cat([s.a(x)[:, :3], x[:, :3]], 1))), r"two paths .*\(cat\)"),
     "square": (lambda: of(lambda s, x: s.b(s.a(x) ** 2)), "the operator pow"),
     "square as product": (lambda: of(lambda s, x: s.b(s.a(x) * s.a(x))), r"two paths of the data meet \(mul\)"),
     "sine": (lambda: of(lambda s, x: s.b(torch.sin(s.a(x)))), "the operator sin is none"),
@@ -354,9 +351,9 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "mean over the batch": (
         lambda: of(lambda s, x: s.b(torch.relu(s.a(x - x.mean(0))))),
-        "other entries than those of one",
+        "mixes",
     ),
-    "transposed": (lambda: of(lambda s, x: s.b(torch.relu(s.a(x))).T), "operator (t|numpy_T|permute|transpose)"),
+    "transposed": (lambda: of(lambda s, x: s.b(torch.relu(s.a(x))).T), "mixes the samples of a batch|operator numpy_T"),
     "Dropout in training": (
         lambda: of(lambda s, x: s.b(s.n(torch.relu(s.a(x)))), n=nn.Dropout).train(),
         r"Dropout in training mode .*module.eval\(\)",

@@ -23,7 +23,7 @@ from certnet.core.errors import (
     UnsupportedModelError,
 )
 from certnet.core.files import check_writable, write_atomic
-from certnet.io.networks import summary
+from certnet.io.networks import require_dense, summary
 from certnet.io.onnx_graph import MORE_OUTPUTS, OPERATORS, SUPPORTED, Graph, Layers, Node, layers_of
 from certnet.io.onnx_refused import reason
 from certnet.io.onnx_tensors import FLOAT_TYPES, ExternalData, read_tensor
@@ -121,7 +121,8 @@ def save_onnx(network: ShallowNetwork | FeedForward, path: str | os.PathLike[str
     Raises
     ------
     UnsupportedModelError
-        An activation given by its slopes alone; an ELU whose alpha is no float32 number; more than 2 GiB.
+        Convolutions or skips; an activation given by its slopes alone; an ELU whose alpha is no float32 number; more
+        than 2 GiB.
     OutputError
         The file exists (and ``force`` is false) or cannot be written.
     MissingDependencyError
@@ -129,6 +130,7 @@ def save_onnx(network: ShallowNetwork | FeedForward, path: str | os.PathLike[str
     """
     check_writable(path, force=force)
     onnx = _import_onnx()
+    require_dense(network, "what save_onnx writes")
     net = FeedForward.of(network)
     if 8 * sum(array.size for array in (*net.weights, *net.biases)) > _MAX_BYTES - (1 << 20):
         raise UnsupportedModelError("an ONNX file holds at most 2 GiB: save this network as .npz")

@@ -18,7 +18,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
 
 from certnet.core.errors import InvalidInputError, UnsupportedModelError
-from certnet.io.networks import build
+from certnet.io.networks import build, require_dense
 from certnet.io.sklearn_check import require_agreement, sample_rows, table_of
 from certnet.io.sklearn_maps import Chain, Scaling
 from certnet.io.sklearn_steps import SUPPORTED, Reading, check_fitted, describe, is_identity, plan
@@ -104,8 +104,10 @@ def to_sklearn(net: ShallowNetwork | FeedForward) -> MLPRegressor:
     Raises
     ------
     UnsupportedModelError
-        Layers with different activations, or one that scikit-learn has not (it has relu, tanh, logistic, identity).
+        Layers with different activations, or one that scikit-learn has not (it has relu, tanh, logistic, identity);
+        convolutions or skips.
     """
+    require_dense(net, "an MLPRegressor")
     net = FeedForward.of(net)
     model = MLPRegressor(hidden_layer_sizes=net.widths[1:-1], activation=_activation_for(net))
     model.coefs_ = [np.array(W.T, order="C") for W in net.weights]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from certnet.core.errors import InvalidInputError, UnsupportedModelError
 from certnet.core.files import check_writable, write_atomic
 from certnet.core.validation import Float
+from certnet.io.networks import require_dense
 from certnet.io.torch_activations import module_of_activation
 from certnet.io.torch_files import load_torch, state_entries, state_in
 from certnet.io.torch_modules import network_of_module, network_of_program
@@ -40,11 +41,12 @@ def from_torch(
     Parameters
     ----------
     source : nn.Module, ExportedProgram or mapping of str to Tensor
-        A module that is a chain of linear layers, activations of
-        :data:`~certnet.networks.activations.ACTIVATIONS`, BatchNorm and Dropout in eval mode, constant sums and
-        products, and reshapes of each sample. ``nn.Sequential`` is read as it stands; any other module is traced
-        (``torch.export``, or else ``torch.fx``), compiled and parallel wrappers are opened, hooks and
-        parametrisations are traced with the rest. An activation at the end gets a layer with the identity matrix behind
+        A module of linear layers, convolutions in one and two dimensions, average and max pooling, activations of
+        :data:`~certnet.networks.activations.ACTIVATIONS`, BatchNorm and Dropout in eval mode, sums (skip
+        connections), maxima and concatenations of values, sums and products with constants, and whatever moves the
+        entries of a sample: reshapes, slices, permutations, padding, nearest upsampling. ``nn.Sequential`` of dense
+        layers is read as it stands; any other module is traced (``torch.export``, or else ``torch.fx``), compiled and
+        parallel wrappers are opened, hooks and parametrisations are traced with the rest. An activation at the end gets a layer with the identity matrix behind
         it; a softmax at the end is left out, and a remark says so. Or a state dict, *which is not a model*: see
         ``activations`` and ``layers``. A missing bias is zero.
     activations : activations of the hidden layers
@@ -59,7 +61,8 @@ def from_torch(
     batch_norm_eps : float, optional
         Of a state dict with BatchNorm: its eps, 1e-5 unless the model was made with another.
     example : Tensor of shape (N, ...), optional
-        Of a module: one batch as it takes it, if samples are no vectors; the network takes them flattened.
+        Of a module: one batch as it takes it, if samples are no vectors, as images are; the network takes them
+        flattened, (channels, height, width) in row-major order.
     units : {"as given", "standardised", "raw"}
         What the inputs and outputs of the model are measured in; nothing is rescaled.
 
@@ -73,7 +76,7 @@ def from_torch(
     Raises
     ------
     UnsupportedModelError
-        Modules that are no such chain, each with its reason; data-dependent control flow; a network whose outputs on
+        Modules of other parts, each with its reason: products of data, attention, LayerNorm, transposed convolutions; data-dependent control flow; a network whose outputs on
         random inputs are not those of the module (1e-6 relative in the module's dtype, 1e-9 in float64); a state dict
         without ``activations`` or whose order is doubtful; tensors that are quantised, complex, integer or on the meta
         device.
@@ -86,7 +89,11 @@ def from_torch(
     -----
     PyTorch computes softplus as z where z > ``threshold``, a jump of at most 2.1e-9 for the default of 20. The network
     is the exact softplus, and the jump counts as rounding; a lower threshold is refused. The slope of Hardsigmoid is
-    1/6 rounded to float64.
+    1/6 rounded to float64, and so are the weights of average pooling.
+
+    Convolutions stay convolutions, and skip connections are units that are carried past an activation; two linear maps
+    one after another are two layers, never their product. Max pooling is the tree of ``max(a, b) = b + relu(a − b)``
+    over its windows, of at most 64 entries (:mod:`certnet.io.graphs`).
     """
     torch = import_torch()
     if isinstance(source, Mapping):
@@ -127,6 +134,7 @@ def to_torch(net: ShallowNetwork | FeedForward) -> torch.nn.Sequential:
         PyTorch is not installed.
     """
     torch = import_torch()
+    require_dense(net, "what to_torch makes")
     net = FeedForward.of(net)
     layers = []
     for W, b, phi in zip(net.weights, net.biases, net.activations):
@@ -151,6 +159,7 @@ def save_torch(net: ShallowNetwork | FeedForward, path: str | os.PathLike[str], 
     """
     check_writable(path, force=force)
     torch = import_torch()
+    require_dense(net, "a state dict of certnet")
     if isinstance(net, FeedForward) and (net.depth, net.activations[0].name) != (1, "relu"):
         raise UnsupportedModelError(
             f"a state dict does not tell the activations of {net!r}: save it as .npz or .onnx; for PyTorch alone, "

@@ -1,53 +1,27 @@
-"""The graph of a traced module, as torch.export makes it, read as a chain of affine steps and activations."""
+"""The graph of a traced module, as torch.export makes it, read as a chain of steps, or as a graph where paths meet."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from typing import Any, Final
 
 import numpy as np
 
-from certnet.core.errors import UnsupportedModelError
+from certnet.core.errors import InvalidInputError, UnsupportedModelError
 from certnet.core.validation import Float
 from certnet.io.affine import MAX_ENTRIES, Dense, Scale, Shift, Step
 from certnet.io.torch_activations import items_of_operator
+from certnet.io.torch_chains import Chain, Half, Last, Part, Settled, Take, reason_for
+from certnet.io.torch_images import IMAGES, MOVES, moved
 from certnet.io.torch_state import batch_norm_steps
 from certnet.io.torch_tensors import array_of, import_torch
+from certnet.io.values import Value
 from certnet.networks.activations import Activation
 
-__all__ = ["REASONS", "Chain", "Last", "Part", "chain_of_program", "reason_for"]
-
-
-@dataclass(frozen=True)
-class Last:
-    """What follows the network and is left out: "softmax" or "log_softmax" over the outputs."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class _Half:
-    """``abs`` or another part of a written-out activation, with no meaning alone."""
-
-    name: str
-
-
-Part = Step | Activation | Last | _Half
-
-
-@dataclass(frozen=True, eq=False)
-class Chain:
-    """``parts`` one after another on an input of ``n_inputs`` numbers; ``shape`` is that of one sample's output."""
-
-    parts: tuple[Part, ...]
-    shape: tuple[int, ...]
-    n_inputs: int
-
-    def then(self, *parts: Part) -> Chain:
-        return replace(self, parts=(*self.parts, *parts))
+__all__ = ["chain_of_program"]
 
 
 class _Unknown:
@@ -55,43 +29,15 @@ class _Unknown:
 
 
 _UNKNOWN: Final = _Unknown()
-_SKIP: Final = "two paths of the data meet ({}): residual connections and products of data are not read yet"
-REASONS: Final = {
-    "conv": "convolutions are not read: certnet reads dense layers",
-    "pool": "pooling is not read: certnet reads dense layers",
-    "layer_norm": "LayerNorm divides by the deviation of the very sample, so its slope has no bound",
-    "layernorm": "LayerNorm divides by the deviation of the very sample, so its slope has no bound",
-    "group_norm": "GroupNorm divides by the deviation of the very sample, so its slope has no bound",
-    "groupnorm": "GroupNorm divides by the deviation of the very sample, so its slope has no bound",
-    "instance": "InstanceNorm divides by the deviation of the very sample, so its slope has no bound",
-    "rms_norm": "RMSNorm divides by the size of the very sample, so its slope has no bound",
-    "rmsnorm": "RMSNorm divides by the size of the very sample, so its slope has no bound",
-    "attention": "attention multiplies data by data, so its slope has no bound",
-    "transformer": "attention multiplies data by data, so its slope has no bound",
-    "embedding": "an embedding looks integers up: it is no function of real numbers",
-    "lstm": "recurrent layers are not read",
-    "gru": "recurrent layers are not read",
-    "rnn": "recurrent layers are not read",
-    "bilinear": "a bilinear layer multiplies data by data, so its slope has no bound",
-    "argmax": "argmax gives a class, no number with a slope: leave it out of the module, the network gives the logits",
-    "topk": "topk gives ranks, no numbers with a slope",
-    "quantize": "quantised layers round: there is no slope",
-    "lazy": "a lazy layer has no weights yet: run the module once",
-}
-"""Why modules and operators whose names have these parts are refused."""
+_SKIP: Final = "two paths of the data meet ({}): sums, concatenations and maxima are read, products of data are not"
 
 
-def reason_for(name: str) -> str:
-    """The reason in :data:`REASONS` for a module or operator of this name, or an empty text."""
-    low = name.lower()
-    return next((reason for part, reason in REASONS.items() if part in low), "")
-
-
-def chain_of_program(program: Any, what: str) -> Chain:
-    """The chain that an exported program computes on one input of shape (batch, ...).
+def chain_of_program(program: Any, what: str) -> tuple[Chain, Settled]:
+    """The chain that an exported program computes on one input of shape (batch, ...), and the graph that it starts in.
 
     Every node of the graph is a constant (evaluated in float64 from the parameters), something made of the size of the
-    batch, or data: the chain from the input so far.
+    batch, or data: the chain from the input so far. Where paths of the data meet, and at operators on images, the
+    chains are settled as values of a :class:`~certnet.io.graphs.Graph`, where a new one starts.
 
     Raises
     ------
@@ -107,8 +53,9 @@ class _Reader:
         self.program, self.what = program, what
         self.values: dict[Any, Any] = {}
         self.batch = ""
+        self.settled = Settled(1)
 
-    def read(self) -> Chain:
+    def read(self) -> tuple[Chain, Settled]:
         constants = self._constants()
         found: Chain | None = None
         for node in self.program.graph.nodes:
@@ -122,7 +69,7 @@ class _Reader:
                 self.values[node] = self._called(node)
         if found is None or not self.batch:
             raise self._refused("it gives no output that depends on its input")
-        return found
+        return found, self.settled
 
     def _constants(self) -> dict[str, Any]:
         """Parameters, buffers and constants by the name of their placeholder, floating ones in float64."""
@@ -150,6 +97,7 @@ class _Reader:
             raise self._refused("its input has one dimension: a batch of shape (samples, features) is read")
         self.batch = str(value.shape[0])
         shape = tuple(int(n) for n in value.shape[1:])
+        self.settled = Settled(prod(shape))
         return Chain((), shape, prod(shape))
 
     def _attribute(self, node: Any) -> Any:
@@ -168,7 +116,7 @@ class _Reader:
                 f"it gives {len(node.args[0])} outputs that are tensors: one is read; wrap it in a module that returns "
                 "the one that is meant"
             )
-        if any(isinstance(part, _Half) for part in outputs[0].parts):
+        if any(isinstance(part, Half) for part in outputs[0].parts):
             raise self._refused("abs is applied, which certnet does not read")
         return outputs[0]
 
@@ -176,7 +124,7 @@ class _Reader:
 
     def _called(self, node: Any) -> Any:
         inputs = {n: self.values[n] for n in node.all_input_nodes}
-        data = [value for value in inputs.values() if isinstance(value, Chain)]
+        data = [value for value in inputs.values() if isinstance(value, Chain | tuple)]
         name = getattr(getattr(node.target, "_overloadpacket", node.target), "__name__", str(node.target))
         if name.startswith("_assert") or name.startswith("sym_constrain"):
             return None
@@ -216,44 +164,135 @@ class _Reader:
         named |= dict(zip((argument.name for argument in schema.arguments), arguments[0]))
         return named | arguments[1]
 
-    def _step(self, name: str, a: dict[str, Any], node: Any, data: Sequence[Chain]) -> Any:
-        if node.target is operator.getitem:  # an operator that gives the data first, and statistics
-            return data[0] if a["1"] == 0 else _UNKNOWN
-        if len(data) > 1 or sum(value is data[0] for value in a.values()) > 1:
-            return self._met(name, a, node)
+    def _step(self, name: str, a: dict[str, Any], node: Any, data: Sequence[Any]) -> Any:
         x = data[0]
-        if any(isinstance(part, Last) for part in x.parts) and name not in _NOTHING and name not in _RESHAPES:
+        if node.target is operator.getitem:  # parts of data, or data with statistics or places behind them
+            if isinstance(x, tuple):
+                return x[a["1"]]
+            return x if a["1"] == 0 else _UNKNOWN
+        if name in _JOINED and isinstance(a["tensors"], list | tuple):
+            return self._concatenated(name, a, node)
+        if len(data) > 1 or sum(value is x for value in a.values()) > 1 or isinstance(x, tuple):
+            return self._met(name, a, node)
+        if x.last and name not in _NOTHING and name not in _RESHAPES:
             raise self._refused(f"{name} follows a softmax: only the last step may be one", node)
         if name == "abs":
-            return x.then(_Half("abs"))
+            return x.then(Half("abs"))
         if name in _NOTHING:
             return self._nothing(name, a, node, x)
         if name in _RESHAPES:
             return replace(x, shape=self._shape(node))
-        if (method := _METHODS.get(name)) is not None:
-            return method(self, name, a, node, x)
+        if (method := _METHODS.get(name)) is not None and (read := method(self, name, a, node, x)) is not None:
+            return read
         try:
+            if name in MOVES:
+                return self._moved(node, x)
+            if name in IMAGES:
+                return self._image(name, a, node, x)
             items = items_of_operator(name, a, self._values)
-        except UnsupportedModelError as error:
+        except (UnsupportedModelError, InvalidInputError) as error:
             raise self._refused(str(error), node) from error
         if items is None:
             raise self._refused(reason_for(name) or f"the operator {name} is none that certnet reads", node)
         return x.then(*items)
 
+    # ---------------------------------------------------------------------------------------------------- the graph
+
+    def _value(self, x: Chain, node: Any) -> Value:
+        """The value of a chain in the graph."""
+        if x.last:
+            raise self._refused("something follows a softmax: only the last step may be one", node)
+        if any(isinstance(part, Half) for part in x.parts):
+            raise self._refused("abs is applied, which certnet does not read", node)
+        return self.settled.value(x)
+
+    def _begun(self, x: Value, shape: tuple[int, ...]) -> Chain:
+        """The chain that starts at a value of the graph."""
+        return Chain((), shape, self.settled.graph.input.size, x)
+
+    def _image(self, name: str, a: Mapping[str, Any], node: Any, x: Chain) -> Chain:
+        given = a.get("input", a.get("self"))
+        if given is not x:
+            raise self._refused(reason_for(name) or _SKIP.format(name), node)
+        first = node.meta["val"]
+        shape = self._shape(node, first[0] if isinstance(first, tuple | list) else first)
+        value = IMAGES[name](self.settled.graph, self._value(x, node), x.shape, a, shape)
+        return self._begun(value, shape)
+
+    def _moved(self, node: Any, x: Chain) -> Any:
+        """What an operator that moves entries gives: one chain, or a tuple of them."""
+        batch = int(self.batch) if self.batch.isdigit() else 2
+
+        def call(numbers: Any) -> Any:
+            def held(n: Any) -> Any:
+                value = self.values[n]
+                return numbers if value is x else batch if value is _UNKNOWN else value
+
+            args, kwargs = self.torch.fx.node.map_arg((node.args, node.kwargs), held)
+            return node.target(*args, **kwargs)
+
+        several = isinstance(node.meta["val"], tuple | list)
+        tensors = node.meta["val"] if several else [node.meta["val"]]
+        shapes = [self._shape(node, tensor) for tensor in tensors]
+        try:
+            indices = moved(call, x.shape, batch)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise self._refused(f"{node.target} cannot be read ({_first_line(error)})", node) from error
+        value = self._value(x, node)
+        chains = [self._begun(self.settled.graph.gather(value, i), shape) for i, shape in zip(indices, shapes)]
+        if any(prod(chain.shape) != len(index) for chain, index in zip(chains, indices)):
+            raise self._refused("its shape depends on how many samples a batch has", node)
+        return tuple(chains) if several else chains[0]
+
     def _met(self, name: str, a: dict[str, Any], node: Any) -> Chain:
-        """Two paths of the data: an activation that is written out, or a refusal."""
+        """Two paths of the data: an activation that is written out, a sum, a maximum, or a refusal."""
         pair = [value for value in (a.get("self"), a.get("other")) if isinstance(value, Chain)]
         if len(pair) == 2:
             p, q = sorted(pair, key=lambda chain: len(chain.parts))
             extra = q.parts[len(p.parts) :]
-            if all(one is other for one, other in zip(p.parts, q.parts)):
+            if p.start is q.start and all(one is other for one, other in zip(p.parts, q.parts)):
                 if name == "mul" and extra == (Activation("sigmoid"),):
                     return p.then(Activation("silu"))
                 if name == "mul" and extra == (Activation("softplus"), Activation("tanh")):
                     return p.then(Activation("mish"))
-                if name == "div" and pair[0] is p and len(extra) == 2 and extra[0] == _Half("abs") and _one(extra[1]):
+                if name == "div" and pair[0] is p and len(extra) == 2 and extra[0] == Half("abs") and _one(extra[1]):
                     return p.then(Activation("softsign"))
+            if name in _PAIRS:
+                return self._paired(name, a, node)
         raise self._refused(reason_for(name) or _SKIP.format(name), node)
+
+    def _paired(self, name: str, a: Mapping[str, Any], node: Any) -> Chain:
+        """``x ± α y``, and the larger and the smaller of x and y, entry by entry; one may be spread over the other."""
+        graph, shape = self.settled.graph, self._shape(node)
+        x, y = (self._broadcast(a[which], shape, node) for which in ("self", "other"))
+        if name in ("maximum", "max"):
+            return self._begun(graph.maximum(x, y), shape)
+        if name in ("minimum", "min"):
+            return self._begun(graph.minimum(x, y), shape)
+        alpha = np.array([float(a.get("alpha", 1)) * (1.0 if name == "add" else -1.0)])
+        total = graph.add(graph.scale(x, alpha), y) if name == "rsub" else graph.add(x, graph.scale(y, alpha))
+        return self._begun(total, shape)
+
+    def _broadcast(self, x: Chain, shape: tuple[int, ...], node: Any) -> Value:
+        value = self._value(x, node)
+        if x.shape == shape:
+            return value
+        if len(x.shape) != len(shape):
+            raise self._refused(f"samples of shapes {x.shape} and {shape} meet, which mixes the batch", node)
+        return self.settled.graph.gather(value, np.broadcast_to(np.arange(value.size).reshape(x.shape), shape))
+
+    def _concatenated(self, name: str, a: Mapping[str, Any], node: Any) -> Chain:
+        shape, parts = self._shape(node), list(a["tensors"])
+        if not all(isinstance(part, Chain) for part in parts):
+            raise self._refused("data are concatenated with something that is made of the size of the batch", node)
+        dim = int(a["dim"]) % (len(shape) + 1) - 1
+        if dim < 0:
+            raise self._refused(f"{name} over the samples of a batch", node)
+        joined = self.settled.graph.concatenate(*(self._value(part, node) for part in parts))
+        sizes = np.cumsum([0, *(prod(part.shape) for part in parts)])
+        numbers = [np.arange(prod(p.shape)).reshape(p.shape) + first for p, first in zip(parts, sizes)]
+        order = np.stack(numbers, axis=dim) if name == "stack" else np.concatenate(numbers, axis=dim)
+        return self._begun(self.settled.graph.gather(joined, order), shape)
 
     def _nothing(self, name: str, a: Mapping[str, Any], node: Any, x: Chain) -> Chain:
         if "dropout" in name and (a.get("train") or a.get("training")) and a.get("p") != 0:
@@ -326,32 +365,32 @@ class _Reader:
             raise self._refused(
                 "BatchNorm in training mode mixes the samples of a batch: call module.eval() first", node
             )
-        if len(x.shape) != 1:
-            raise self._refused(f"BatchNorm is applied to samples of shape {x.shape}: flatten them first", node)
         if a["running_mean"] is None or a["running_var"] is None:
             raise self._refused("BatchNorm without running statistics mixes the samples of a batch", node)
         gamma, beta = (None if a[kind] is None else self._values(a[kind]) for kind in ("weight", "bias"))
         mean, variance = self._values(a["running_mean"]), self._values(a["running_var"])
-        return x.then(*batch_norm_steps(mean, variance, float(a["eps"]), gamma, beta))
+        steps = batch_norm_steps(mean, variance, float(a["eps"]), gamma, beta)
+        pixels = prod(x.shape[1:])  # each channel has its own numbers
+        return x.then(*(_repeated(step, pixels) for step in steps) if pixels != 1 else steps)
 
     def _softmax(self, name: str, a: Mapping[str, Any], node: Any, x: Chain) -> Chain:
         if len(x.shape) != 1 or a["dim"] not in (1, -1):
             raise self._refused(f"{name} over dimension {a['dim']}: one over the outputs of a sample is read", node)
         return x.then(Last("log_softmax" if "log" in name else "softmax"))
 
-    def _selected(self, name: str, a: Mapping[str, Any], node: Any, x: Chain) -> Chain:
-        """Columns of a sample: ``x[:, a:b:c]`` and ``x[:, k]``, a matrix of zeros and ones."""
+    def _selected(self, name: str, a: Mapping[str, Any], node: Any, x: Chain) -> Chain | None:
+        """Columns of a sample that is a vector: ``x[:, a:b:c]`` and ``x[:, k]``."""
         whole = name == "slice" and not a["start"] and a["end"] in (None, 2**63 - 1) and a["step"] == 1
         if whole and a["dim"] == 0:
             return x
         if len(x.shape) != 1 or a["dim"] not in (1, -1):
-            raise self._refused(f"{name} over dimension {a['dim']} of samples of shape {x.shape}", node)
+            return None
         chosen = slice(a["start"], a["end"], a["step"]) if name == "slice" else [a["index"]]
-        return replace(x.then(Dense(np.eye(x.shape[0])[chosen])), shape=self._shape(node))
+        return replace(x.then(Take(np.arange(x.shape[0])[chosen], x.shape[0])), shape=self._shape(node))
 
-    def _summed(self, name: str, a: Mapping[str, Any], node: Any, x: Chain) -> Chain:
+    def _summed(self, name: str, a: Mapping[str, Any], node: Any, x: Chain) -> Chain | None:
         if len(x.shape) != 1 or list(a.get("dim") or ()) not in ([1], [-1]):
-            raise self._refused(f"{name} over other entries than those of one sample", node)
+            return None
         n = x.shape[0]
         row = np.full((1, n), 1.0 if name == "sum" else 1.0 / n)
         return replace(x.then(Dense(row)), shape=self._shape(node))
@@ -376,9 +415,9 @@ class _Reader:
             raise self._refused("a constant differs between the samples of a batch", node)
         return np.array(np.broadcast_to(values, shape)).ravel()
 
-    def _shape(self, node: Any) -> tuple[int, ...]:
+    def _shape(self, node: Any, tensor: Any = None) -> tuple[int, ...]:
         """The shape of one sample of what a node gives, whose first dimension must be the batch."""
-        shape = node.meta["val"].shape
+        shape = (node.meta["val"] if tensor is None else tensor).shape
         if not shape or str(shape[0]) != self.batch or not all(isinstance(n, int) for n in shape[1:]):
             raise self._refused("it mixes the samples of a batch: each must be computed alone", node)
         return tuple(shape[1:])
@@ -391,6 +430,16 @@ class _Reader:
         path, kind = (stack[-1][0], kinds[-1].rpartition(".")[2]) if len(stack) > 1 else ("", "")
         place = f", at {kind} ({path})" if path and kind else ""
         return UnsupportedModelError(f"{self.what} is not read{place}: {reason}")
+
+
+def _repeated(step: Step, pixels: int) -> Step:
+    """A scaling or a shift of channels as one of their pixels."""
+    match step:
+        case Scale(s):
+            return Scale(np.repeat(s, pixels))
+        case Shift(t):
+            return Shift(np.repeat(t, pixels))
+    return step
 
 
 def _one(part: Part) -> bool:
@@ -417,6 +466,8 @@ _NOTHING: Final = {
     "lift_fresh_copy",
 }
 """Operators that pass the data on as they are."""
+_JOINED: Final = {"cat", "concat", "concatenate", "stack"}
+_PAIRS: Final = {"add", "sub", "rsub", "maximum", "minimum", "max", "min"}
 _RESHAPES: Final = {"view", "reshape", "_unsafe_view", "flatten", "squeeze", "unsqueeze", "unflatten"}
 """Operators that keep the order of a sample's entries; that the batch stays the first dimension is checked."""
 _METHODS: Final = {

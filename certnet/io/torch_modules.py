@@ -16,9 +16,10 @@ import numpy as np
 from certnet.core.errors import InvalidInputError, UnsupportedModelError
 from certnet.core.validation import Float
 from certnet.io.affine import MAX_ENTRIES, Dense, Scale, Shift, Step, fold
-from certnet.io.networks import build
+from certnet.io.networks import build, simplest, structure
 from certnet.io.torch_activations import activation_of_module
-from certnet.io.torch_graph import Chain, Last, Part, chain_of_program, reason_for
+from certnet.io.torch_chains import Chain, Last, Part, Settled, Take, reason_for
+from certnet.io.torch_graph import chain_of_program
 from certnet.io.torch_state import batch_norm_steps, described
 from certnet.io.torch_tensors import array_of, import_torch
 from certnet.networks.activations import Activation
@@ -57,6 +58,7 @@ def network_of_module(module: Any, *, units: str, example: Any = None) -> Shallo
         )
     _check_example(example)
     chain = _chain_of_sequential(module) if type(module) is torch.nn.Sequential else None
+    settled = None
     own = _copied(module)
     shape = None if example is None else tuple(example.shape[1:])
     if chain is not None and (shape is None or math.prod(shape) == chain.n_inputs):
@@ -64,18 +66,18 @@ def network_of_module(module: Any, *, units: str, example: Any = None) -> Shallo
     else:
         shape = shape or _input_shape(own, name)
         dtype = _dtype(own) if example is None or not example.dtype.is_floating_point else example.dtype
-        chain = chain_of_program(_exported(own, torch.zeros((2, *shape), dtype=dtype), name), name)
+        chain, settled = chain_of_program(_exported(own, torch.zeros((2, *shape), dtype=dtype), name), name)
         source = f"{name} (torch.export)"
-    network = _network(chain, source, units)
-    _check_agreement(network, own, shape, _last(chain), name)
+    network = _network(chain, settled, source, units)
+    _check_agreement(network, own, shape, chain.last, name)
     return network
 
 
 def network_of_program(program: Any, *, units: str) -> ShallowNetwork | FeedForward:
     """The network of a ``torch.export.ExportedProgram``, checked against its own outputs."""
     torch = import_torch()
-    chain = chain_of_program(program, "the exported program")
-    network = _network(chain, "an exported program", units)
+    chain, settled = chain_of_program(program, "the exported program")
+    network = _network(chain, settled, "an exported program", units)
     user = set(program.graph_signature.user_inputs)
     node = next(node for node in program.graph.nodes if node.op == "placeholder" and node.name in user)
     first, *rest = node.meta["val"].shape
@@ -83,7 +85,7 @@ def network_of_program(program: Any, *, units: str) -> ShallowNetwork | FeedForw
     with _quiet():
         module = program.module()
     shape = tuple(map(int, rest))
-    _check_agreement(network, _Fixed(module, batch, torch), shape, _last(chain), "the exported program")
+    _check_agreement(network, _Fixed(module, batch, torch), shape, chain.last, "the exported program")
     return network
 
 
@@ -231,17 +233,26 @@ def _dtype(module: Any) -> Any:
 def _input_shape(module: Any, name: str) -> tuple[int, ...]:
     """The number of inputs: the first of the sizes that weights take with which the module runs."""
     torch = import_torch()
+    kernel = next((t for t in module.parameters() if t.ndim in (3, 4) and t.is_floating_point()), None)
     sizes = [t.shape[1] for t in module.parameters() if t.ndim == 2 and t.is_floating_point()]
     sizes += [t.shape[0] for t in (*module.parameters(), *module.buffers()) if t.ndim == 1]
     problem: BaseException | None = None
     for size in list(dict.fromkeys(sizes))[:_MAX_SIZES]:
         try:
             _call(module, torch.zeros((2, size), dtype=_dtype(module)))
+            if kernel is not None:  # a batch of two vectors may pass for one signal of two channels
+                _call(module, torch.zeros((3, size), dtype=_dtype(module)))
         except Exception as error:  # noqa: BLE001  a user's forward may raise anything
             problem = problem or error
         else:
             return (size,)
     reason = _reason_within(module)
+    if not reason and kernel is not None:
+        example = f"torch.zeros(1, {_channels(module)}, {', '.join(['64'] if kernel.ndim == 3 else ['32', '32'])})"
+        reason = (
+            "its convolutions do not tell the size of the images or signals that it takes: pass one batch, such as "
+            f"example={example}"
+        )
     if not reason and problem is None:
         reason = "it has no weights"
     if not reason:
@@ -250,6 +261,13 @@ def _input_shape(module: Any, name: str) -> tuple[int, ...]:
             f"({_first_line(problem)}): if it takes samples of another shape, pass one batch, example=x"
         )
     raise UnsupportedModelError(f"the module {name} is not read: {reason}")
+
+
+def _channels(module: Any) -> int:
+    """The channels that the first convolution of a module takes."""
+    torch = import_torch()
+    kinds = (torch.nn.Conv1d, torch.nn.Conv2d)
+    return next((layer.in_channels for layer in module.modules() if isinstance(layer, kinds)), 1)
 
 
 def _reason_within(module: Any) -> str:
@@ -342,19 +360,29 @@ def _check_range(program: Any, name: str) -> None:
 # --------------------------------------------------------------------------------------------------------- the network
 
 
-def _last(chain: Chain) -> str:
-    last = chain.parts[-1] if chain.parts else None
-    return last.name if isinstance(last, Last) else ""
+def _network(chain: Chain, settled: Settled | None, source: str, units: str) -> ShallowNetwork | FeedForward:
+    remarks = []
+    if last := chain.last:
+        what = "logits" if last == "softmax" else "logits, not their logarithmic probabilities"
+        remarks.append(f"{last} is left out: the network gives the {what}")
+    if chain.start is None or settled is None:
+        return _of_chain(chain, source, remarks, units)
+    try:
+        network = settled.graph.network(settled.value(chain), units=units)
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"{source} is not read: {error}") from error
+    about = described(network.widths, network.activations, source, [*structure(network), *remarks])
+    return simplest(network).described(about)
 
 
-def _network(chain: Chain, source: str, units: str) -> ShallowNetwork | FeedForward:
+def _of_chain(chain: Chain, source: str, remarks: Sequence[str], units: str) -> ShallowNetwork | FeedForward:
     """Layers of a chain: steps up to an activation, or to the next matrix, are folded into one.
 
     Where no matrix stands before or behind an activation, that layer has the identity matrix.
     """
     segments: list[list[Step]] = [[]]
     phis: list[Activation] = []
-    for part in chain.parts:
+    for part in (part.dense if isinstance(part, Take) else part for part in chain.parts):
         if isinstance(part, Activation):
             if part.name != "identity":
                 segments.append([])
@@ -378,10 +406,6 @@ def _network(chain: Chain, source: str, units: str) -> ShallowNetwork | FeedForw
             segment.insert(0, Dense(np.eye(widths[-1])))
         widths.append(widths[-1] if dense is None else len(dense.W))
     folded = [fold(segment) for segment in segments]
-    remarks = []
-    if last := _last(chain):
-        what = "logits" if last == "softmax" else "logits, not their logarithmic probabilities"
-        remarks.append(f"{last} is left out: the network gives the {what}")
     about = described(widths, phis, source, remarks)
     return build([W for W, _ in folded], [b for _, b in folded], phis, units, about)
 
@@ -470,8 +494,8 @@ def _with_rounding(network: ShallowNetwork | FeedForward, X: Float, eps: float) 
     """f at the rows of X, and the bound E of :func:`_check_agreement` on the module's rounding."""
     x, error = X, eps * np.abs(X)
     for layer in network.layers:
-        A = np.abs(layer.operator.matrix)
-        error = error @ A.T + _ROUNDINGS * eps * (np.abs(x) @ A.T + np.abs(layer.bias))
+        A = layer.operator.absolute
+        error = A(error) + _ROUNDINGS * eps * (A(np.abs(x)) + np.abs(layer.bias))
         jump = _SOFTPLUS_JUMP if layer.activation.name.startswith("softplus") else 0.0
         x = layer(x)
         error = max(layer.steepest, 1.0) * error + _ROUNDINGS * eps * np.abs(x) + jump

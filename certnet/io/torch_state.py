@@ -222,7 +222,10 @@ def _strange(group: _Group, kind: str, entry: Entry) -> str:
     if {"weight": 2, "bias": 1}.get(kind) == dims:
         return ""
     if kind == "weight" and dims > 2:
-        return "it is that of a convolution, which is not read"
+        return (
+            "it is that of a convolution, whose stride, padding and place are not in a state dict: pass the module and "
+            "one batch, from_torch(module, example=x)"
+        )
     if kind == "weight" and dims == 1:
         return (
             "it may be that of a LayerNorm (whose slope has no bound), of a BatchNorm without its running statistics, "
