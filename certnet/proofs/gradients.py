@@ -320,6 +320,9 @@ def _bend(layer: Layer, z: _Known) -> _Bend:
     wrong = phi.curvature * z.error
     if phi.smooth:  # where φ' is a sum that nearly cancels, errors are those of its terms
         wrong = wrong + _LIBRARY * (np.abs(slope) + phi.blur) + _MINUTE * max(1.0, layer.steepest)
+        # in the flat ends of φ the slopes nearby say more than the largest curvature
+        least, most = phi.slopes_between(z.value - 2.0 * z.error, z.value + 2.0 * z.error)
+        wrong = np.minimum(wrong, np.maximum(most - slope, slope - least))
     return _Bend(slope, np.where(bending, wrong * _ROUNDED, 0.0), unsure)
 
 

@@ -66,7 +66,7 @@ def lower_bound(
     if ball is not None:
         return _steepest_in_ball(network, *ball, rng)
     if not network.relu_only:
-        return _steepest(network, data, n_steps, rng)
+        return _steepest(network, data, rng)
     layer = FeedForward.of(network).shallow()
     search = Slopes(layer)
     points = search.starts(rng)
@@ -79,32 +79,23 @@ def lower_bound(
     return first_proved(lambda point: gradient_norm_below(layer, point), [*climbed, *points[order]])
 
 
-def _steepest(network: Network, data: Float | None, n_steps: int, rng: np.random.Generator) -> LowerBound:
+def _steepest(network: Network, data: Float | None, rng: np.random.Generator) -> LowerBound:
     points = [np.zeros(network.n_inputs)]
     if network.has_values:
-        points = steep_points(network, data, _spectral, n_steps, rng)
+        points = steep_points(network, data, rng)
     return first_proved(lambda point: gradient_below(network, point), points)
 
 
 def _steepest_in_ball(network: Network, centre: Float, radius: float, rng: np.random.Generator) -> LowerBound:
     points = []
     if network.has_values:
-        points = steep_points_in_ball(network, centre, radius, _spectral, rng)[:_CLIMBS]
+        points = steep_points_in_ball(network, centre, radius, rng)
     return first_proved(lambda point: gradient_below(network, point), points or [centre])
 
 
 def drawn_rows(data: Float, rng: np.random.Generator) -> Float:
     """At most 2000 rows of ``data``, drawn at random where there are more."""
     return data if len(data) <= _MAX_DATA else data[rng.choice(len(data), _MAX_DATA, replace=False)]
-
-
-def _spectral(jacobians: Float) -> Float:
-    """Spectral norms by the Gram matrices of the smaller side: half the digits, and a fraction of the time."""
-    if min(jacobians.shape[1:]) == 1:
-        return np.asarray(np.linalg.norm(jacobians, axis=(1, 2)))
-    across = np.swapaxes(jacobians, 1, 2)
-    gram = jacobians @ across if jacobians.shape[1] <= jacobians.shape[2] else across @ jacobians
-    return np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[:, -1], 0.0))
 
 
 def first_proved(prove: Callable[[Float], float], points: Sequence[Float]) -> LowerBound:
