@@ -36,7 +36,7 @@ def from_torch(
     example: torch.Tensor | None = None,
     units: str = "as given",
 ) -> ShallowNetwork | FeedForward:
-    """The network ``f(x) = W_ℓ φ_ℓ(… φ_1(W_0 x + b_0) …) + b_ℓ`` of a PyTorch module, exported program or state dict.
+    """The network ``f(x) = A_ℓ φ_ℓ(… φ_1(A_0 x + b_0) …) + b_ℓ`` of a PyTorch module, exported program or state dict.
 
     Parameters
     ----------
@@ -46,9 +46,9 @@ def from_torch(
         connections), maxima and concatenations of values, sums and products with constants, and whatever moves the
         entries of a sample: reshapes, slices, permutations, padding, nearest upsampling. ``nn.Sequential`` of dense
         layers is read as it stands; any other module is traced (``torch.export``, or else ``torch.fx``), compiled and
-        parallel wrappers are opened, hooks and parametrisations are traced with the rest. An activation at the end gets a layer with the identity matrix behind
-        it; a softmax at the end is left out, and a remark says so. Or a state dict, *which is not a model*: see
-        ``activations`` and ``layers``. A missing bias is zero.
+        parallel wrappers are opened, hooks and parametrisations are traced with the rest. An activation at the end
+        gets a layer with the identity matrix behind it; a softmax at the end is left out, and a remark says so. Or a
+        state dict, *which is not a model*: see ``activations`` and ``layers``. A missing bias is zero.
     activations : activations of the hidden layers
         Of a state dict, where they must be said; see :class:`~certnet.networks.feedforward.FeedForward`. Behind the
         last layer there is none.
@@ -76,10 +76,10 @@ def from_torch(
     Raises
     ------
     UnsupportedModelError
-        Modules of other parts, each with its reason: products of data, attention, LayerNorm, transposed convolutions; data-dependent control flow; a network whose outputs on
-        random inputs are not those of the module (1e-6 relative in the module's dtype, 1e-9 in float64); a state dict
-        without ``activations`` or whose order is doubtful; tensors that are quantised, complex, integer or on the meta
-        device.
+        Modules of other parts, each with its reason: products of data, attention, LayerNorm, transposed convolutions;
+        data-dependent control flow; a network whose outputs on random inputs are not those of the module (1e-6
+        relative in the module's dtype, 1e-9 in float64); a state dict without ``activations`` or whose order is
+        doubtful; tensors that are quantised, complex, integer or on the meta device.
     InvalidInputError
         Weights that are NaN or infinite, unknown ``units``, ``activations`` or ``layers`` that do not fit.
     MissingDependencyError
