@@ -26,8 +26,8 @@ from certnet.networks.feedforward import FeedForward
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 X = np.random.default_rng(0).normal(size=(100, 3))
 
-Made = tuple[Any, Any]
-"""A network as it was read, and the values of its source on X."""
+Made = tuple[Any, ...]
+"""A network as it was read, the values of its source on X, and what stands for X where samples are larger."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,12 @@ def plain(name: str, *arguments: Any) -> Callable[[Any], Any]:
     return lambda nn: getattr(nn, name)(*arguments)
 
 
+def _cat(*tensors: Any) -> Any:
+    import torch
+
+    return torch.cat(tensors, 1)
+
+
 ENDS = linear(3, 5), linear(5, 2)
 for _kind, _build, _happens in (
     ("BatchNorm1d before, between and behind", sequential(plain("BatchNorm1d", 3), ENDS[0], plain("BatchNorm1d", 5),
@@ -117,12 +123,90 @@ for _kind, _build, _happens in (
     ("Dropout", sequential(ENDS[0], plain("ReLU"), plain("Dropout", 0.3), ENDS[1]), "read"),
     ("an activation at the end", sequential(ENDS[0], plain("ReLU"), ENDS[1], plain("Sigmoid")), "read"),
     ("LayerNorm", sequential(ENDS[0], plain("LayerNorm", 5), plain("ReLU"), ENDS[1]), "refused: LayerNorm"),
-    ("Tanhshrink", sequential(ENDS[0], plain("Tanhshrink"), ENDS[1]), "refused: anhshrink"),
+    ("Tanhshrink, x − tanh(x)", sequential(ENDS[0], plain("Tanhshrink"), ENDS[1]), "read: skip"),
+    ("Hardshrink", sequential(ENDS[0], plain("Hardshrink"), ENDS[1]), "refused: hardshrink"),
     ("one linear layer", sequential(linear(3, 2)), "refused: hidden layer"),
 ):  # fmt: skip
     row(MODULES, _kind, _happens, "torch")(of_module(_build))
 row(MODULES, "Softmax at the end", "read: softmax is left out", "torch")(
     of_module(sequential(ENDS[0], plain("ReLU"), ENDS[1], plain("Softmax", 1)), softmax=True)
+)
+
+
+def of_images(build: Callable[[Any], Any], *shape: int, example: bool = True) -> Callable[[Path], Made]:
+    """A module on samples of a shape, (2, 6, 6) unless another is said."""
+
+    def make(folder: Path) -> Made:
+        import torch
+
+        from certnet.io import from_torch
+
+        torch.manual_seed(0)
+        module = build(torch.nn).double()
+        size = shape or (2, 6, 6)
+        images = np.random.default_rng(0).normal(size=(100, *size))
+        with torch.no_grad():
+            module(torch.from_numpy(images))
+            module.eval()
+            expected = module(torch.from_numpy(images)).numpy()
+        net = from_torch(module, example=torch.from_numpy(images[:2])) if example else from_torch(module)
+        return net, expected.reshape(100, -1), images.reshape(100, -1)
+
+    return make
+
+
+def written(forward: Callable[[Any, Any], Any], **layers: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A module of its own class, with these layers."""
+
+    def build(nn: Any) -> Any:
+        module = type("Net", (nn.Module,), {"forward": lambda self, x: forward(self, x)})()
+        for name, layer in layers.items():
+            setattr(module, name, layer(nn))
+        return module
+
+    return build
+
+
+def conv(*arguments: Any, **more: Any) -> Callable[[Any], Any]:
+    return lambda nn: nn.Conv2d(*arguments, **more)
+
+
+RELU, FLAT = plain("ReLU"), plain("Flatten")
+BODY = sequential(conv(2, 3, 3, 2, 1), plain("BatchNorm2d", 3), RELU, conv(3, 3, 3, padding=1), plain("BatchNorm2d", 3))
+for _kind, _build, _happens in (
+    ("Conv2d with stride, padding, dilation and groups; ReLU, Flatten, Linear", sequential(
+        conv(2, 4, 3, stride=2, padding=2, dilation=2, groups=2), RELU, FLAT, linear(36, 2)), "read: convolutions"),
+    ("Conv2d, BatchNorm2d, ReLU, AvgPool2d, Flatten, Linear", sequential(conv(2, 3, 3), plain("BatchNorm2d", 3), RELU,
+     plain("AvgPool2d", 2), FLAT, linear(12, 2)), "read: convolutions"),
+    ("Conv2d, Tanh, MaxPool2d, Flatten, Linear", sequential(conv(2, 3, 3), plain("Tanh"), plain("MaxPool2d", 2), FLAT,
+     linear(12, 2)), "read: carried past its activation"),
+    ("AdaptiveAvgPool2d, a mean over height and width", written(
+        lambda s, x: s.b(s.p(s.a(x).relu()).flatten(1) + s.a(x).tanh().mean((2, 3))), a=conv(2, 3, 3),
+        p=plain("AdaptiveAvgPool2d", 1), b=linear(3, 2)), "read"),
+    ("a residual block with a 1 × 1 convolution in its skip", written(
+        lambda s, x: (s.body(x) + s.skip(x)).relu().flatten(1), body=BODY, skip=conv(2, 3, 1, 2)), "read: skip"),
+    ("Conv2d, and its result concatenated with its input, as in DenseNet", written(
+        lambda s, x: s.b(_cat(x, s.a(x.relu())).tanh()), a=conv(2, 2, 3, padding=1), b=conv(4, 1, 6)), "read"),
+    ("MaxPool2d, Conv2d, Upsample and a skip, as in U-Net", written(
+        lambda s, x: s.b(_cat(s.u(s.a(s.p(x)).relu()), x)), p=plain("MaxPool2d", 2), a=conv(2, 2, 3, padding=1),
+        u=lambda nn: nn.Upsample(scale_factor=2), b=conv(4, 1, 3)), "read"),
+    ("slices, permutations, padding", written(
+        lambda s, x: s.a(x[:, :, 1:, ::2].permute(0, 3, 1, 2)).relu(), a=conv(3, 2, 2, padding=1)), "read"),
+    ("ConvTranspose2d", sequential(lambda nn: nn.ConvTranspose2d(2, 2, 2), RELU), "refused: transposed convolutions"),
+    ("squeeze and excitation, a gate, GLU: products of data", written(
+        lambda s, x: x * s.a(x.mean((2, 3), keepdim=True)).sigmoid(), a=conv(2, 2, 1)), "refused: products of data"),
+    ("MultiheadAttention", written(lambda s, x: s.a(*[x.flatten(2)] * 3)[0],
+     a=lambda nn: nn.MultiheadAttention(36, 2, batch_first=True)), "refused: attention multiplies data by data"),
+):  # fmt: skip
+    row(MODULES, f"{_kind}, `example=x`", _happens, "torch")(of_images(_build))
+row(MODULES, "Conv1d, ReLU, MaxPool1d, `example=x`", "read", "torch")(
+    of_images(sequential(lambda nn: nn.Conv1d(2, 3, 3, padding=1), RELU, plain("MaxPool1d", 2)), 2, 8)
+)
+row(MODULES, "a residual perceptron, Linear(x + Tanh(Linear(x)))", "read: skip", "torch")(
+    of_module(written(lambda s, x: s.b(x + s.a(x).tanh()), a=linear(3, 3), b=linear(3, 2)))
+)
+row(MODULES, "Conv2d without `example`", "refused: pass one batch", "torch")(
+    of_images(sequential(conv(2, 3, 3), RELU), example=False)
 )
 
 
@@ -424,8 +508,8 @@ def test_every_row_happens_as_the_page_says(tmp_path: Path, case: Row) -> None:
             case.make(tmp_path)
         assert case.words in str(caught.value)
         return
-    network, expected = case.make(tmp_path)
-    found = network.forward(X)
+    network, expected, *given = case.make(tmp_path)
+    found = network.forward(given[0] if given else X)
     expected = np.asarray(expected).reshape(found.shape)
     rounded = any(
         phi in (Activation("selu"), Activation("gelu"), Activation("hard_swish")) for phi in network.activations
