@@ -301,6 +301,38 @@ def test_operators(kind: str, ends: bool) -> None:
         check(module, IMAGE)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_operators_one_after_another(seed: int) -> None:
+    """Random operators with skips between them, brought back to the size of the image."""
+    rng = np.random.default_rng(seed)
+    kinds = [str(kind) for kind in rng.choice(list(ONE), size=3)]
+    skips = rng.random(3) < 0.5
+
+    def forward(s: Any, x: Any) -> Any:
+        for kind, skip in zip(kinds, skips):
+            y = ONE[kind](s, x)
+            y = y.reshape(len(y), 1, 1, -1) if y.ndim != 4 else y
+            y = F.adaptive_avg_pool2d(y, (6, 6))
+            y = torch.cat([y, y], 1)[:, :2]
+            x = torch.relu_(y + x) if skip else torch.tanh(y)
+        return s.c(x)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an even kernel with padding="same"
+        check(made(forward, c=lambda: nn.Conv2d(2, 4, 3), n=lambda: nn.BatchNorm2d(2)), IMAGE)
+
+
+def test_sums_in_place() -> None:
+    def forward(s: Any, x: Any) -> Any:
+        y = s.c(F.pad(x, (1, 1, 1, 1)))[:, :2]
+        y += x
+        y = y.relu()
+        y = y * 2.0
+        return y.sub_(x)
+
+    check(made(forward, c=lambda: nn.Conv2d(2, 4, 3)), IMAGE)
+
+
 @pytest.mark.parametrize(
     "kind", ["slices", "max pooling, overlapping", "circular", "split", "average pooling", "maxout"]
 )
