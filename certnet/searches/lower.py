@@ -26,6 +26,7 @@ _WORK = 2_000_000
 _TRIED = 128  # crossings tried in a step of the local search
 _TRIED_AT_ONCE = 16  # the same for several outputs, where every trial is a spectral norm
 _MAX_DATA = 2000
+_TRIES = 3  # searches, as long as none finds a slope
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +81,12 @@ def lower_bound(
 
 
 def _steepest(network: Network, data: Float | None, rng: np.random.Generator) -> LowerBound:
-    points = [np.zeros(network.n_inputs)]
-    if network.has_values:
-        points = steep_points(network, data, rng)
-    return first_proved(lambda point: gradient_below(network, point), points)
+    best = LowerBound(0.0, np.zeros(network.n_inputs))
+    for _ in range(_TRIES if network.has_values else 0):  # again where f seems constant
+        best = first_proved(lambda point: gradient_below(network, point), steep_points(network, data, rng))
+        if best.value > 0.0:
+            break
+    return best
 
 
 def _steepest_in_ball(network: Network, centre: Float, radius: float, rng: np.random.Generator) -> LowerBound:

@@ -31,6 +31,7 @@ _CHILDREN: Final = 8  # of a point, per round
 _ROUNDS: Final = (45, 30)  # with few inputs, with many
 _CLIMBING: Final = 3  # of them along each of two ascents
 _KEPT: Final = 2  # children that may follow their parent
+_ALIKE: Final = 2  # points of one slope that are kept
 _CHUNK: Final = 512  # points at a time: what stays in the cache
 _FEW_INPUTS: Final = 32  # up to so many random directions are as good as gradients
 _BEST: Final = 12  # points that are handed back
@@ -109,6 +110,7 @@ class _Passes:
         layers = [shifted, *network.layers[1:]]
         *self.hidden, last = [_single(layer) for layer in layers] if single else layers
         self.last = last.operator
+        self.smooth = any(layer.activation.smooth for layer in network.layers)
         self._type = np.float32 if single else np.float64
 
     def sizes(self, X: Float, U: Float) -> Float:
@@ -179,6 +181,14 @@ class _Passes:
         P = np.nan_to_num(P.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
         P = unit_rows(P / np.maximum(np.abs(P).max(axis=1, keepdims=True), 1e-300))
         return self._or_else(out, U), np.swapaxes(P.reshape(len(widths), len(X), -1), 0, 1)
+
+    def units(self, X: Float, k: int, unit: NDArray[np.int64]) -> tuple[Float, Float]:
+        """Of one unit of layer k per point: its pre-activation (N,), and the gradient of that (N, d)."""
+        zs, slopes = self.slopes(X.astype(self._type))
+        sources, every = [np.zeros_like(z) for z in zs], np.arange(len(X))
+        sources[k][every, unit] = 1.0
+        a = self.backward(slopes, np.zeros((len(X), self.n_outputs), self._type), sources)[0]
+        return zs[k][every, unit].astype(np.float64), a.astype(np.float64)
 
     def _or_else(self, out: Float, U: Float) -> Float:
         """Unit rows along those of ``out``, of U where they are zero; ±1 for one output."""
@@ -279,8 +289,13 @@ class _Population:
     step: Float
 
     def best(self, n: int) -> _Population:
-        order = np.argsort(-self.sizes, kind="stable")[:n]
-        return self.chosen(order)
+        """The n steepest, of every slope a few: many points of one linear piece are as good as one."""
+        order = np.argsort(-self.sizes, kind="stable")
+        ordered = self.sizes[order]
+        first = np.append(True, ordered[1:] < ordered[:-1] * (1.0 - 1e-6))
+        every = np.arange(len(order))
+        again = every - np.maximum.accumulate(np.where(first, every, 0))
+        return self.chosen(order[np.argsort(again >= _ALIKE, kind="stable")][:n])
 
     def chosen(self, rows: NDArray[np.intp]) -> _Population:
         return _Population(self.X[rows], self.U[rows], self.sizes[rows], self.reach[rows], self.step[rows])
@@ -319,7 +334,7 @@ def _steps(passes: _Passes, people: _Population, rng: np.random.Generator) -> tu
     """Better u, steps (N, children, d), and their lengths (N, children)."""
     n, d = people.X.shape
     lengths = people.reach[:, None] * 2.0 ** rng.uniform(-0.5, 1.0, (n, _CHILDREN))
-    if d <= _FEW_INPUTS:
+    if d <= _FEW_INPUTS and not passes.smooth:
         drawn = rng.standard_normal((n, _CHILDREN, d), dtype=np.float32) / np.sqrt(d)
         along = rng.uniform(size=(n, _CHILDREN, 1)) * people.step[:, None, :]
         return passes.turned(people.X, people.U), lengths[:, :, None] * drawn + along, lengths
@@ -376,19 +391,22 @@ def _starts(passes: _Passes, n: int, rng: np.random.Generator) -> Float:
 
 
 def _woken(passes: _Passes, X: Float, rng: np.random.Generator) -> Float:
-    """Points moved, layer by layer, to where one of its units bends: where f is constant at all points of X."""
-    X, found = X[rng.permutation(len(X))[:64]], []
-    for _ in range(6):
-        for k, layer in enumerate(passes.hidden):
-            zs, slopes = passes.slopes(X.astype(passes._type))
-            unit = rng.integers(layer.n_bending, size=len(X))
-            sources = [np.zeros_like(z) for z in zs]
-            sources[k][np.arange(len(X)), unit] = 1.0
-            a = passes.backward(slopes, np.zeros((len(X), passes.n_outputs), dtype=passes._type), sources)[0]
-            a = a.astype(np.float64)
-            gap = rng.choice([0.0, *layer.activation.kinks()], len(X)) - zs[k][np.arange(len(X)), unit]
-            beyond = gap * (1.0 + 10.0 ** rng.uniform(-3.0, 1.0, len(X)))
-            step = (beyond / np.einsum("ij,ij->i", a, a))[:, None] * a
+    """Points moved, layer by layer, to where one of its units bends: where f is constant at all points of X.
+
+    With ``a = ∂z_j/∂x`` Newton's step to the value v of z_j is ``(v − z_j) a / |a|²``. Every other point goes as far
+    beyond a kink as a random share of the way there, the rest to a distance of about one: what smooth units need.
+    """
+    X, found, every = X[rng.permutation(len(X))[:64]], [], np.arange(min(64, len(X)))
+    for sweep in range(9):
+        if sweep % 3 == 0:  # three steps to the same units
+            units = [rng.integers(layer.n_bending, size=len(X)) for layer in passes.hidden]
+            values = [rng.choice([0.0, *layer.activation.kinks()], len(X)) for layer in passes.hidden]
+            share, off = 10.0 ** rng.uniform(-3.0, 1.0, len(X)), rng.standard_normal(len(X))
+        for k in range(len(passes.hidden)):
+            z, a = passes.units(X, k, units[k])
+            gap = values[k] - z
+            gap = np.where(every % 2 == 0, gap * (1.0 + share), gap + off)
+            step = (gap / np.einsum("ij,ij->i", a, a))[:, None] * a
             X = X + np.where(np.isfinite(step).all(axis=1, keepdims=True), step, 0.0)
             found.append(X)
     return np.vstack(found)
