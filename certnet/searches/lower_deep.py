@@ -28,12 +28,13 @@ __all__ = ["steep_points", "steep_points_in_ball", "unit_rows"]
 _WORK: Final = 1.0e9  # weights times points
 _POINTS: Final = (1500, 20_000)  # points whatever the work
 _CHILDREN: Final = 8  # of a point, per round
+_STARTS: Final = (0.05, 0.25)  # share of the points; smooth slopes rise to the nearest peak, and need more
 _ROUNDS: Final = (45, 30)  # with few inputs, with many
 _CLIMBING: Final = 3  # of them along each of two ascents
 _KEPT: Final = 2  # children that may follow their parent
 _ALIKE: Final = 2  # points of one slope that are kept
 _CHUNK: Final = 512  # points at a time: what stays in the cache
-_FEW_INPUTS: Final = 32  # up to so many random directions are as good as gradients
+_FEW_INPUTS: Final = 32
 _BEST: Final = 12  # points that are handed back
 
 Inside = Callable[[Float], Float]
@@ -61,8 +62,7 @@ def steep_points(
     def found(passes: _Passes, size: _Size) -> list[Float]:
         starts = _starts(passes, size.n_starts, rng)
         if data is not None:
-            most = size.n_starts if len(data) > size.n_starts else len(data)
-            starts = np.vstack([starts, data[rng.permutation(len(data))[:most]] - centre])
+            starts = np.vstack([starts, data[rng.permutation(len(data))[: 4 * size.n_starts]] - centre])
         reach = 0.5 * np.linalg.norm(starts, axis=1)
         return _searched(passes, starts, reach, size, lambda X: X, rng)
 
@@ -110,7 +110,8 @@ class _Passes:
         layers = [shifted, *network.layers[1:]]
         *self.hidden, last = [_single(layer) for layer in layers] if single else layers
         self.last = last.operator
-        self.smooth = any(layer.activation.smooth for layer in network.layers)
+        # with few inputs, random directions are as good as gradients of a slope that has steps
+        self.climbs = network.n_inputs > _FEW_INPUTS or any(phi.smooth for phi in network.activations)
         self._type = np.float32 if single else np.float64
 
     def sizes(self, X: Float, U: Float) -> Float:
@@ -235,7 +236,8 @@ class _Size:
     def of(cls, network: Network, effort: float) -> _Size:
         n_weights = sum(layer.operator.n_outputs * layer.operator.terms for layer in network.layers)
         points = effort * float(np.clip(_WORK / n_weights, *_POINTS))
-        return cls(max(16, int(0.05 * points)), max(4, int(points / (_ROUNDS[0] * (_CHILDREN + 1)))))
+        share = _STARTS[any(phi.smooth for phi in network.activations)]
+        return cls(max(16, int(share * points)), max(4, int(points / (_ROUNDS[0] * (_CHILDREN + 1)))))
 
 
 def _in_either_precision(
@@ -334,7 +336,7 @@ def _steps(passes: _Passes, people: _Population, rng: np.random.Generator) -> tu
     """Better u, steps (N, children, d), and their lengths (N, children)."""
     n, d = people.X.shape
     lengths = people.reach[:, None] * 2.0 ** rng.uniform(-0.5, 1.0, (n, _CHILDREN))
-    if d <= _FEW_INPUTS and not passes.smooth:
+    if not passes.climbs:
         drawn = rng.standard_normal((n, _CHILDREN, d), dtype=np.float32) / np.sqrt(d)
         along = rng.uniform(size=(n, _CHILDREN, 1)) * people.step[:, None, :]
         return passes.turned(people.X, people.U), lengths[:, :, None] * drawn + along, lengths
