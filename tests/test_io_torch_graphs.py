@@ -18,6 +18,7 @@ from torch.nn import functional as F  # noqa: E402
 from certnet.core.errors import UnsupportedModelError  # noqa: E402
 from certnet.core.validation import Float  # noqa: E402
 from certnet.io import from_torch, load_model, save_model, to_torch  # noqa: E402
+from certnet.networks import operators  # noqa: E402
 from certnet.networks.operators import Blocks, Convolution  # noqa: E402
 from certnet.networks.shallow import ShallowNetwork  # noqa: E402
 
@@ -410,6 +411,17 @@ def test_padding_with_a_whole_number_is_no_move() -> None:
     module = made(lambda s, x: torch.relu(F.pad(x, (1, 1), value=3.0)))
     with pytest.raises(UnsupportedModelError, match="the samples of a batch are mixed"):
         from_torch(module, example=torch.zeros(2, *IMAGE))
+
+
+def test_reading_makes_no_matrix_of_an_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(operator: Any) -> Float:
+        raise AssertionError(type(operator).__name__)
+
+    monkeypatch.setattr(operators, "_matrix_of", refuse)
+    for build, shape in ((lenet, (1, 8, 8)), (resnet, IMAGE), (UNet, (1, 8, 8))):
+        net = from_torch(seeded(build), example=torch.zeros(1, *shape))
+        with pytest.raises(AssertionError):
+            _ = net.weights
 
 
 def test_an_example_is_asked_for() -> None:
