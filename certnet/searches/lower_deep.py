@@ -236,8 +236,11 @@ class _Size:
     def of(cls, network: Network, effort: float) -> _Size:
         n_weights = sum(layer.operator.n_outputs * layer.operator.terms for layer in network.layers)
         points = effort * float(np.clip(_WORK / n_weights, *_POINTS))
-        share = _STARTS[any(phi.smooth for phi in network.activations)]
-        return cls(max(16, int(share * points)), max(4, int(points / (_ROUNDS[0] * (_CHILDREN + 1)))))
+        smooth = any(phi.smooth for phi in network.activations)
+        share = _STARTS[smooth]
+        return cls(
+            max(16, int(share * points)), max(4, int(points / (_ROUNDS[0] * (_CHILDREN + 1) * (3 if smooth else 1))))
+        )
 
 
 def _in_either_precision(
