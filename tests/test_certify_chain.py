@@ -58,10 +58,16 @@ def test_a_network_too_big_for_lipsdp_gets_the_chain_and_says_so(monkeypatch):
     monkeypatch.setattr(methods, "_LIPSDP_WORK", 1e6)
     net = random_network((300, 200, 150, 2), seed=3)
     cert = certify(net)
+    assert (cert.kind, cert.method) == ("layer", "multipliers in closed form, one per layer")
+    assert cert.upper < certify(net, method="composition").upper < certify(net, method="product").upper
+    assert cert.check(net)
+    # slopes on both sides of zero have no closed form
+    bent = FeedForward(net.weights, net.biases, [(-0.1, 1.0)] * 2)
+    cert = certify(bent)
     assert cert.kind == "composition"
     assert "pairs" in cert.method
-    assert cert.upper < certify(net, method="product").upper
-    assert cert.check(net)
+    assert cert.upper < certify(bent, method="product").upper
+    assert cert.check(bent)
 
 
 def test_altered_chains_are_refused():

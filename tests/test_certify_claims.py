@@ -167,12 +167,6 @@ def test_a_tree_proves_nothing_of_a_smooth_activation():
     assert not dataclasses.replace(cert, digest=bent.digest).check(bent)
 
 
-@pytest.mark.parametrize(("net", "options"), [(shallow(m=2), {}), (deep(["relu", "relu"]), {"output": 0})])
-def test_the_sup_norm_is_refused_where_it_means_nothing(net, options):
-    with pytest.raises(InvalidInputError, match="one hidden layer and one output"):
-        certify(net, norm="linf", **options)
-
-
 def test_the_sup_norm_bounds_samples_and_lies_between_multiples_of_l2():
     net = shallow(4, h=30, d=5)
     sup, two = certify(net, norm="linf"), certify(net)

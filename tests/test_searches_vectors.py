@@ -1,4 +1,4 @@
-"""The search over vectors against the Newton method, and proofs by blocks against exact arithmetic."""
+"""The search over vectors against the Newton method and differences."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from exact import definite
-from judge import rows
 
 from certnet.certification import certify
 from certnet.core.outcome import Status
+from certnet.core.until import Until
 from certnet.networks.activations import Activation
 from certnet.networks.feedforward import FeedForward
+from certnet.networks.layers import Dense
 from certnet.networks.network import Network
-from certnet.proofs import deep
-from certnet.proofs.block_semidefinite import is_block_semidefinite
-from certnet.proofs.deep import DeepChecker
+from certnet.proofs.deep import DeepChecker, deep_checker
 from certnet.proofs.selection import live_units
 from certnet.searches.deep_barrier import search_deep
 from certnet.searches.increments import increments_of
-from certnet.searches.vectors import bound_of, search_vectors, tightest
+from certnet.searches.riccati import bound_of
+from certnet.searches.vectors import search_vectors, tightest
 
 SLOPES: list[Any] = [
     "relu",
@@ -65,7 +64,7 @@ def test_the_search_reaches_the_optimum_of_the_newton_method(phi: Any, sizes: tu
 @pytest.mark.parametrize("seed", range(6))
 def test_sparse_networks_with_dead_units_reach_it_too(seed: int) -> None:
     net = network((6, 12, 12, 12, 2), seed=seed, density=0.2)
-    if not all(alive.any() for alive in live_units(net.weights)):
+    if not all(alive.any() for alive in live_units([Dense(W) for W in net.weights])):
         pytest.skip("no input moves an output")
     found = search_vectors(net)
     assert found.gap <= 2e-6
@@ -96,7 +95,7 @@ def test_a_search_that_is_cut_short_keeps_multipliers_that_prove_something() -> 
     best = search_vectors(net).upper
     for found, status in (
         (search_vectors(net, max_iterations=3), Status.MAX_ITERATIONS),
-        (search_vectors(net, deadline=time.perf_counter()), Status.TIME_LIMIT),
+        (search_vectors(net, until=Until(deadline=time.perf_counter())), Status.TIME_LIMIT),
     ):
         assert found.status is status
         assert found.upper >= best * (1.0 - 1e-9)
@@ -148,7 +147,7 @@ def test_live_units_are_those_on_a_path_from_an_input_to_an_output() -> None:
             if all(W[b, a] != 0.0 for W, a, b in zip(weights, path, path[1:])):
                 for units, unit in zip(on_a_path, path):
                     units.add(unit)
-        alive = live_units(weights)
+        alive = live_units([Dense(W) for W in weights])
         assert [set(np.flatnonzero(a).tolist()) for a in alive[1:-1]] == on_a_path[1:-1] or not all(on_a_path)
 
 
@@ -167,68 +166,6 @@ def test_multipliers_of_dead_units_do_not_matter() -> None:
     assert not DeepChecker(net, T).holds(1e9)
 
 
-# ----------------------------------------------------------------------------------------------------- proof by blocks
-
-
-def _tridiagonal(rng: np.random.Generator, sizes: tuple[int, ...], shift: float) -> tuple[list[Any], list[Any], Any]:
-    """Blocks of R Rᵀ + shift, with a nearly singular R, and the whole matrix."""
-    cuts = np.cumsum([0, *sizes])
-    R = np.zeros((cuts[-1], cuts[-1]))
-    for k, n in enumerate(sizes):
-        R[cuts[k] : cuts[k + 1], cuts[k] : cuts[k + 1]] = rng.integers(-4, 5, (n, n))
-        if k:
-            R[cuts[k] : cuts[k + 1], cuts[k - 1] : cuts[k]] = rng.integers(-4, 5, (n, sizes[k - 1]))
-    P = R @ R.T + shift * np.eye(len(R))  # small integers and a power of two: exact
-    blocks = [P[a:b, a:b] for a, b in itertools.pairwise(cuts)]
-    below = [P[b:c, a:b] for a, b, c in zip(cuts, cuts[1:], cuts[2:])]
-    return blocks, below, P
-
-
-@pytest.mark.parametrize("sizes", [(3,), (2, 3), (3, 2, 3), (1, 4, 1, 2)])
-def test_blocks_are_accepted_only_where_rational_arithmetic_agrees(sizes: tuple[int, ...]) -> None:
-    rng, verdicts = np.random.default_rng(11), []
-    for _ in range(150):
-        shift = float(rng.choice([-1.0, 1.0])) * 2.0 ** int(rng.integers(-46, 4))
-        blocks, below, P = _tridiagonal(rng, sizes, shift)
-        accepted = is_block_semidefinite(blocks, below, [0.0] * len(blocks), [0.0] * len(below))
-        verdicts.append(accepted)
-        assert not accepted or definite(rows(P))
-    assert any(verdicts)
-    assert not all(verdicts)
-
-
-def test_errors_are_taken_off() -> None:
-    rng = np.random.default_rng(12)
-    blocks, below, P = _tridiagonal(rng, (3, 4, 3), 1.0)
-    least = float(np.linalg.eigvalsh(P)[0])
-    for error in (0.1 * least, 0.5 * least):
-        assert is_block_semidefinite(blocks, below, [error, 0.0, 0.0], [0.0, 0.0])
-    for error in (1.01 * least, 100.0, np.inf, np.nan):
-        assert not is_block_semidefinite(blocks, below, [0.0, 0.0, error], [0.0, 0.0])
-        assert not is_block_semidefinite(blocks, below, [0.0] * 3, [error, 0.0])
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_is_never_semidefinite(bad: float) -> None:
-    for place in range(5):
-        blocks, below, _ = _tridiagonal(np.random.default_rng(13), (2, 3, 2), 1.0)
-        [*blocks, *below][place][0, 0] = bad
-        with np.errstate(all="ignore"):
-            assert not is_block_semidefinite(blocks, below, [0.0] * 3, [0.0] * 2)
-
-
-@pytest.mark.parametrize("phi", SLOPES, ids=str)
-def test_blocks_prove_nearly_what_the_whole_matrix_proves(phi: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    net = network((6, 12, 12, 12, 3), phi, seed=14)
-    T = certify(net).multipliers
-    least = []
-    for order in (1000, 0):
-        monkeypatch.setattr(deep, "_DENSE_ORDER", order)
-        least.append(DeepChecker(net, T).smallest(search_vectors(net).upper))
-    assert None not in least
-    assert least[1] == pytest.approx(least[0], rel=1e-8)
-
-
 def test_wide_networks_are_proved_by_blocks_and_checked_from_a_file(tmp_path: Any) -> None:
     net = network((40, 500, 500, 5), seed=15)
     cert = certify(net, tol=1e-3)
@@ -237,4 +174,4 @@ def test_wide_networks_are_proved_by_blocks_and_checked_from_a_file(tmp_path: An
     cert.save(tmp_path / "wide.cert")
     assert type(cert).load(tmp_path / "wide.cert").check(net)
     lower: Network = FeedForward([*net.weights[:-1], 1.01 * net.weights[-1]], net.biases, net.activations)
-    assert not DeepChecker(lower, cert.multipliers).holds(cert.upper)
+    assert not deep_checker(lower, cert.multipliers).holds(cert.upper)

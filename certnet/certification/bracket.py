@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 import warnings
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 from numpy.typing import ArrayLike
 
-from certnet.certification.methods import AUTO, METHODS, Options, Proved, pick_method, prove
+from certnet.certification.methods import AUTO, CLOSED_FORM, METHODS, Options, Proved, pick_method, prove
 from certnet.certification.provenance import each_output, made_since
 from certnet.claims.certificate import Certificate
 from certnet.claims.claim import NORMS, Claim, parse_output
 from certnet.claims.families import identity
 from certnet.claims.region import ALL, Ball, Region
 from certnet.core.errors import CertificateError, InvalidInputError, NotConvergedWarning, SolverError
+from certnet.core.until import Until, listening
 from certnet.core.validation import Float, as_inputs, finite_array, positive_number, whole_number
 from certnet.networks.feedforward import require_network
 from certnet.networks.network import Network
@@ -30,6 +33,7 @@ from certnet.searches.sup_norm import lower_bound_sup
 
 __all__ = ["bracket_of", "certify", "certify_checked", "certify_outputs"]
 
+_EXACT_SECONDS = 60.0
 _CLOSE = 1e-2  # gap of ρ from which on no other method gives less, but for a part of that
 
 
@@ -42,7 +46,8 @@ def certify(
     around: ArrayLike | None = None,
     radius: float | None = None,
     exact: bool = False,
-    time_limit: float = 60.0,
+    time_limit: float | None = None,
+    should_stop: Callable[[], bool] | None = None,
     method: str = "auto",
     solver: str = "auto",
     form: str = "arrow",
@@ -62,7 +67,7 @@ def certify(
     X : array_like, shape (N, d), optional
         Inputs at which gradients are taken for the lower bound, in the network's units.
     norm : {"l2", "linf"}
-        Norm of the inputs. "linf" is for one hidden layer and one output.
+        Norm of the inputs; outputs are measured in l2.
     output : int or pair of int, optional
         Claim about the output i, or about the difference ``f_i − f_j`` for a pair (i, j), instead of all outputs.
     around, radius : array_like of shape (d,) and float, optional
@@ -71,13 +76,17 @@ def certify(
     exact : bool
         Go on with branch and bound over activation patterns until the bracket is closed to ``tol`` or the time is up;
         the best bracket is kept. One hidden layer of ReLU or leaky ReLU, "l2".
-    time_limit : float
-        Seconds for ``exact``.
+    time_limit : float, optional
+        Seconds after which the search ends, with the best *proved* bound so far; the proof and the lower bound come on
+        top. By default none, and 60 for ``exact``. Ctrl-C ends it in the same way.
+    should_stop : callable, optional
+        Asked between steps: once true, the search ends likewise.
     method : {"auto", "shallow", "neuron", "layer", "composition", "product"}
         What to prove with: "shallow" for one hidden layer; for any depth LipSDP with one multiplier per neuron or per
         layer, the best chain of bounds of layers and pairs of layers, or the product of spectral norms. "auto" is
-        "shallow" for one hidden layer, else "neuron" up to three layers of a thousand units or so; beyond, or
-        where that fails, "composition". The certificate says which it was (``kind``).
+        "shallow" for one hidden layer, else "neuron" up to some ten thousand units; beyond, or where that fails, the
+        least of multipliers in closed form (one per layer), "composition" and "product". The certificate says which
+        it was (``kind``). Convolutions, skips and the maximum norm at depth are for "neuron".
     solver : {"auto", "CLARABEL", "SCS", "MOSEK"}
         "auto" is certnet's own search; a name solves LipSDP through CVXPY, the second implementation.
     form : {"arrow", "dense"}
@@ -107,28 +116,84 @@ def certify(
     NotConvergedWarning
         The gap is above ``tol``; the bound is proved all the same.
     """
-    start = time.perf_counter()
-    network = require_network(network)
-    for name, value, known in (("form", form, FORMS), ("method", method, (AUTO, *METHODS)), ("norm", norm, NORMS)):
-        if value not in known:
-            raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
-    options = Options(
-        solver,
-        form,
-        positive_number(tol, "tol"),
-        whole_number(max_iterations, "max_iterations", least=1),
-        whole_number(random_state, "random_state"),
-    )
-    time_limit = positive_number(time_limit, "time_limit")
-    region = _region(network, around, radius)
-    claim = Claim(network, region, norm, parse_output(output, network.n_outputs))
-    data = None if X is None else as_inputs(X, network.n_inputs, network.about.inputs)
-    certificate, concern = bracket_of(
-        claim, data, method, options, exact_limit=time_limit if exact else None, start=start
-    )
-    if concern:
-        warnings.warn(f"the certificate holds, but {concern}", NotConvergedWarning, stacklevel=2)
-    return certificate
+    found = _Asked(
+        X=X,
+        norm=norm,
+        output=output,
+        around=around,
+        radius=radius,
+        exact=exact,
+        time_limit=time_limit,
+        should_stop=should_stop,
+        method=method,
+        solver=solver,
+        form=form,
+        tol=tol,
+        max_iterations=max_iterations,
+        random_state=random_state,
+    ).of(network)
+    return found.told(stacklevel=3)
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """A certificate, what a user should know of its search, and where another search may start."""
+
+    certificate: Certificate
+    concern: str
+    point: Float | None
+
+    def told(self, stacklevel: int) -> Certificate:
+        if self.concern:
+            warnings.warn(f"the certificate holds, but {self.concern}", NotConvergedWarning, stacklevel=stacklevel)
+        return self.certificate
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """The arguments of :func:`certify`, with its defaults."""
+
+    X: ArrayLike | None = None
+    norm: str = "l2"
+    output: int | tuple[int, int] | None = None
+    around: ArrayLike | None = None
+    radius: float | None = None
+    exact: bool = False
+    time_limit: float | None = None
+    should_stop: Callable[[], bool] | None = None
+    method: str = AUTO
+    solver: str = AUTO
+    form: str = "arrow"
+    tol: float = 1e-6
+    max_iterations: int = 2000
+    random_state: int = 0
+
+    def of(self, network: Network, point: Float | None = None) -> _Found:
+        """The answer for a network; ``point`` is where the search of one like it ended."""
+        start = time.perf_counter()
+        network = require_network(network)
+        known = (("form", self.form, FORMS), ("method", self.method, (AUTO, *METHODS)), ("norm", self.norm, NORMS))
+        for name, value, names in known:
+            if value not in names:
+                raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, names))}, got {value!r}")
+        options = Options(
+            self.solver,
+            self.form,
+            positive_number(self.tol, "tol"),
+            whole_number(self.max_iterations, "max_iterations", least=1),
+            whole_number(self.random_state, "random_state"),
+            start=point,
+        )
+        limit = None if self.time_limit is None else positive_number(self.time_limit, "time_limit")
+        region = _region(network, self.around, self.radius)
+        claim = Claim(network, region, self.norm, parse_output(self.output, network.n_outputs))
+        data = None if self.X is None else as_inputs(self.X, network.n_inputs, network.about.inputs)
+        until = Until.within(limit, self.should_stop)
+        # Ctrl-C is the end of a search of certnet's own; a generic solver is stopped by it as ever
+        with listening(until) if options.own else nullcontext(until) as heard:
+            options = replace(options, until=heard)
+            exact = (limit or _EXACT_SECONDS) if self.exact else None
+            return _bracket(claim, data, self.method, options, exact, start)
 
 
 def bracket_of(
@@ -161,6 +226,13 @@ def bracket_of(
     CertificateError, SolverUnavailableError, SolverError
     """
     start = time.perf_counter() if start is None else start
+    found = _bracket(claim, X, method, options, exact_limit, start)
+    return found.certificate, found.concern
+
+
+def _bracket(
+    claim: Claim, X: Float | None, method: str, options: Options, exact_limit: float | None, start: float
+) -> _Found:
     subject = Subject.of(claim)
     if isinstance(subject, str):
         raise InvalidInputError(subject)
@@ -189,7 +261,7 @@ def bracket_of(
         read=subject.network.about.read,
         **made_since(start),
     )
-    return certificate, proved.concern
+    return _Found(certificate, proved.concern, proved.point)
 
 
 def certify_checked(network: Network, X: Float | None = None, *, tol: float, random_state: int) -> Certificate:
@@ -202,8 +274,9 @@ def certify_outputs(
 ) -> dict[tuple[int, ...], Certificate]:
     """A certificate of each output, or of each difference of two outputs: what a classifier's margins need.
 
-    If ``f_i(x) − f_j(x) = m`` is the smallest margin of the class i over the others, relative to their bounds L_ij,
-    no perturbation of norm below ``min_j m_j / L_ij`` changes the class.
+    Every search starts where that of the output before ended. If ``f_i(x) − f_j(x) = m`` is the smallest margin of the
+    class i over the others, relative to their bounds L_ij, no perturbation of norm below ``min_j m_j / L_ij`` changes
+    the class.
 
     Parameters
     ----------
@@ -225,8 +298,15 @@ def certify_outputs(
     """
     if "output" in options:
         raise InvalidInputError("certify_outputs goes through the outputs itself: use certify(output=…) for one")
-    n_outputs = require_network(network).n_outputs
-    return each_output(n_outputs, differences, lambda output: certify(network, output=output, **options))
+    point: Float | None = None
+
+    def one(output: Any) -> Certificate:
+        nonlocal point
+        found = _Asked(output=output, **options).of(network, point)
+        point = found.point
+        return found.told(stacklevel=5)
+
+    return each_output(require_network(network).n_outputs, differences, one)
 
 
 def _region(network: Network, around: ArrayLike | None, radius: float | None) -> Region:
@@ -245,21 +325,32 @@ def _proved(subject: Subject, name: str, options: Options) -> Proved:
     method = pick_method(subject, name, options)
     alone = name != AUTO or not options.own or method.shallow_only
     found: Proved | None = None
+    failure: Exception | None = None
     try:
         found = prove(subject, method, options)
-    except (CertificateError, SolverError):
+    except (CertificateError, SolverError) as error:
         if alone:
             raise
+        failure = error
     if found is not None and (alone or found.gap <= _CLOSE):
         return found
-    # weights that LipSDP's floating-point search cannot cope with still have spectral norms
-    try:
-        other = prove(subject, METHODS["composition"], options)
-    except CertificateError:
-        if found is not None:
-            return found
+    # weights that LipSDP's floating-point search cannot cope with, or that are too many, still have other bounds
+    others = (
+        (METHODS["composition"], CLOSED_FORM) if subject.claim.norm == "l2" and not subject.network.structured else ()
+    )
+    for other in others:
+        if other is method and found is not None:
+            continue
+        try:
+            also = prove(subject, other, options)
+        except CertificateError:
+            continue
+        found = also if found is None or also.upper < found.upper else found
+    if found is None and others:
         return prove(subject, METHODS["product"], options)
-    return other if found is None or other.upper < found.upper else found
+    if found is None:
+        raise CertificateError(str(failure)) from failure
+    return found
 
 
 def _lower_bound(subject: Subject, X: Float | None, random_state: int) -> LowerBound:
@@ -272,7 +363,7 @@ def _closed(
     subject: Subject, proved: Proved, below: LowerBound, options: Options, time_limit: float
 ) -> tuple[Proved, LowerBound]:
     """The bracket after branch and bound."""
-    if not METHODS[proved.kind].shallow_only or subject.claim.norm != "l2" or not subject.one_kink_at_zero:
+    if proved.kind != "shallow" or subject.claim.norm != "l2" or not subject.one_kink_at_zero:
         raise InvalidInputError("exact=True is for one hidden layer of ReLU or leaky ReLU, in the l2 norm")
     low, high = subject.side_slopes
     found = close_bracket(
@@ -285,6 +376,7 @@ def _closed(
         tol=options.tol,
         time_limit=time_limit,
         random_state=options.random_state,
+        should_stop=options.until.should_stop,
     )
     if found.upper >= proved.upper:
         return replace(proved, concern=""), below

@@ -14,24 +14,28 @@ import numpy as np
 from certnet.claims.certificate import square_above
 from certnet.core.errors import CertificateError, CertnetError, InvalidInputError
 from certnet.core.outcome import Status
+from certnet.core.until import FOREVER, Until
 from certnet.core.validation import Float
 from certnet.networks.network import Network
 from certnet.proofs.chain import ChainChecker, CompositionProof, ProductProof
-from certnet.proofs.deep import DeepChecker, DeepProof
+from certnet.proofs.deep import DeepProof, DeepSupProof
 from certnet.proofs.proof import LayeredProof
 from certnet.proofs.shallow import BoundChecker, ShallowProof
 from certnet.proofs.subject import Subject
 from certnet.proofs.sup_norm import SupChecker, SupProof
 from certnet.searches.chain import compose, product_norms
+from certnet.searches.closed_form_layers import layer_multipliers
 from certnet.searches.deep_barrier import search_deep, solve_deep
+from certnet.searches.result import SearchResult
 from certnet.searches.shallow import search_multipliers
 from certnet.searches.sup_norm import search_sup
 from certnet.searches.vectors import multipliers_with_slack, search_vectors, tightest
 
-__all__ = ["AUTO", "METHODS", "Method", "Options", "Proved", "pick_method", "prove"]
+__all__ = ["AUTO", "CLOSED_FORM", "METHODS", "Method", "Options", "Proved", "pick_method", "prove"]
 
 AUTO: Final = "auto"
-_LIPSDP_WORK: Final = 4e9  # of a factorisation, n³ summed over the layers, up to which LipSDP takes some seconds
+_LIPSDP_WORK: Final = 1e11  # n³ summed over the layers, up to which LipSDP takes some minutes at most
+_CLOSED_FORM_WORK: Final = 2e12  # the same for multipliers in closed form
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Options:
     tol: float = 1e-6
     max_iterations: int = 2000
     random_state: int = 0
+    until: Until = FOREVER
+    start: Float | None = None
 
     @property
     def own(self) -> bool:
@@ -54,7 +60,8 @@ class Options:
 class Proved:
     """A verified bound with its proof, the gap of the search, and what a user should know of it.
 
-    ``upper`` is of the subject's network: the charge of the claim is on top (:meth:`LayeredProof.raised`).
+    ``upper`` is of the subject's network: the charge of the claim is on top (:meth:`LayeredProof.raised`). ``point`` is
+    where the search ended, for another of the same hidden layers to start from.
     """
 
     upper: float
@@ -63,6 +70,7 @@ class Proved:
     gap: float
     method: str
     concern: str = ""
+    point: Float | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,8 @@ class Method:
         For one hidden layer only, and there in a ball too.
     solvers : bool
         Can a generic solver be named in the place of certnet's own search?
+    structured : bool
+        Is it for convolutions and units that are carried, too?
     """
 
     kind: str
@@ -88,6 +98,7 @@ class Method:
     sup_search: Callable[[Subject, Options], Proved] | None = None
     shallow_only: bool = False
     solvers: bool = False
+    structured: bool = False
 
 
 def prove(subject: Subject, method: Method, options: Options) -> Proved:
@@ -112,22 +123,28 @@ def prove(subject: Subject, method: Method, options: Options) -> Proved:
 
 
 def pick_method(subject: Subject, name: str, options: Options) -> Method:
-    """The method of a name; "auto" takes LipSDP per neuron up to some thousand units.
+    """The method of a name; "auto" takes LipSDP per neuron up to some ten thousand units.
 
     Raises
     ------
     InvalidInputError
         The method or the named solver is not for this claim.
     """
-    network, depth = subject.network, subject.network.depth
-    automatic = "shallow" if depth == 1 else "neuron" if _work(network) <= _LIPSDP_WORK else "composition"
-    method = METHODS[automatic if name == AUTO else name]
-    if method.shallow_only and depth != 1:
-        raise InvalidInputError(f'method="{method.kind}" is for one hidden layer, the network has {depth}')
-    cases = (("a ball", subject.ball is not None), ('norm="linf"', subject.claim.norm == "linf"))
-    special = [words for words, is_so in cases if is_so]
-    if special and not (method.shallow_only and options.own):
-        raise InvalidInputError(f'{special[0]} is for one hidden layer, with method and solver "auto"')
+    network = subject.network
+    shallow = network.depth == 1 and not network.structured
+    if subject.claim.norm == "linf" and subject.chosen.n_outputs > 1:
+        shallow = False
+    method = METHODS[_automatic(network, shallow) if name == AUTO else name]
+    if method.shallow_only and not shallow:
+        raise InvalidInputError(
+            f'method="{method.kind}" is for one hidden layer of dense weights (in the maximum norm with one output)'
+        )
+    if subject.ball is not None and not (method.shallow_only and options.own):
+        raise InvalidInputError('a ball is for one hidden layer, with method and solver "auto"')
+    if subject.claim.norm == "linf" and (method.sup_search is None or not options.own):
+        raise InvalidInputError('norm="linf" is for method "auto", "shallow" or "neuron" and solver "auto"')
+    if network.structured and not (method.structured and options.own):
+        raise InvalidInputError('convolutions and skips are for method and solver "auto"')
     if not (method.solvers or options.own):
         raise InvalidInputError(f'method="{method.kind}" needs no solver: leave solver="auto"')
     if method.shallow_only and not options.own and network.slopes[0] != (0.0, 1.0):
@@ -138,10 +155,16 @@ def pick_method(subject: Subject, name: str, options: Options) -> Method:
     return method
 
 
+def _automatic(network: Network, shallow: bool) -> str:
+    if shallow:
+        return "shallow"
+    return "neuron" if network.structured or _work(network) <= _LIPSDP_WORK else "composition"
+
+
 def _work(network: Network) -> float:
-    """Multiplications that a proof by blocks takes, up to a small factor."""
+    """Multiplications that a proof layer by layer takes, up to a small factor."""
     first, low, high = network.widths[1], *network.slopes[0]
-    # the block of the inputs is full where the slopes of the first layer do not begin or end at zero
+    # a form of the inputs is needed where the slopes of the first layer do not begin or end at zero
     inputs = float(network.n_inputs) ** 3 if low * high != 0.0 else float(network.n_inputs) * first**2
     return inputs + sum(float(n) ** 3 for n in network.widths[1:-1])
 
@@ -160,6 +183,7 @@ def _shallow(subject: Subject, options: Options) -> Proved:
             tol=options.tol,
             max_iterations=options.max_iterations,
             random_state=options.random_state,
+            until=options.until,
         )
         method = "own search"
     else:
@@ -184,6 +208,7 @@ def _sup(subject: Subject, options: Options) -> Proved:
         tol=options.tol,
         max_iterations=options.max_iterations,
         random_state=options.random_state,
+        until=options.until,
     )
     proof = SupProof((found.multipliers, np.asarray(found.input_weights)))
     checker = SupChecker(layer, *proof.multipliers, low=low, high=high)
@@ -204,7 +229,7 @@ def _concern(status: Status, gap: float, options: Options) -> str:
 
 
 def _composition(subject: Subject, options: Options) -> Proved:
-    numbers = compose(subject.chosen, tol=options.tol, max_iterations=options.max_iterations)
+    numbers = compose(subject.chosen, tol=options.tol, max_iterations=options.max_iterations, until=options.until)
     checker, proof = ChainChecker(subject.chosen, numbers), CompositionProof(numbers)
     upper = _settled(subject, proof, checker.product, checker.product, checker.refusal)
     return Proved(upper, "composition", proof, math.inf, "chain of bounds of layers and pairs of layers")
@@ -219,34 +244,68 @@ def _product(subject: Subject, options: Options) -> Proved:
 
 def _deep(subject: Subject, options: Options, *, per: str) -> Proved:
     network = subject.folded
+    method = "own search"
     if options.own and per == "neuron":
         found = search_vectors(
-            network, tol=options.tol, max_iterations=options.max_iterations, random_state=options.random_state
+            network,
+            norm=subject.claim.norm,
+            tol=options.tol,
+            max_iterations=options.max_iterations,
+            random_state=options.random_state,
+            until=options.until,
+            start=options.start,
         )
-        method = "own search"
     elif options.own:
-        found = search_deep(network, per=per, tol=options.tol, max_iterations=options.max_iterations)
-        method = "own search"
+        found = search_deep(
+            network, per=per, tol=options.tol, max_iterations=options.max_iterations, until=options.until
+        )
     else:
         found = solve_deep(network, per=per, solver=options.solver, tol=min(options.tol, 1e-8))
         method = f"{str(options.solver).upper()} LipSDP per {per}"
-    # T may miss the cone by the tolerance of its search, where no ρ helps: each layer is then given more than the next
-    best: tuple[float, tuple[Float, ...]] | None = None
-    for slack in (0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5):
-        T = multipliers_with_slack(found.multipliers, slack)
-        checker = DeepChecker(network, T)
-        with np.errstate(all="ignore"):  # what overflows is refused by the checker
-            guess = min(found.upper, tightest(network, T))
-        proved = checker.smallest(guess)
-        if proved is not None and (best is None or proved < best[0]):
-            best = proved, T
-        if proved is not None and proved <= found.upper * (1.0 + max(1e-9, 0.25 * options.tol)):
-            break
-    proof = DeepProof(T if best is None else best[1])
-    upper = _settled(subject, proof, None if best is None else best[0], found.upper, checker.refusal)
+    upper, proof = _loosened(subject, found, options.tol)
     gap = found.gap_of(upper)
     concern = "" if found.status.ok else f"{found.status.advice} (gap {gap:.1e})"
-    return Proved(upper, per, proof, gap, method, concern)
+    return Proved(upper, per, proof, gap, method, concern, found.point)
+
+
+def _loosened(
+    subject: Subject, found: SearchResult[tuple[Float, ...]], tol: float
+) -> tuple[float, DeepProof | DeepSupProof]:
+    """The least bound that the multipliers prove with as much slack as it takes.
+
+    T may miss the cone by the tolerance of its search, where no ρ helps: each layer is then given more than the next.
+    """
+    network, weights = subject.folded, found.input_weights
+    best: tuple[float, DeepProof | DeepSupProof] | None = None
+    refusal: str | None = None
+    for slack in (0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5):
+        T = multipliers_with_slack(found.multipliers, slack)
+        proof = DeepProof(T) if weights is None else DeepSupProof((*T, weights))
+        checker = proof.checker(subject)
+        if checker is None:
+            break
+        refusal = checker.refusal
+        with np.errstate(all="ignore"):  # what overflows is refused by the checker
+            guess = min(found.upper, tightest(network, T, weights))
+        proved = checker.smallest(guess)
+        if proved is not None and (best is None or proved < best[0]):
+            best = proved, proof
+        if proved is not None and proved <= found.upper * (1.0 + max(1e-9, 0.25 * tol)):
+            break
+    upper = _settled(subject, proof, None if best is None else best[0], found.upper, None if best else refusal)
+    return upper, proof if best is None else best[1]
+
+
+def _closed_form(subject: Subject, options: Options) -> Proved:
+    """By multipliers that need no search, one number per layer."""
+    network = subject.folded
+    found = layer_multipliers(network) if _work(network) <= _CLOSED_FORM_WORK else None
+    if found is None:
+        raise _unproved(math.inf, "there are no multipliers in closed form")
+    multipliers, bound = found
+    result = SearchResult(multipliers, bound * (1.0 + 1e-12), 0.0, Status.OPTIMAL)
+    upper, proof = _loosened(subject, result, 1e-6)
+    return Proved(upper, "layer", proof, math.inf, "multipliers in closed form, one per layer")
 
 
 def _settled(subject: Subject, proof: LayeredProof, upper: float | None, guess: float, refusal: str | None) -> float:
@@ -263,12 +322,16 @@ def _unproved(guess: float, refusal: str | None) -> CertificateError:
     )
 
 
+_neuron = partial(_deep, per="neuron")
+CLOSED_FORM: Final = Method("layer", _closed_form)
+"""What is left where a search takes too long, beside chains."""
+
 METHODS: Final[Mapping[str, Method]] = MappingProxyType(
     {
         method.kind: method
         for method in (
             Method("shallow", _shallow, _sup, shallow_only=True, solvers=True),
-            Method("neuron", partial(_deep, per="neuron"), solvers=True),
+            Method("neuron", _neuron, _neuron, solvers=True, structured=True),
             Method("layer", partial(_deep, per="layer"), solvers=True),
             Method("composition", _composition),
             Method("product", _product),

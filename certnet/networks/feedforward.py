@@ -116,7 +116,9 @@ class FeedForward(Network):
                 )
             if not 0 <= layer.carried < n:
                 raise InvalidInputError(f"layer {k} has {n} units, and is to carry {layer.carried}: fewer are needed")
-            if not np.isfinite(layer.operator.entries[2]).all():
+            arrays: list[NDArray[Any]] = []
+            written(layer.operator, arrays)
+            if not all(np.isfinite(array).all() for array in arrays):
                 raise InvalidInputError(f"layer {k} has weights that are NaN or infinite")
             bias = finite_array(layer.bias, f"the bias of layer {k}", ndim=(1,))
             if bias.shape != (n,):

@@ -39,7 +39,7 @@ class LinearOperator(Protocol):
 
     @property
     def absolute(self) -> LinearOperator:
-        """|A|, entry by entry."""
+        """The operator of the sizes of the entries of A."""
         ...
 
     @property

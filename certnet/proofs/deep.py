@@ -12,8 +12,8 @@ with P symmetric and block tridiagonal, block k belonging to x_k:
 
 Units that cannot move, or move nothing, are left out first: no difference of outputs depends on them. The claim is for
 the real-arithmetic network; every entry's rounding error is bounded, and positive semidefiniteness is shown for P as a
-whole where it is small (:mod:`certnet.proofs.semidefinite`), else block by block, in Σ n_k³ operations
-(:mod:`certnet.proofs.block_semidefinite`).
+whole (:mod:`certnet.proofs.semidefinite`). Where it is large, or P cannot be formed (units that are carried past an
+activation), the same multipliers are checked layer by layer in Σ n_k³ operations (:mod:`certnet.proofs.storage`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,111 +29,101 @@ from numpy.typing import ArrayLike, NDArray
 from certnet.claims.kinds import register
 from certnet.core.validation import Float
 from certnet.networks.network import Network
-from certnet.proofs.block_semidefinite import is_block_semidefinite
 from certnet.proofs.inflation import inflated
 from certnet.proofs.proof import Checker, LayeredProof
 from certnet.proofs.rounding import double_below, gamma, shown, sum_and_width
 from certnet.proofs.selection import live_units
 from certnet.proofs.semidefinite import is_semidefinite_entrywise
+from certnet.proofs.storage import StorageChecker
 from certnet.proofs.subject import Subject
 
-__all__ = ["DeepChecker", "DeepProof"]
+__all__ = ["DeepChecker", "DeepProof", "DeepSupProof", "deep_checker"]
 
 # slopes in 2^±200, multipliers in 2^±500 and weights up to 2^350: no product of slopes and multipliers underflows, and
 # what underflows against a weight is below the floor of the entries' errors
 _RANGE_T = 500
 _FLOOR = 2.0**-600
-_DENSE_ORDER = 1000  # of P, up to which one factorisation of the whole costs about a tenth of a second
+_SMALL_ORDER = 300  # of P, up to which one factorisation of the whole takes about as long as layer by layer
+_LARGEST_ORDER = 1000  # beyond which it takes too long to be tried
 
 
 @register("feed-forward", "neuron")
 @register("feed-forward", "layer")
 class DeepProof(LayeredProof):
-    """One vector T_k of multipliers per hidden layer that is not linear: free, or the same for all units of a layer."""
+    """One vector T_k of multipliers per hidden layer: free, or the same for all units of a layer.
+
+    Networks of matrices are without their linear layers here; where there are structured operators, or units that are
+    carried past an activation, T_k is of the units that bend, and empty for linear layers.
+    """
 
     KIND = "neuron"
     FOLDED = True
+    STRUCTURED = True
 
     def checker(self, subject: Subject) -> Checker | None:
         if subject.claim.norm != "l2" or subject.ball is not None:
             return None
-        return DeepChecker(subject.folded, self.multipliers)
+        return deep_checker(subject.folded, self.multipliers)
+
+
+@register("feed-forward", "neuron", "linf")
+class DeepSupProof(LayeredProof):
+    """The same in the maximum norm, with the weights μ (d,) of the inputs as the last vector."""
+
+    KIND = "neuron"
+    FOLDED = True
+    STRUCTURED = True
+
+    def checker(self, subject: Subject) -> Checker | None:
+        if subject.claim.norm != "linf" or subject.ball is not None or not len(self.multipliers):
+            return None
+        return StorageChecker(subject.folded, self.multipliers[:-1], self.multipliers[-1])
+
+
+def deep_checker(network: Network, multipliers: Sequence[ArrayLike]) -> Checker:
+    """P as a whole where it is small, layer by layer (:mod:`certnet.proofs.storage`) where it is large."""
+    order, bends = sum(network.widths[:-1]), all(low < high for low, high in network.slopes)
+    if network.structured or not bends or order > _LARGEST_ORDER:
+        return StorageChecker(network, multipliers)
+    return DeepChecker(network, multipliers) if order <= _SMALL_ORDER else _Either(network, multipliers)
+
+
+class _Either(Checker):
+    """Layer by layer first; as a whole, which charges less to rounding, where that does not do."""
+
+    def __init__(self, network: Network, multipliers: Sequence[ArrayLike]) -> None:
+        self._whole = partial(DeepChecker, network, multipliers)
+        self._layers = StorageChecker(network, multipliers)
+
+    def objection(self, upper: object) -> str | None:
+        if self._layers.holds(upper):
+            return None
+        verdict = self._whole().holds(upper)
+        return None if verdict else verdict.reason
+
+    def smallest(self, guess: float) -> float | None:
+        found = self._layers.smallest(guess)
+        return self._whole().smallest(guess) if found is None else found
 
 
 @dataclass(frozen=True, eq=False)
-class _Blocks:
-    """P without ρ, block by block, and bounds on the rounding errors of the entries.
+class _Matrix:
+    """P without ρ, and bounds on the rounding errors of its entries."""
 
-    Attributes
-    ----------
-    diagonal : list of ndarrays, shapes (n_k, n_k), or (n_k,) for diagonal blocks
-    below : list of ndarrays, shapes (n_{k+1}, n_k)
-        ``P_{k+1,k}``, whose entries carry two roundings.
-    errors : list of ndarrays
-        Of the entries of the diagonal blocks.
-    """
-
-    diagonal: list[Float]
-    below: list[Float]
-    errors: list[Float]
-
-    @property
-    def order(self) -> int:
-        return sum(map(len, self.diagonal))
+    P: Float
+    error: Float
+    n_inputs: int
 
     @property
     def finite(self) -> bool:
-        return all(bool(np.isfinite(part).all()) for part in (*self.diagonal, *self.below, *self.errors))
+        return bool(np.isfinite(self.P).all() and np.isfinite(self.error).all())
 
-    def with_rho(self, rho: float) -> _Blocks:
-        """P: ρ added to the first block."""
-        first, error = self.diagonal[0], self.errors[0]
-        if first.ndim == 1:
-            first = first + rho
-            error = error + 2.0**-52 * (rho + np.abs(first))
-        else:
-            first, error, inputs = first.copy(), error.copy(), np.arange(len(first))
-            first[inputs, inputs] += rho
-            error[inputs, inputs] += 2.0**-52 * (rho + np.abs(first[inputs, inputs]))
-        return _Blocks([first, *self.diagonal[1:]], self.below, [error, *self.errors[1:]])
-
-    def scaled(self) -> _Blocks:
-        """A congruence with powers of two that brings the diagonal to order one, and changes no digit."""
-        tops = [np.diagonal(block) if block.ndim == 2 else block for block in self.diagonal]
-        units = [-(np.frexp(np.abs(d))[1] // 2) for d in tops]
-
-        def around(block: Float, unit: NDArray[np.int32]) -> Float:
-            return np.ldexp(block, 2 * unit) if block.ndim == 1 else np.ldexp(np.ldexp(block, unit[:, None]), unit)
-
-        return _Blocks(
-            list(map(around, self.diagonal, units)),
-            [np.ldexp(np.ldexp(B, after[:, None]), here) for B, here, after in zip(self.below, units, units[1:])],
-            list(map(around, self.errors, units)),
-        )
-
-    def dense(self) -> tuple[Float, Float]:
-        """P as one matrix, and the errors of its entries."""
-        cuts = np.cumsum([0, *map(len, self.diagonal)])
-        P, error = np.zeros((cuts[-1], cuts[-1])), np.zeros((cuts[-1], cuts[-1]))
-        for k, (block, wrong) in enumerate(zip(self.diagonal, self.errors)):
-            here = slice(cuts[k], cuts[k + 1])
-            P[here, here] = block if block.ndim == 2 else np.diag(block)
-            error[here, here] = wrong if wrong.ndim == 2 else np.diag(wrong)
-        for k, B in enumerate(self.below):
-            here, after = slice(cuts[k], cuts[k + 1]), slice(cuts[k + 1], cuts[k + 2])
-            P[after, here], P[here, after] = B, B.T
-            error[after, here] = gamma(4) * np.abs(B)
-            error[here, after] = error[after, here].T
-        return P, error
-
-    def semidefinite(self) -> bool:
-        """Is P proved to be positive semidefinite?"""
-        if self.order <= _DENSE_ORDER:
-            return is_semidefinite_entrywise(*self.dense())
-        blocks = self.scaled()
-        norms = [float(np.linalg.norm(error)) * (1.0 + 1e-9) for error in blocks.errors]
-        off = [gamma(6) * float(np.linalg.norm(B)) for B in blocks.below]
-        return blocks.finite and is_block_semidefinite(blocks.diagonal, blocks.below, norms, off)
+    def semidefinite(self, rho: float) -> bool:
+        """Is P, with ρ added to the first block, proved to be positive semidefinite?"""
+        P, error, inputs = self.P.copy(), self.error.copy(), np.arange(self.n_inputs)
+        P[inputs, inputs] += rho
+        error[inputs, inputs] += 2.0**-52 * (rho + np.abs(P[inputs, inputs]))
+        return is_semidefinite_entrywise(P, error)
 
 
 class DeepChecker(Checker):
@@ -146,34 +137,28 @@ class DeepChecker(Checker):
     """
 
     def __init__(self, network: Network, multipliers: Sequence[ArrayLike]) -> None:
-        alive = live_units(network.weights)
+        alive = live_units([layer.operator for layer in network.layers])
         self.refusal = _refusal(network, multipliers, alive)
         self._still = not all(units.any() for units in alive)
-        self._blocks: _Blocks | None = None
+        self._matrix: _Matrix | None = None
         if self.refusal is None and not self._still:
-            self._blocks = _assembled(network, [np.asarray(t, dtype=np.float64) for t in multipliers], alive)
-            if not self._blocks.finite:
+            self._matrix = _assembled(network, [np.asarray(t, dtype=np.float64) for t in multipliers], alive)
+            if not self._matrix.finite:
                 self.refusal = "the weights or multipliers are too large to be verified"
 
     def objection(self, upper: object) -> str | None:
-        """Why the bound is not proved. A Cholesky factorisation of order n_k of every layer, at most."""
+        """Why the bound is not proved. A Cholesky factorisation of the order of all live units."""
         claimed = double_below(upper)
         if claimed is None or not 0.0 < claimed < 2.0**500:
             return f"the bound {shown(upper)} is not a positive number of reasonable size"
-        if self._blocks is None:  # no input moves an output
+        if self._matrix is None:  # no input moves an output
             return None
         with np.errstate(all="ignore"):  # what overflows is refused
-            proved = self._blocks.with_rho(math.nextafter(claimed * claimed, 0.0)).semidefinite()
+            proved = self._matrix.semidefinite(math.nextafter(claimed * claimed, 0.0))
         return None if proved else f"the multipliers do not prove L <= {upper!r}"
 
     def smallest(self, guess: float) -> float | None:
-        if self.refusal is not None:
-            return None
-        first = 1e-13
-        if self._blocks is not None and self._blocks.order > _DENSE_ORDER:
-            # what rounding charges grows with the order: smaller steps than that need not be tried
-            first = 4.0 * gamma(max(map(len, self._blocks.diagonal))) * self._blocks.order
-        return inflated(self.holds, guess, first=first)
+        return None if self.refusal is not None else inflated(self.holds, guess)
 
 
 def _refusal(network: Network, multipliers: Sequence[ArrayLike], alive: Sequence[NDArray[np.bool_]]) -> str | None:
@@ -199,7 +184,7 @@ def _refusal(network: Network, multipliers: Sequence[ArrayLike], alive: Sequence
     return None
 
 
-def _assembled(network: Network, multipliers: Sequence[Float], alive: Sequence[NDArray[np.bool_]]) -> _Blocks:
+def _assembled(network: Network, multipliers: Sequence[Float], alive: Sequence[NDArray[np.bool_]]) -> _Matrix:
     """P without ρ, of the live units, and a bound on the rounding error of every entry."""
     weights = [W[np.ix_(after, here)] for W, here, after in zip(network.weights, alive, alive[1:])]
     diagonal: list[Float] = [np.zeros(W.shape[1]) for W in weights]
@@ -227,7 +212,24 @@ def _assembled(network: Network, multipliers: Sequence[Float], alive: Sequence[N
         # symmetrising, and the bounds' own rounding
         diagonal = [block if block.ndim == 1 else 0.5 * (block + block.T) for block in diagonal]
         errors = [(error + gamma(4) * np.abs(block)) * (1.0 + 1e-9) + _FLOOR for error, block in zip(errors, diagonal)]
-    return _Blocks(diagonal, below, errors)
+    return _Matrix(*_dense(diagonal, below, errors), len(diagonal[0]))
+
+
+def _dense(diagonal: Sequence[Float], below: Sequence[Float], errors: Sequence[Float]) -> tuple[Float, Float]:
+    """P as one matrix from its blocks, vectors being diagonal ones, and the errors of its entries."""
+    cuts = np.cumsum([0, *map(len, diagonal)])
+    P, error = np.zeros((cuts[-1], cuts[-1])), np.zeros((cuts[-1], cuts[-1]))
+    for k, (block, wrong) in enumerate(zip(diagonal, errors)):
+        here = slice(cuts[k], cuts[k + 1])
+        P[here, here] = block if block.ndim == 2 else np.diag(block)
+        error[here, here] = wrong if wrong.ndim == 2 else np.diag(wrong)
+    for k, B in enumerate(below):
+        here, after = slice(cuts[k], cuts[k + 1]), slice(cuts[k + 1], cuts[k + 2])
+        P[after, here], P[here, after] = B, B.T
+        # the entries below the diagonal carry two roundings
+        error[after, here] = gamma(4) * np.abs(B)
+        error[here, after] = error[after, here].T
+    return P, error
 
 
 def _added(block: Float, error: Float, term: Float, doubt: Float) -> tuple[Float, Float]:

@@ -80,11 +80,14 @@ class LayeredProof(ABC):
         What its numbers are: one array, a tuple of them, or the nodes of a tree.
     FOLDED : bool
         Whether they speak of the network without its linear layers.
+    STRUCTURED : bool
+        Whether they know of convolutions and of units that are carried past an activation.
     """
 
     KIND: ClassVar[str]
     LAYOUT: ClassVar[str] = "vectors"
     FOLDED: ClassVar[bool] = False
+    STRUCTURED: ClassVar[bool] = False
 
     multipliers: Any
 
@@ -97,7 +100,8 @@ class LayeredProof(ABC):
         subject = Subject.of(claim)
         if isinstance(subject, str):
             return Verdict(False, subject)
-        checker = self.checker(subject)
+        known = self.STRUCTURED or not subject.network.structured
+        checker = self.checker(subject) if known else None
         if checker is None:
             return Verdict(False, nothing_of(self.KIND))
         charge = subject.charge(folded=self.FOLDED)

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float, finite_array
-from certnet.networks.activations import Activation
 from certnet.networks.feedforward import FeedForward
-from certnet.networks.layers import dense
+from certnet.networks.layers import Dense, LinearOperator, dense
 from certnet.proofs.rounding import frobenius_above, gamma, two_sum_error
 
 __all__ = ["fold_linear", "live_units", "select_output"]
@@ -28,7 +27,7 @@ def select_output(network: FeedForward, output: tuple[int, ...] | None) -> tuple
     """The network of one output, or of the difference of two, and a bound on the slope of what rounding left out."""
     if output is None:
         return network, 0.0
-    V, c = network.weights[-1], network.biases[-1]
+    V, c = network.layers[-1].operator.matrix, network.biases[-1]
     if len(output) == 1:
         (i,) = output
         return _with_last(network, V[i : i + 1], c[i : i + 1]), 0.0
@@ -54,11 +53,13 @@ def _with_last(network: FeedForward, V: Float, c: Float) -> FeedForward:
 def fold_linear(network: FeedForward) -> tuple[FeedForward, float]:
     """The network without its linear layers, down to one hidden layer, and a bound on what rounding left out.
 
+    One with structured operators or with units that are carried stays as it is: its proofs take linear layers.
+
     ``W_{k+1} α W_k`` takes the place of two matrices with ``φ_k(z) = α z`` between them: LipSDP has no finite optimal
     multipliers for such a layer.
     """
     charge = 0.0
-    while network.depth > 1:
+    while network.depth > 1 and not network.structured:
         linear = [k for k, phi in enumerate(network.activations) if phi.slopes[0] == phi.slopes[1]]
         if not linear:
             break
@@ -80,39 +81,66 @@ def fold_linear(network: FeedForward) -> tuple[FeedForward, float]:
             )
         except InvalidInputError:
             break
-        others = [W for i, W in enumerate(network.weights) if i not in (k, k + 1)]
-        charge += _through(others, [phi for i, phi in enumerate(network.activations) if i != k], lost)
+        others = [layer for i, layer in enumerate(network.layers) if i not in (k, k + 1)]
+        steepest = [layer.steepest for i, layer in enumerate(network.layers[:-1]) if i != k]
+        charge += _through([layer.operator for layer in others], steepest, lost)
         network = shorter
     return network, charge * (1.0 + 1e-9)
 
 
 def _charge(network: FeedForward, lost: Float) -> float:
     """``‖lost‖`` as the last layer of the network."""
-    return _through(network.weights[:-1], network.activations, frobenius_above(lost))
+    hidden = network.layers[:-1]
+    return _through([layer.operator for layer in hidden], [layer.steepest for layer in hidden], frobenius_above(lost))
 
 
-def _through(weights: Sequence[Float], activations: Sequence[Activation], size: float) -> float:
+def _through(operators: Sequence[LinearOperator], steepest: Sequence[float], size: float) -> float:
     """At least ``size Π ‖W‖_F Π max|slope|``, and zero only where a factor is."""
     if size == 0.0:
         return 0.0
-    factors = [frobenius_above(W) for W in weights] + [max(map(abs, phi.slopes)) for phi in activations]
-    for factor in factors:
+    factors = [frobenius_above(op.matrix if isinstance(op, Dense) else op.entries[2]) for op in operators]
+    for factor in (*factors, *steepest):
         with np.errstate(over="ignore"):  # an infinite charge proves nothing
             size = math.nextafter(size * factor, math.inf)
     return size
 
 
-def live_units(weights: tuple[Float, ...]) -> list[NDArray[np.bool_]]:
+def live_units(operators: Sequence[LinearOperator]) -> list[NDArray[np.bool_]]:
     """Of the inputs, every hidden layer and the outputs: which can move, and move something, by exact zeros.
 
     A unit none of whose live inputs has a weight does not move; one that no live unit above takes moves nothing. The
     others' differences are those of the network without it.
     """
-    alive = [np.ones(W.shape[1], dtype=bool) for W in weights] + [np.ones(len(weights[-1]), dtype=bool)]
+    ends = list(map(_non_zero, operators))
+    alive = [np.ones(op.n_inputs, dtype=bool) for op in operators] + [np.ones(operators[-1].n_outputs, dtype=bool)]
     before = -1
     while before != (before := sum(int(a.sum()) for a in alive)):
-        for k in range(1, len(weights)):
-            takes = (weights[k - 1][:, alive[k - 1]] != 0.0).any(axis=1)
-            gives = (weights[k][alive[k + 1]] != 0.0).any(axis=0)
+        for k in range(1, len(operators)):
+            takes = _reached(ends[k - 1], alive[k - 1], axis=1)
+            gives = _reached(ends[k], alive[k + 1], axis=0)
             alive[k] &= takes & gives
     return alive
+
+
+_NonZero = NDArray[np.bool_] | tuple[NDArray[np.int64], NDArray[np.int64], int, int]
+
+
+def _non_zero(operator: LinearOperator) -> _NonZero:
+    """Where a matrix has weights: a mask, or rows and columns and the numbers of both."""
+    if isinstance(operator, Dense):
+        return np.asarray(operator.matrix != 0.0)
+    rows, columns, values = operator.entries
+    some = values != 0.0
+    return rows[some], columns[some], operator.n_outputs, operator.n_inputs
+
+
+def _reached(non_zero: _NonZero, alive: NDArray[np.bool_], *, axis: int) -> NDArray[np.bool_]:
+    """Rows that take a live column (axis 1), or columns that a live row takes (axis 0)."""
+    if isinstance(non_zero, np.ndarray):
+        live = non_zero[:, alive] if axis == 1 else non_zero[alive]
+        return np.asarray(live.any(axis=axis))
+    rows, columns, n_rows, n_columns = non_zero
+    here, there, n = (rows, columns, n_rows) if axis == 1 else (columns, rows, n_columns)
+    reached = np.zeros(n, dtype=bool)
+    reached[here[alive[there]]] = True
+    return reached

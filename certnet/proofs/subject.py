@@ -57,10 +57,8 @@ class Subject:
             _ = self.chosen
         except InvalidInputError:
             return f"the difference of the outputs {self.claim.output!r} overflows: rescale the outputs"
-        if self.ball is not None and self.network.depth != 1:
-            return "a ball is for one hidden layer"
-        if self.claim.norm == "linf" and (self.chosen.n_outputs != 1 or self.network.depth != 1):
-            return "the l-infinity norm is for one hidden layer and one output"
+        if self.ball is not None and (self.network.depth != 1 or self.network.structured):
+            return "a ball is for one hidden layer of dense weights"
         return None
 
     @property
@@ -111,7 +109,8 @@ class Subject:
     @property
     def one_kink_at_zero(self) -> bool:
         """Is the activation linear on either side of zero, so that a tree of cases can prove something?"""
-        return self.network.depth == 1 and self.network.activations[0].name in ("relu", "leaky_relu")
+        known = self.network.depth == 1 and not self.network.structured
+        return known and self.network.activations[0].name in ("relu", "leaky_relu")
 
     @property
     def side_slopes(self) -> tuple[Float, Float]:

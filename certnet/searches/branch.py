@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from certnet.core.errors import CertificateError, InvalidInputError
+from certnet.core.until import Until
 from certnet.core.validation import Float, finite_array, positive_number, whole_number
 from certnet.networks.hidden import HiddenLayer
 from certnet.proofs.gradients import gradient_norm_below
@@ -79,6 +80,7 @@ def close_bracket(
     time_limit: float = 60.0,
     max_nodes: int = MAX_NODES,
     random_state: int = 0,
+    should_stop: Callable[[], bool] | None = None,
 ) -> BranchResult:
     """The bracket of L, closed to a relative ``tol`` or as far as time and nodes allow.
 
@@ -101,6 +103,8 @@ def close_bracket(
         Limit on the nodes of the tree.
     random_state : int
         Seed of the start; the result is reproducible where the time limit was not reached.
+    should_stop : callable, optional
+        Asked before every node; the best bracket is kept.
 
     Raises
     ------
@@ -124,14 +128,14 @@ def close_bracket(
     tol = positive_number(tol, "tol")
     # the search, on balanced units
     best = _Best(prove, positive_number(lower, "lower", zero=True), point)
-    deadline = start + positive_number(time_limit, "time_limit")
+    until = Until(start + positive_number(time_limit, "time_limit"), should_stop)
     rng = np.random.default_rng(whole_number(random_state, "random_state"))
     balanced = balance(network.W, network.V, np.maximum(np.abs(low), np.abs(high)))
     if balanced is None:
         tree: list[list[Any]] = [["bound", [0.0] * network.n_hidden]]
         guess, n_nodes = 0.0, 1
     else:
-        search = _Search(network, balanced, low, high, best, tol, deadline)
+        search = _Search(network, balanced, low, high, best, tol, until)
         search.run(rng, max_nodes)
         tree, guess = search.tree()
         n_nodes = search.n_nodes
@@ -204,9 +208,9 @@ class _Search:
         high: Float,
         best: _Best,
         tol: float,
-        deadline: float,
+        until: Until,
     ) -> None:
-        self._best, self._balanced, self._deadline = best, balanced, deadline
+        self._best, self._balanced, self._until = best, balanced, until
         self._W, self._V = balanced.W, balanced.V
         self._low, self._high = low[balanced.kept], high[balanced.kept]
         self._units = np.flatnonzero(balanced.kept)  # of the network
@@ -240,7 +244,8 @@ class _Search:
             self._split(self._cut(node))
 
     def _late(self) -> bool:
-        return time.perf_counter() + _PROOF_SECONDS * self._leaves > self._deadline
+        proof = _PROOF_SECONDS * self._leaves
+        return self._until.reached is not None or time.perf_counter() + proof > self._until.deadline
 
     @property
     def _target(self) -> float:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from certnet.core.until import FOREVER, Until
 from certnet.core.validation import Float
 from certnet.networks.network import Network
 from certnet.proofs.chain import pair
@@ -42,16 +43,18 @@ def product_norms(network: Network) -> tuple[Float, ...]:
     return tuple(np.array([proved_norm(W)]) for W in network.weights)
 
 
-def compose(network: Network, *, tol: float = 1e-6, max_iterations: int = 2000) -> tuple[Float, ...]:
+def compose(
+    network: Network, *, tol: float = 1e-6, max_iterations: int = 2000, until: Until = FOREVER
+) -> tuple[Float, ...]:
     """The chain of least product over layers and pairs of layers, as the checker's multipliers.
 
     Every layer's spectral norm and every pair's LipSDP bound is found once; the best way to cut the network into links
-    is a shortest path.
+    is a shortest path. Pairs that come after the end of the time are left out.
     """
     norms = product_norms(network)
     steepest = [layer.steepest for layer in network.layers]
     n = len(norms)
-    pairs = [_pair(network, k, tol, max_iterations) for k in range(n - 1)]
+    pairs = [_pair(network, k, tol, max_iterations, until) for k in range(n - 1)]
     # best[k]: the least product of links that cover the matrices from k on, activations between them included
     best = [math.inf] * n + [1.0]
     two = [False] * n
@@ -70,10 +73,12 @@ def compose(network: Network, *, tol: float = 1e-6, max_iterations: int = 2000) 
     return tuple(chain)
 
 
-def _pair(network: Network, k: int, tol: float, max_iterations: int) -> Float:
+def _pair(network: Network, k: int, tol: float, max_iterations: int, until: Until) -> Float:
     """``(t, u)`` of the layers k and k + 1, u proved; u is infinite where nothing is."""
     low, high = network.activations[k].slopes
     layer = pair(network, k)
-    found = search_multipliers(layer, low=low, high=high, tol=tol, max_iterations=max_iterations)
+    if until.reached is not None:
+        return np.append(np.zeros(layer.n_hidden), math.inf)
+    found = search_multipliers(layer, low=low, high=high, tol=tol, max_iterations=max_iterations, until=until)
     upper = BoundChecker(layer, found.multipliers, low=low, high=high).smallest(found.upper)
     return np.append(found.multipliers, math.inf if upper is None else upper)

@@ -23,6 +23,7 @@ import numpy as np
 from certnet.backends import cvxpy_
 from certnet.core.errors import InvalidInputError, SolverError
 from certnet.core.outcome import Status
+from certnet.core.until import FOREVER, Until
 from certnet.core.validation import Float
 from certnet.networks.network import Network
 from certnet.searches.path_following import Centring, centre
@@ -42,7 +43,12 @@ _HUGE = 1e9  # multipliers of the scaled network beyond this are not followed
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # what is not finite is refused by the checker
 def search_deep(
-    network: Network, *, per: str = "neuron", tol: float = 1e-6, max_iterations: int = 300
+    network: Network,
+    *,
+    per: str = "neuron",
+    tol: float = 1e-6,
+    max_iterations: int = 300,
+    until: Until = FOREVER,
 ) -> SearchResult[tuple[Float, ...]]:
     """Minimise ρ over the multipliers by a path-following Newton method.
 
@@ -53,6 +59,8 @@ def search_deep(
         Relative gap of ρ at which to stop.
     max_iterations : int
         Limit on Newton steps.
+    until : Until
+        Asked between centrings.
     """
     scaled, sizes, last = _scaled(network)
     barrier = _Barrier(network, scaled, per)
@@ -66,6 +74,9 @@ def search_deep(
         gap = (n + _COST * float(np.sum(barrier.spread @ x[:-1]))) / (t * float(x[-1]))
         if gap <= tol:
             status = Status.OPTIMAL if centred else Status.INACCURATE
+            break
+        if (ended := until.reached) is not None:
+            status = ended
             break
         # no further along the path than the tolerance asks for: rounding waits at its end
         t *= min(10.0, max(1.2 * gap / tol, 1.5))

@@ -25,6 +25,7 @@ from scipy.linalg import eigh, qr
 from scipy.optimize import minimize
 
 from certnet.core.outcome import Status
+from certnet.core.until import FOREVER, Until
 from certnet.core.validation import Float
 from certnet.kernels.elliptope import ascend
 from certnet.networks.hidden import HiddenLayer
@@ -75,6 +76,7 @@ def search_multipliers(
     tol: float = 1e-6,
     max_iterations: int = 2000,
     random_state: int = 0,
+    until: Until = FOREVER,
 ) -> SearchResult[Float]:
     """Multipliers whose bound ρ is within a relative ``tol`` of the best that LipSDP can give.
 
@@ -90,6 +92,8 @@ def search_multipliers(
         Limit on quasi-Newton iterations; reaching it gives ``Status.MAX_ITERATIONS`` and the gap that was reached.
     random_state : int
         Seed of the start.
+    until : Until
+        Asked between rounds of iterations.
     """
     t = np.zeros(layer.n_hidden)
     low, high = (np.broadcast_to(np.asarray(slope, np.float64), t.shape) for slope in (low, high))
@@ -97,10 +101,12 @@ def search_multipliers(
     if balanced is None:
         return SearchResult(t, 0.0, 0.0, Status.OPTIMAL)
     kept = balanced.kept
-    units = _Units(_narrowed(balanced.W), balanced.V, (low + high)[kept], (high - low)[kept])
+    # of the outputs, as of the inputs, only the Gram matrix matters
+    V = np.ascontiguousarray(_narrowed(np.ascontiguousarray(balanced.V.T)).T)
+    units = _Units(_narrowed(balanced.W), V, (low + high)[kept], (high - low)[kept])
     find = _search_one if layer.n_outputs == 1 else _search_several
-    found, upper, below, status = find(units, tol, max_iterations, np.random.default_rng(random_state))
-    if not status.ok and units.V.shape[0] + units.W.shape[1] <= MAX_ORDER and len(found) <= MAX_UNITS:
+    found, upper, below, status = find(units, tol, max_iterations, np.random.default_rng(random_state), until)
+    if status is Status.MAX_ITERATIONS and units.V.shape[0] + units.W.shape[1] <= MAX_ORDER and len(found) <= MAX_UNITS:
         found, upper, below = polish(
             units.W, units.V, found, below, tol, max_iterations, centre=units.centre, width=units.width
         )
@@ -194,7 +200,7 @@ def largest_eigenvalue(M: Float) -> float:
 
 
 def _search_one(
-    units: _Units, tol: float, max_iterations: int, rng: np.random.Generator
+    units: _Units, tol: float, max_iterations: int, rng: np.random.Generator, until: Until
 ) -> tuple[Float, float, float, Status]:
     """One output: sweeps of coordinate ascent, and a quasi-Newton finish in R where the sweeps' tail is slow."""
     v = units.V[0]
@@ -237,11 +243,11 @@ def _search_one(
 
     # ‖R‖² = Σ ‖Rᵀ f_i‖ at a minimiser
     R *= np.linalg.norm(F @ R, axis=1).sum() / np.sum(R * R)
-    return _quasi_newton(negative, R.ravel(), lambda x: measure(x.reshape(d, k)), tol, max_iterations)
+    return _quasi_newton(negative, R.ravel(), lambda x: measure(x.reshape(d, k)), tol, max_iterations, until)
 
 
 def _search_several(
-    units: _Units, tol: float, max_iterations: int, rng: np.random.Generator
+    units: _Units, tol: float, max_iterations: int, rng: np.random.Generator, until: Until
 ) -> tuple[Float, float, float, Status]:
     """Several outputs: quasi-Newton ascent in (R; Q)."""
     W, V, centre, width = units.W, units.V, units.centre, units.width
@@ -289,7 +295,7 @@ def _search_several(
     start = 0.3 * rng.standard_normal((d + m, k)) / np.sqrt((d + m) * k)
     start[:d, :leading] += right[:leading].T / np.sqrt(2.0 * leading)
     start[d:, :leading] += left[:, :leading] / np.sqrt(2.0 * leading)
-    return _quasi_newton(negative, start.ravel(), measure, tol, max_iterations)
+    return _quasi_newton(negative, start.ravel(), measure, tol, max_iterations, until)
 
 
 def _quasi_newton(
@@ -298,11 +304,14 @@ def _quasi_newton(
     measure: Callable[[Float], tuple[Float, float, float]],
     tol: float,
     max_iterations: int,
+    until: Until,
 ) -> tuple[Float, float, float, Status]:
     """L-BFGS in rounds; between them the gap is measured, and the best multipliers are kept."""
     best_t, best_upper, best_below = measure(x)
     spent, stalled = 0, 0
     while spent < max_iterations and stalled < _PATIENCE:
+        if (ended := until.reached) is not None:
+            return best_t, best_upper, best_below, ended
         before = best_upper / best_below - 1.0
         done = minimize(
             negative, x, jac=True, method="L-BFGS-B", options={"maxiter": 50, "maxcor": 20, "ftol": 0.0, "gtol": 0.0}

@@ -19,6 +19,7 @@ from scipy.optimize import minimize
 
 from certnet.core.errors import InvalidInputError
 from certnet.core.outcome import Status
+from certnet.core.until import FOREVER, Until
 from certnet.core.validation import Float
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.hidden import HiddenLayer
@@ -47,6 +48,7 @@ def search_sup(
     tol: float = 1e-6,
     max_iterations: int = 2000,
     random_state: int = 0,
+    until: Until = FOREVER,
 ) -> SearchResult[Float]:
     """Multipliers and input weights whose squared bound is within a relative ``tol`` of the best.
 
@@ -62,6 +64,8 @@ def search_sup(
         Limit on quasi-Newton iterations; reaching it gives ``Status.MAX_ITERATIONS`` and the gap that was reached.
     random_state : int
         Seed of the start.
+    until : Until
+        Asked between rounds of iterations.
 
     Raises
     ------
@@ -82,7 +86,7 @@ def search_sup(
     unit = int(np.frexp(steepest[kept].max())[1])  # slopes of order one, whatever they are measured in
     centre, width = np.ldexp((low + high)[kept], -unit), np.ldexp((high - low)[kept], -unit)
     F = _factor(balanced, centre, width)
-    a, s, upper, below, status = _search(F, tol, max_iterations, np.random.default_rng(random_state))
+    a, s, upper, below, status = _search(F, tol, max_iterations, np.random.default_rng(random_state), until)
     # what cancels leaves rounding errors, below which nothing can be proved
     upper = max(upper, _CANCELLED * float(np.abs(balanced.V[0]) @ np.abs(balanced.W).sum(axis=1)))
     found = np.ones(len(width))
@@ -101,7 +105,7 @@ def _factor(balanced: Balanced, centre: Float, width: Float) -> Float:
 
 
 def _search(
-    F: Float, tol: float, max_iterations: int, rng: np.random.Generator
+    F: Float, tol: float, max_iterations: int, rng: np.random.Generator, until: Until
 ) -> tuple[Float, Float, float, float, Status]:
     """a, s, the bound, the dual value: alternating sweeps, and a quasi-Newton finish where their tail is slow."""
     A = F if F.shape[0] >= F.shape[1] else np.ascontiguousarray(F.T)  # the program does not change: few unit vectors
@@ -142,7 +146,7 @@ def _search(
 
     for _ in range(_SWEEPS):
         R = _unit(sides(R)[1], R)
-    pair, upper, below, status = _climb_dual(negative, R.ravel(), measure, tol, max_iterations)
+    pair, upper, below, status = _climb_dual(negative, R.ravel(), measure, tol, max_iterations, until)
     a, s = (pair[:n], pair[n:]) if A is F else (pair[n:], pair[:n])
     return a, s, upper, below, status
 
@@ -153,11 +157,14 @@ def _climb_dual(
     measure: Callable[[Float], tuple[Float, float, float]],
     tol: float,
     max_iterations: int,
+    until: Until,
 ) -> tuple[Float, float, float, Status]:
     """L-BFGS in rounds, ever longer as each begins without memory; between them the gap is measured."""
     best_pair, best_upper, best_below = measure(x)
     spent, steps = 0, _ROUND
     while spent < max_iterations:
+        if (ended := until.reached) is not None:
+            return best_pair, best_upper, best_below, ended
         steps = min(steps, max_iterations - spent)
         done = minimize(
             negative,
@@ -220,17 +227,13 @@ def lower_bound_sup(
     points: list[Float] = []
     if ball is not None:
         if network.has_values:
-            points = steep_points_in_ball(network, *ball, _sums, rng, norm="linf")[:_CLIMBS]
+            points = steep_points_in_ball(network, *ball, rng, norm="linf")
         points = points or [ball[0]]
     elif network.relu_only:
         points = _climbed(Slopes(FeedForward.of(network).shallow()), data, n_steps, rng)
     elif network.has_values:
-        points = steep_points(network, data, _sums, n_steps, rng)
+        points = steep_points(network, data, rng, norm="linf")
     return first_proved(lambda x: gradient_sum_below(network, x), points or [np.zeros(network.n_inputs)])
-
-
-def _sums(jacobians: Float) -> Float:
-    return np.asarray(np.abs(jacobians).sum(axis=(1, 2)))
 
 
 def _climbed(slopes: Slopes, data: Float | None, n_steps: int, rng: np.random.Generator) -> list[Float]:

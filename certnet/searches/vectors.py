@@ -6,36 +6,33 @@ LipSDP with one multiplier per neuron is the dual of a maximisation over Gram ma
 
     Z_k = diag(c) P_k + diag(w |P_k|) U_k,   P_k = B_k Z_{k−1},   ρ* = max ‖V Z_K‖_F²   over ‖Z_0‖_F = 1, |u_j| = 1
 
-(row norms |·|). Backwards, with ``O = V Z_K`` and cotangents ``g_K = Vᵀ O``,
+(row norms |·|); in the maximum norm the rows of Z_0 are unit vectors instead. Backwards, with ``O = V Z_K`` and
+cotangents ``g_K = Vᵀ O``,
 
     q_k = c g_k + w (g_k·u_k) p_k / |p_k|,   g_{k−1} = B_kᵀ q_k,
 
-and the step ``u_j ← g_j / |g_j|``, ``Z_0 ← g_0 / ‖g_0‖`` never decreases ρ. It is the diagonal start of an L-BFGS on
-``−½ log ρ``. At a stationary point ``T_kj = |g_kj| / (2 w_j |p_kj|)`` are the multipliers, and a Riccati recursion
-
-    Q_K = VᵀV,   S_k = 2 T_k − Q_k ≻ 0,   Q_{k−1} = B_kᵀ [ c Q c + 2 T w² + c Q_:e S⁻¹ Q_e: c ] B_k,   ρ(T) = λ_max(Q_0)
-
-(e: units with w > 0) gives the bound that they prove, in floating point, and so the gap.
+and the step ``u_j ← g_j / |g_j|``, ``Z_0 ← g_0 / ‖g_0‖`` (each row, in the maximum norm) never decreases ρ. It is the
+diagonal start of an L-BFGS on ``−½ log ρ``. At a stationary point ``T_kj = |g_kj| / (2 w_j |p_kj|)`` are the
+multipliers, ``μ_i = |g_0i|`` the weights of the inputs in the maximum norm, and a recursion
+(:mod:`certnet.searches.riccati`) gives the bound that they prove, in floating point, and so the gap.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.linalg import eigh, solve_triangular
 
 from certnet.core.outcome import Status
+from certnet.core.until import FOREVER, Until
 from certnet.core.validation import Float
 from certnet.networks.network import Network
-from certnet.proofs.selection import live_units
-from certnet.searches.increments import Increments, increments_of
+from certnet.searches.increments import Increments, Scaled, increments_of, row_norms
 from certnet.searches.result import SearchResult
+from certnet.searches.riccati import bound_of
 
-__all__ = ["bound_of", "multipliers_with_slack", "search_vectors", "tightest"]
+__all__ = ["multipliers_with_slack", "search_vectors", "tightest"]
 
 _COLUMNS: Final = 24  # r; half as many more are added where a gap stays
 _MOST_COLUMNS: Final = 64
@@ -43,40 +40,70 @@ _MEMORY: Final = 20  # pairs of the quasi-Newton method
 _SWEEPS: Final = 5  # power steps before it
 _TINY: Final = 1e-300
 _SLACKS: Final = (1e-12, 1e-1)
+_LEAST_WEIGHT: Final = 1e-9  # of the largest input weight in the maximum norm
 
 
 def search_vectors(
     network: Network,
     *,
+    norm: str = "l2",
     tol: float = 1e-6,
     max_iterations: int = 1000,
     random_state: int = 0,
-    deadline: float = float("inf"),
+    until: Until = FOREVER,
+    start: Float | None = None,
 ) -> SearchResult[tuple[Float, ...]]:
-    """Multipliers T_1 … T_K, one per hidden unit, whose bound ρ is within a relative ``tol`` of the best.
+    """Multipliers T_1 … T_K of the bending units whose bound ρ is within a relative ``tol`` of the best.
 
-    Units that cannot move, or move nothing, have multiplier 0: the proof leaves them out.
+    Units that cannot move, or move nothing, have multiplier 0: the proof leaves them out. Parts of the network that no
+    weight connects are searched one by one.
 
     Parameters
     ----------
     network : Network
-        Without linear hidden layers.
+    norm : {"l2", "linf"}
+        Of the inputs. In the maximum norm the weights of the inputs are in ``input_weights``.
     tol : float
         Relative gap between ρ(T) and the value of the maximisation.
     max_iterations : int
         Of the quasi-Newton method.
     random_state : int
         Seed of the start.
-    deadline : float
-        ``time.perf_counter()`` after which no new iteration is begun.
+    until : Until
+        Asked before every iteration.
+    start : ndarray, optional
+        The ``point`` of the search of a network with the same layers but the last: where to begin.
     """
-    scaled = _Scaled.of(increments_of(network))
-    zero = tuple(np.zeros(n) for n in network.widths[1:-1])
-    if scaled is None:
-        return SearchResult(zero, 0.0, 0.0, Status.OPTIMAL)
-    run = _Run(scaled.net, tol, np.random.default_rng(random_state), deadline)
-    status = run.search(max_iterations)
-    return SearchResult(scaled.multipliers(run.best, zero), run.upper * scaled.size, run.lower * scaled.size, status)
+    sup = norm == "linf"
+    whole = increments_of(network)
+    own = [np.zeros(n) for n in whole.n_bending]
+    bending = [np.cumsum(w > 0.0) - 1 for w in whole.width]
+    mu = np.zeros(network.n_inputs)
+    runs = []
+    for part in Scaled.parts(network, reduced=not sup):
+        run = _Run(part.net, sup, tol, np.random.default_rng(random_state), until)
+        run.search(max_iterations, start)
+        runs.append((run, part))
+        part.fill(own, run.best, bending)
+        if sup:
+            mu[part.alive[0]] = run.weights * part.size**2
+    if not runs:
+        weights = np.ones(network.n_inputs) if sup else None
+        return SearchResult(tuple(own), 0.0, 0.0, Status.OPTIMAL, weights)
+    upper, below = (
+        _together([getattr(run, side) * part.size for run, part in runs], sup) for side in ("upper", "lower")
+    )
+    worst = max((run.status for run, _ in runs), key=_ORDER.index)
+    point = runs[0][0].point if len(runs) == 1 else None
+    return SearchResult(tuple(own), upper, below, worst, mu if sup else None, point=point)
+
+
+_ORDER: Final = (Status.OPTIMAL, Status.MAX_ITERATIONS, Status.TIME_LIMIT, Status.INTERRUPTED)
+
+
+def _together(sides: Sequence[float], sup: bool) -> float:
+    """Of a network of parts: the steepest of them; in the maximum norm all move at once."""
+    return float(np.linalg.norm(sides)) if sup else max(sides)
 
 
 def multipliers_with_slack(multipliers: Sequence[Float], s: float) -> tuple[Float, ...]:
@@ -85,103 +112,85 @@ def multipliers_with_slack(multipliers: Sequence[Float], s: float) -> tuple[Floa
     return tuple(t * (1.0 + s) ** (depth - k) for k, t in enumerate(multipliers))
 
 
-def tightest(network: Network, multipliers: Sequence[Float]) -> float:
-    """The least L with ``P(T, L²) ⪰ 0`` in floating point; infinite where there is none."""
-    alive = live_units(network.weights)
-    if not all(a.any() for a in alive):
-        return 0.0
+def tightest(network: Network, multipliers: Sequence[Float], weights: Float | None = None) -> float:
+    """The least L that the multipliers prove, in floating point; infinite where there is none."""
     whole = increments_of(network)
-    maps = [B[np.ix_(b, a)] for B, a, b in zip(whole.maps, alive, alive[1:])]
-    output = whole.output[np.ix_(alive[-1], alive[-2])]
-    centre, width, T = ([v[a] for v, a in zip(part, alive[1:])] for part in (whole.centre, whole.width, multipliers))
-    rho = bound_of(Increments(tuple(maps), output, tuple(centre), tuple(width)), T)
-    return float(np.sqrt(rho)) if 0.0 < rho < np.inf else float("inf")
-
-
-@dataclass(frozen=True, eq=False)
-class _Scaled:
-    """Live units alone, rows of B_k of norm about one, inputs reduced to their rank; and the way back."""
-
-    net: Increments
-    alive: list[np.ndarray]
-    units: list[Float]
-    size: float
-
-    @classmethod
-    def of(cls, net: Increments) -> _Scaled | None:
-        """None where no input moves an output."""
-        alive = live_units((*net.maps, net.output))
-        if not all(a.any() for a in alive):
-            return None
-        weights = [W[np.ix_(b, a)] for W, a, b in zip((*net.maps, net.output), alive, alive[1:])]
-        # units are measured so that their rows of weights are of order one: powers of two, exact
-        units = []
-        for k in range(len(weights) - 1):
-            exponent = np.frexp(_row_norms(weights[k]))[1]
-            weights[k] = np.ldexp(weights[k], -exponent[:, None])
-            weights[k + 1] = np.ldexp(weights[k + 1], exponent)
-            units.append(exponent)
-        top = float(np.abs(weights[-1]).max())
-        size = float(np.ldexp(1.0, int(np.frexp(top)[1])))
-        weights[-1] = weights[-1] / size
-        if weights[0].shape[1] > weights[0].shape[0]:  # only the Gram matrix of B_1 matters
-            weights[0] = np.ascontiguousarray(np.asarray(np.linalg.qr(weights[0].T, mode="r")).T)
-        centre = tuple(c[a] for c, a in zip(net.centre, alive[1:]))
-        width = tuple(w[a] for w, a in zip(net.width, alive[1:]))
-        return cls(Increments(tuple(weights[:-1]), weights[-1], centre, width), alive, units, size)
-
-    def multipliers(self, scaled: Sequence[Float], zero: Sequence[Float]) -> tuple[Float, ...]:
-        """Of the network's own units: ``T_k size² / 4^exponent``."""
-        own = [t.copy() for t in zero]
-        for t, full, alive, exponent in zip(scaled, own, self.alive[1:], self.units):
-            with np.errstate(over="ignore", under="ignore"):
-                full[alive] = np.ldexp(t * self.size**2, -2 * exponent)
-        return tuple(own)
+    bending = [np.cumsum(w > 0.0) - 1 for w in whole.width]
+    sides = []
+    for part in Scaled.parts(network, reduced=False):
+        chosen = [
+            T[places[alive][width > 0.0]]
+            for T, places, alive, width in zip(multipliers, bending, part.alive[1:], part.net.width)
+        ]
+        with np.errstate(over="ignore", under="ignore"):
+            scaled = [
+                np.ldexp(T / part.size**2, 2 * exponent[width > 0.0])
+                for T, exponent, width in zip(chosen, part.exponents, part.net.width)
+            ]
+        rho = bound_of(part.net, scaled, None if weights is None else weights[part.alive[0]])
+        sides.append(float(np.sqrt(rho)) * part.size if 0.0 < rho < np.inf else float("inf"))
+    if weights is None or not sides:
+        return max(sides, default=0.0)
+    # shares of Σ μ: every part proves ρ_i for its own, and the whole takes the largest ratio
+    sums = [float(np.sum(weights[part.alive[0]])) for part in Scaled.parts(network, reduced=False)]
+    return float(np.sqrt(sum(sums) * max(side**2 / total for side, total in zip(sides, sums))))
 
 
 class _Vectors:
-    """The raw variables (Z_0, u_1 … u_K) in one vector, and ``−½ log ρ`` with its gradient there."""
+    """The raw variables (Z_0, u of the bending units) in one vector, and ``−½ log ρ`` with its gradient there."""
 
-    def __init__(self, net: Increments, columns: int) -> None:
-        self.net, self.r = net, columns
-        self._rows = net.widths
+    def __init__(self, net: Increments, columns: int, sup: bool = False) -> None:
+        self.net, self.r, self.sup = net, columns, sup
+        self._rows = (net.widths[0], *net.n_bending)
         self._cuts = np.cumsum([0, *(n * columns for n in self._rows)])
 
     def split(self, x: Float) -> list[Float]:
         return [x[a:b].reshape(n, self.r) for a, b, n in zip(self._cuts, self._cuts[1:], self._rows)]
 
+    def fits(self, x: Float) -> bool:
+        return x.shape == (self._cuts[-1],)
+
     def normalised(self, x: Float) -> Float:
-        """‖Z_0‖_F = 1 and unit rows of every U_k."""
+        """‖Z_0‖_F = 1 (unit rows, in the maximum norm) and unit rows of every U_k."""
         x = x.copy()
         first, *units = self.split(x)
-        first /= np.linalg.norm(first)
+        first /= self._size(first)
         for u in units:
-            u /= _row_norms(u)[:, None]
+            u /= row_norms(u)[:, None]
         return x
+
+    def _size(self, first: Float) -> Float | float:
+        """What Z_0 is divided by to be feasible."""
+        return row_norms(first)[:, None] if self.sup else float(np.linalg.norm(first))
 
     def drawn(self, rng: np.random.Generator) -> Float:
         return self.normalised(rng.standard_normal(self._cuts[-1]))
 
     def forward(self, x: Float) -> tuple[Float, list[Float], Float]:
-        """Z_0 of norm one, P_1 … P_K and ``O = V Z_K``."""
+        """Z_0, feasible, P_1 … P_K and ``O = V Z_K``."""
         raw, *units = self.split(x)
-        Z = first = raw / np.linalg.norm(raw)
+        Z = first = raw / self._size(raw)
         Ps = []
-        for B, c, w, u in zip(self.net.maps, self.net.centre, self.net.width, units):
+        for B, c, w, bends, u in zip(self.net.maps, self.net.centre, self.net.width, self.net.bends, units):
             P = B @ Z
-            Z = c[:, None] * P + (w * _row_norms(P) / _row_norms(u))[:, None] * u
+            Z = c[:, None] * P
+            Z[bends] += (w[bends] * row_norms(P[bends]) / row_norms(u))[:, None] * u
             Ps.append(P)
         return first, Ps, self.net.output @ Z
 
     def backward(self, Ps: Sequence[Float], out: Float, units: Sequence[Float] | None = None) -> list[Float]:
-        """Cotangents g_0 … g_K; for the given unit vectors, or for ``u = g / |g|``."""
-        gs = [self.net.output.T @ out]
+        """Cotangents g_0, and g_1 … g_K of the bending units; for given unit vectors, or for ``u = g / |g|``."""
+        found: list[Float] = []
+        g = self.net.output.T @ out
         for k in reversed(range(len(Ps))):
-            P, g = Ps[k], gs[0]
-            along = _row_norms(g) if units is None else np.einsum("ij,ij->i", g, units[k]) / _row_norms(units[k])
-            q = self.net.centre[k][:, None] * g + (self.net.width[k] * along / _row_norms(P))[:, None] * P
-            gs.insert(0, self.net.maps[k].T @ q)
-        return gs
+            bends = self.net.bends[k]
+            P, own = Ps[k][bends], g[bends]
+            found.insert(0, own)
+            along = row_norms(own) if units is None else np.einsum("ij,ij->i", own, units[k]) / row_norms(units[k])
+            q = self.net.centre[k][:, None] * g
+            q[bends] += (self.net.width[k][bends] * along / row_norms(P))[:, None] * P
+            g = self.net.maps[k].T @ q
+        return [g, *found]
 
     def value(self, x: Float) -> tuple[float, Float, Float]:
         """``−½ log ρ``, its gradient, and the diagonal of the power step as an inverse Hessian."""
@@ -191,68 +200,88 @@ class _Vectors:
         rho = float(np.sum(out * out))
         gradient, inverse = np.empty_like(x), np.empty_like(x)
         (d0, *ds), (h0, *hs) = self.split(gradient), self.split(inverse)
-        for u, P, g, w, d, h in zip(units, Ps, gs, self.net.width, ds, hs):
-            length, reach = _row_norms(u), w * _row_norms(P)
-            # across u alone: the length of u has no effect
-            along = np.einsum("ij,ij->i", g, u) / length**2
-            d[:] = -(reach / (rho * length))[:, None] * (g - along[:, None] * u)
-            weight = reach * _row_norms(g)
-            h[:] = (rho * length**2 / np.maximum(weight, max(1e-14 * weight.max(), _TINY)))[:, None]
-        size = float(np.linalg.norm(raw))
-        d0[:] = -(g0 / rho - first) / size
-        h0[:] = size**2
+        for u, P, g, w, bends, d, h in zip(units, Ps, gs, self.net.width, self.net.bends, ds, hs):
+            _across(u, g, w[bends] * row_norms(P[bends]), rho, d, h)
+        if self.sup:
+            _across(raw, g0, np.ones(len(raw)), rho, d0, h0)
+        else:
+            size = float(np.linalg.norm(raw))
+            d0[:] = -(g0 / rho - first) / size
+            h0[:] = size**2
         return -0.5 * float(np.log(rho)), gradient, inverse
 
     def stepped(self, x: Float) -> tuple[Float, float]:
         """The power step, and ‖V Z_K‖ before it."""
         _, Ps, out = self.forward(x)
         g0, *gs = self.backward(Ps, out)
-        parts = [(g0 / np.linalg.norm(g0)).ravel(), *((g / _row_norms(g)[:, None]).ravel() for g in gs)]
+        parts = [(g0 / self._size(g0)).ravel(), *((g / row_norms(g)[:, None]).ravel() for g in gs)]
         return np.concatenate(parts), float(np.linalg.norm(out))
 
-    def multipliers(self, x: Float) -> list[Float]:
-        """``T_kj = |g_kj| / (2 w_j |p_kj|)``."""
+    def multipliers(self, x: Float) -> tuple[list[Float], Float]:
+        """``T_kj = |g_kj| / (2 w_j |p_kj|)``, and the weights ``μ_i = |g_0i|`` of the inputs."""
         _, Ps, out = self.forward(x)
-        _, *gs = self.backward(Ps, out)
-        return [_row_norms(g) / (2.0 * np.maximum(w, 1e-6) * _row_norms(P)) for g, P, w in zip(gs, Ps, self.net.width)]
+        g0, *gs = self.backward(Ps, out)
+        found = []
+        for g, P, w, bends in zip(gs, Ps, self.net.width, self.net.bends):
+            found.append(row_norms(g) / (2.0 * np.maximum(w[bends], 1e-6) * row_norms(P[bends])))
+        mu = row_norms(g0)
+        return found, np.maximum(mu, _LEAST_WEIGHT * float(mu.max()))
 
     def widened(self, x: Float, extra: int, rng: np.random.Generator) -> tuple[_Vectors, Float]:
         """More columns, nearly zero: a way out of a stationary point of too low a rank."""
         parts = []
         for part in self.split(x):
-            noise = 1e-3 * float(np.sqrt(np.mean(part * part))) * rng.standard_normal((len(part), extra))
-            parts.append(np.hstack([part, noise]).ravel())
-        wider = _Vectors(self.net, self.r + extra)
+            noise = 1e-3 * float(np.sqrt(np.mean(part * part))) if part.size else 0.0
+            parts.append(np.hstack([part, noise * rng.standard_normal((len(part), extra))]).ravel())
+        wider = _Vectors(self.net, self.r + extra, self.sup)
         return wider, wider.normalised(np.concatenate(parts))
+
+
+def _across(u: Float, g: Float, reach: Float, rho: float, d: Float, h: Float) -> None:
+    """Gradient d and inverse Hessian h of unit vectors u, whose length has no effect: across u alone."""
+    if not len(u):
+        return
+    length = row_norms(u)
+    along = np.einsum("ij,ij->i", g, u) / length**2
+    d[:] = -(reach / (rho * length))[:, None] * (g - along[:, None] * u)
+    weight = reach * row_norms(g)
+    h[:] = (rho * length**2 / np.maximum(weight, max(1e-14 * weight.max(), _TINY)))[:, None]
 
 
 class _Run:
     """One search: the best multipliers with their bound, and the largest value of the maximisation."""
 
-    def __init__(self, net: Increments, tol: float, rng: np.random.Generator, deadline: float) -> None:
-        self._net, self._tol, self._rng, self._deadline = net, tol, rng, deadline
+    def __init__(self, net: Increments, sup: bool, tol: float, rng: np.random.Generator, until: Until) -> None:
+        self._net, self._tol, self._rng, self._until = net, tol, rng, until
+        self._sup = sup
         self.lower, self.upper = 0.0, np.inf
-        self.best: list[Float] = [np.ones(n) for n in net.widths[1:]]
+        self.best: list[Float] = [np.ones(n) for n in net.n_bending]
+        self.weights: Float = np.ones(net.widths[0])
+        self.status = Status.MAX_ITERATIONS
+        self.point: Float | None = None
         self._slack = max(1e-8, 0.01 * tol)
         self._spent, self._limit, self._next = 0, 0, 3
-        self._vectors = _Vectors(net, _COLUMNS)
+        self._vectors = _Vectors(net, _COLUMNS, sup)
 
     @property
     def _gap(self) -> float:
         return (self.upper / self.lower) ** 2 - 1.0 if self.lower > 0.0 else np.inf
 
-    @property
-    def _late(self) -> bool:
-        return time.perf_counter() > self._deadline
-
-    def search(self, max_iterations: int) -> Status:
+    def search(self, max_iterations: int, start: Float | None) -> None:
         self._limit = max_iterations
-        x = self._vectors.drawn(self._rng)
+        begun = start if start is not None and self._vectors.fits(start) else self._vectors.drawn(self._rng)
+        self.point = begun
+        self._climb(begun)
+        self.status = Status.OPTIMAL if self._gap <= self._tol else self._until.reached or Status.MAX_ITERATIONS
+
+    def _climb(self, x: Float) -> None:
         for _ in range(_SWEEPS):
             x, size = self._vectors.stepped(x)
             self.lower = max(self.lower, size)
         while True:
             x = _quasi_newton(self._vectors.value, x, self._limit - self._spent, self._look)
+            if self._vectors.r == _COLUMNS:
+                self.point = x
             if self._gap > self._tol:
                 self._measure(x)
             if self._gap <= self._tol or self._vectors.r >= _MOST_COLUMNS or self._over():
@@ -261,23 +290,20 @@ class _Run:
             self._next = self._spent + 3
         if self._gap > self._tol and not self._over():
             self._power_steps()
-        if self._gap <= self._tol:
-            return Status.OPTIMAL
-        return Status.TIME_LIMIT if self._late else Status.MAX_ITERATIONS
 
     def _over(self) -> bool:
-        return self._spent >= self._limit or self._late
+        return self._spent >= self._limit or self._until.reached is not None
 
     def _power_steps(self) -> None:
         """From a fresh start: where one part of the network dominates another, power steps treat all units alike."""
-        self._vectors, self._slack = _Vectors(self._net, _COLUMNS), 1e-4
+        self._vectors, self._slack = _Vectors(self._net, _COLUMNS, self._sup), 1e-4
         x = self._vectors.drawn(self._rng)
         for count in range(1, max(2, self._limit - self._spent)):
             x, size = self._vectors.stepped(x)
             self.lower = max(self.lower, size)
             if count in (5, 10) or count % 20 == 0:
                 self._measure(x)
-                if self._gap <= self._tol or self._late:
+                if self._gap <= self._tol or self._until.reached:
                     return
 
     def _look(self, x: Float, value: float, decrement: float) -> bool:
@@ -288,16 +314,16 @@ class _Run:
         if promised or decrement < 1e-24 or self._spent >= 4 * self._next + 16:
             self._measure(x)
             self._next = int(1.3 * self._spent) + 3
-        return self._gap <= self._tol or decrement < 1e-24 or self._late
+        return self._gap <= self._tol or decrement < 1e-24 or self._until.reached is not None
 
     def _measure(self, x: Float) -> None:
         """The bound of the multipliers at x, with the slack that serves them best."""
-        T = self._vectors.multipliers(x)
+        T, mu = self._vectors.multipliers(x)
         tried: dict[float, float] = {}
 
         def bound(s: float) -> float:
             if s not in tried:
-                tried[s] = bound_of(self._net, multipliers_with_slack(T, s))
+                tried[s] = bound_of(self._net, multipliers_with_slack(T, s), mu if self._sup else None)
             return tried[s]
 
         s, goal = self._slack, (1.0 + self._tol) * self.lower**2
@@ -310,37 +336,7 @@ class _Run:
         self._slack = s
         if bound(s) < self.upper**2:
             self.upper, self.best = float(np.sqrt(bound(s))), list(multipliers_with_slack(T, s))
-
-
-def bound_of(net: Increments, multipliers: Sequence[Float]) -> float:
-    """ρ(T) by the Riccati recursion, in floating point; infinite where some S_k is not positive definite."""
-    Q = net.output.T @ net.output
-    layers = list(zip(net.maps, net.centre, net.width, multipliers))
-    for B, c, w, t in reversed(layers):
-        bends = w > 0.0
-        S = -Q[np.ix_(bends, bends)]
-        S[np.diag_indices(len(S))] += 2.0 * t[bends]
-        try:
-            R = np.linalg.cholesky(S)
-        except np.linalg.LinAlgError:
-            return float("inf")
-        if (c == w).all():  # slopes [0, b]: Q_{k−1} = (2 c T B)ᵀ S⁻¹ (2 c T B)
-            D = solve_triangular(R, (2.0 * c * t)[:, None] * B, lower=True, check_finite=False)
-            Q = D.T @ D
-            continue
-        X = c[:, None] * B
-        D = solve_triangular(R, Q[bends] @ X, lower=True, check_finite=False)
-        Q = X.T @ Q @ X + (B.T * (2.0 * t * w * w)) @ B + D.T @ D
-        Q = 0.5 * (Q + Q.T)
-    last = len(Q) - 1
-    try:
-        return float(eigh(Q, eigvals_only=True, subset_by_index=(last, last), check_finite=True)[0])
-    except (np.linalg.LinAlgError, ValueError):
-        return float("inf")
-
-
-def _row_norms(rows: Float) -> Float:
-    return np.sqrt(np.einsum("ij,ij->i", rows, rows)) + _TINY
+            self.weights = mu
 
 
 def _quasi_newton(
