@@ -22,6 +22,7 @@ from scipy import sparse
 from certnet.core.validation import Float
 from certnet.networks.layers import Dense, LinearOperator
 from certnet.networks.network import Network
+from certnet.proofs.forms import Shape, in_pairs
 from certnet.proofs.selection import live_units
 
 __all__ = ["Increments", "Map", "Scaled", "increments_of", "is_sparse", "row_norms"]
@@ -51,6 +52,12 @@ class Increments:
     def bends(self) -> tuple[NDArray[np.intp] | slice, ...]:
         """The units of every layer whose slope is not known: what picks them out of its rows."""
         return tuple(slice(None) if (w > 0.0).all() else np.flatnonzero(w > 0.0) for w in self.width)
+
+    @cached_property
+    def steps(self) -> list[tuple[int, bool]]:
+        """How a form is pulled back through the layers, one or two at a time, with the least work."""
+        flat = [bool((w > 0.0).all() and (np.abs(c) == w).all()) for c, w in zip(self.centre, self.width)]
+        return in_pairs([Shape(B.shape[0], B.shape[1], one, is_sparse(B)) for B, one in zip(self.maps, flat)])
 
     @property
     def n_bending(self) -> tuple[int, ...]:

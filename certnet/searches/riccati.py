@@ -28,8 +28,9 @@ _LANCZOS: Final = 1500  # order from which on the largest eigenvalue is found by
 def bound_of(net: Increments, multipliers: Sequence[Float], weights: Float | None = None) -> float:
     """ρ of the multipliers of the bending units; infinite where some S_k is not positive definite."""
     Q = _dense(net.output.T @ net.output)
-    for B, c, w, t in reversed(list(zip(net.maps, net.centre, net.width, multipliers))):
-        found = _before(Q, B, c, w, t)
+    layers = list(zip(net.maps, net.centre, net.width, multipliers))
+    for k, two in net.steps:
+        found = _before_two(Q, layers[k + 1], layers[k]) if two else _before(Q, *layers[k])
         if found is None:
             return float("inf")
         Q = found
@@ -37,6 +38,25 @@ def bound_of(net: Increments, multipliers: Sequence[Float], weights: Float | Non
         return _largest(Q)
     scale = 1.0 / np.sqrt(weights)
     return float(np.sum(weights)) * _largest(scale[:, None] * Q * scale)
+
+
+_Layer = tuple[Map, Float, Float, Float]
+
+
+def _before_two(Q: Float, upper: _Layer, lower: _Layer) -> Float | None:
+    """Through two layers, of which the lower one is the wider (:func:`certnet.proofs.forms.before_two`)."""
+    (B, c, _, t), (B_low, c_low, _, t_low) = upper, lower
+    X, X_low, half = _rows(B, 2.0 * c * t), _rows(B_low, 2.0 * c_low * t_low), 0.5 / t_low
+    weighted = _rows(X_low, half)
+    K = _dense(X @ _rows(X.T, half))
+    K = -0.5 * (K + K.T) - Q
+    K[np.diag_indices(len(K))] += 2.0 * t
+    try:
+        R = np.linalg.cholesky(K)
+    except np.linalg.LinAlgError:
+        return None
+    D = solve_triangular(R, _dense(X @ weighted), lower=True, check_finite=False)
+    return _symmetric(_dense(X_low.T @ weighted) + D.T @ D)
 
 
 def _before(Q: Float, B: Map, c: Float, w: Float, t: Float) -> Float | None:
