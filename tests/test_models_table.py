@@ -280,7 +280,7 @@ def onnx_model(middle: list[str], *, behind: str = "", drop: int = 0, **attribut
 
         r = np.random.default_rng(1)
         w = {"W": r.normal(size=(4, 3)), "b": r.normal(size=4), "V": r.normal(size=(2, 4)), "c": r.normal(size=2)}
-        w |= {"mean": r.normal(size=4), "var": r.uniform(1.0, 2.0, size=4)}
+        w |= {"K": r.normal(size=(4, 4)), "mean": r.normal(size=4), "var": r.uniform(1.0, 2.0, size=4)}
         nodes = [helper.make_node("Gemm", ["x", "W", "b"], ["h"], transB=1)]
         for k, line in enumerate(middle):
             head, out = line.split("|")
@@ -318,16 +318,87 @@ for _kind, _middle, _happens in (
     ("Softplus with a beta", ["Mul h two|p", "Softplus p|q", "Div q two|a"], "read"),
     ("Softsign as Abs, Add, Div", ["Abs h|p", "Add p one|q", "Div h q|a"], "read"),
     ("LayerNormalization", ["LayerNormalization h k|a"], "refused: divides every sample by its own deviation"),
-    ("Conv", ["Conv h k|a"], "refused: it is a convolution"),
-    ("a skip connection", ["Relu h|r", "Add r h|s", "Relu s|a"], "refused: skip connections"),
-    ("Split", ["Split h|a e"], "refused: splits the features"),
+    ("a skip connection", ["Relu h|r", "Add r h|s", "Relu s|a"], "read: skip"),
+    ("the maximum of two values", ["Tanh h|r", "Max r h|a"], "read: carried"),
+    ("a gate, Mul of two values", ["Tanh h|r", "MatMul r K|s", "Mul s h|a"], "refused: goes into 2 operators"),
     ("LSTM", ["LSTM h k k|a"], "refused: recurrent"),
     ("QuantizeLinear", ["QuantizeLinear h k|a"], "refused: quantised"),
     ("ArgMax", ["ArgMax h|a"], "refused: indices or classes"),
     ("Sin", ["Sin h|a"], "refused: no activation that certnet knows"),
 ):  # fmt: skip
     row(ONNX, _kind, _happens, "onnx")(onnx_model(_middle))
-row(ONNX, "Concat", "refused: joins branches", "onnx")(onnx_model(["Concat h h|a"], axis=1))
+
+
+def spelled_node(line: str) -> Any:
+    """Of "Operator inputs|output attribute=3 attributes=2,2"; "-" is an input that is left out."""
+    from onnx import helper
+
+    head, tail = line.split("|")
+    (operator, *inputs), (out, *said) = head.split(), tail.split()
+    attributes: dict[str, Any] = {}
+    for name, _, value in (pair.partition("=") for pair in said):
+        numbers = [int(n) for n in value.split(",")]
+        lists = ("strides", "pads", "dilations", "kernel_shape", "perm")
+        attributes[name] = numbers if name in lists else numbers[0]
+    return helper.make_node(operator, [name.replace("-", "") for name in inputs], [out], **attributes)
+
+
+def onnx_images(*lines: str) -> Callable[[Path], Made]:
+    """Operators on images (2, 6, 6), spelled."""
+
+    def make(folder: Path) -> Made:
+        import onnx
+        from onnx import helper, numpy_helper
+        from onnx.reference import ReferenceEvaluator
+
+        r = np.random.default_rng(1)
+        w = {"k": r.normal(size=(2, 2, 3, 3)), "narrow": r.normal(size=(3, 2, 1, 1)), "b": r.normal(size=2)}
+        w |= {
+            "g": r.normal(size=(2, 1, 3, 3)),
+            "var": r.uniform(1.0, 2.0, size=2),
+            "twice": np.float32([1.0, 1.0, 2.0, 2.0]),
+        }
+        w |= {"zeros": np.array([0, 0, 1, 0, 0, 0, 0, 1]), "spots": np.array([2, 3])}
+        nodes = [spelled_node(line) for line in lines]
+        x = helper.make_tensor_value_info("x", onnx.TensorProto.DOUBLE, ["N", 2, 6, 6])
+        y = helper.make_tensor_value_info("y", onnx.TensorProto.DOUBLE, [None] * 4)
+        tensors = [numpy_helper.from_array(value, name) for name, value in w.items()]
+        graph = helper.make_graph(nodes, "g", [x], [y], tensors)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+        path = folder / "model.onnx"
+        path.write_bytes(model.SerializeToString())
+        images = np.random.default_rng(2).normal(size=(100, 2, 6, 6))
+        net = load_model(path)
+        expected = ReferenceEvaluator(model).run(None, {"x": images})[0]
+        return net, expected.reshape(100, -1), images.reshape(100, -1)
+
+    return make
+
+
+for _kind, _lines, _happens in (
+    ("Conv with strides, pads, dilations and group", ["Conv x g b|h strides=2,1 pads=1,2,0,1 dilations=2,1 group=2",
+     "Relu h|y"], "read: convolutions"),
+    ("Conv, BatchNormalization, Relu and Add, a residual block with Conv 1 × 1 in its skip", [
+     "Conv x k|c pads=1,1,1,1", "BatchNormalization c b b b var|n", "Relu n|r", "Conv r k|d strides=2,2 pads=1,1,1,1",
+     "BatchNormalization d b b b var|m", "Conv x k|s strides=2,2 pads=1,1,1,1", "Add m s|t", "Relu t|y"], "read: skip"),
+    ("AveragePool, GlobalAveragePool, ReduceMean", ["Relu x|r", "AveragePool r|p kernel_shape=2,2 pads=1,1,0,0",
+     "GlobalAveragePool p|q", "ReduceMean r spots|m", "Add q m|y"], "read"),
+    ("MaxPool", ["Conv x k|c", "MaxPool c|y kernel_shape=3,3 strides=1,1"], "read: carried past its activation"),
+    ("Concat along the channels, as in DenseNet", ["Conv x k|c pads=1,1,1,1", "Relu c|r", "Concat x r|t axis=1",
+     "Relu t|y"], "read: skip"),
+    ("MaxPool, Resize by 'nearest' and Concat, as in U-Net", ["Conv x k|c pads=1,1,1,1", "Relu c|r",
+     "MaxPool r|p kernel_shape=2,2 strides=2,2", "Resize p - twice|u", "Concat u x|y axis=1"], "read: skip"),
+    ("Transpose, Pad and other moves of entries", ["Transpose x|t perm=0,1,3,2", "Pad t zeros|p",
+     "Conv p narrow|c", "Tanh c|y"], "read: convolutions"),
+    ("ConvTranspose", ["ConvTranspose x k|c", "Relu c|y"], "refused: upsample the image, and convolve it"),
+    ("pooling with ceil_mode", ["MaxPool x|y kernel_shape=2,2 strides=2,2 ceil_mode=1"], "refused: without ceil_mode"),
+    ("squeeze and excitation, Mul of two values", ["GlobalAveragePool x|p", "Sigmoid p|s", "Mul x s|y"],
+     "refused: has no bounded slope"),
+    ("MatMul of two values, as in attention", ["Transpose x|t perm=0,1,3,2", "MatMul x t|y"],
+     "refused: multiplies data by data"),
+    ("InstanceNormalization", ["InstanceNormalization x b b|n", "Relu n|y"], "refused: its own deviation"),
+):  # fmt: skip
+    row(ONNX, _kind, _happens, "onnx")(onnx_images(*_lines))
 row(ONNX, "an activation at the end", "read", "onnx")(onnx_model(["Relu h|a"], behind="Tanh"))
 row(ONNX, "Softmax at the end", "read: softmax is left out", "onnx")(onnx_model(["Relu h|a"], behind="Softmax", drop=1))
 

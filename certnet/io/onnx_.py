@@ -23,8 +23,8 @@ from certnet.core.errors import (
     UnsupportedModelError,
 )
 from certnet.core.files import check_writable, write_atomic
-from certnet.io.networks import require_dense, summary
-from certnet.io.onnx_graph import MORE_OUTPUTS, OPERATORS, SUPPORTED, Graph, Layers, Node, layers_of
+from certnet.io.networks import require_dense, structure, summary
+from certnet.io.onnx_graph import MORE_OUTPUTS, OPERATORS, SUPPORTED, Graph, Layers, Node, Paths, read_graph
 from certnet.io.onnx_refused import reason
 from certnet.io.onnx_tensors import FLOAT_TYPES, ExternalData, read_tensor
 from certnet.io.onnx_written import ROUNDED, START, operators
@@ -47,6 +47,8 @@ _MAX_NAMES_BYTES: Final = 16 << 20
 _MAX_CHECKED: Final = 5_000_000
 """Networks with more weights are not evaluated a second time."""
 _SAMPLES: Final = 16
+_SECONDS: Final = 2.0
+"""What the evaluation may take for networks with convolutions or skips, about."""
 _FLOAT, _DOUBLE = 1, 11  # TensorProto.DataType
 logger = logging.getLogger(__name__)
 
@@ -100,11 +102,11 @@ def load_onnx(path: str | os.PathLike[str], *, units: str = "as given") -> FeedF
         graph = _graph(model, ExternalData(source.parent, _MAX_BYTES - source.stat().st_size))
         content = model.SerializeToString()
         _check(content, shapes=False)
-        layers = layers_of(graph)
+        found = read_graph(graph)
         _check(content, shapes=True)  # last, for its messages say less
-        network = FeedForward(layers.weights, layers.biases, layers.activations, units=units)
-        network = network.described(_about(network, layers, model))
-        _compare(network, layers.value, model, graph.shape)
+        network = found.network(units)
+        network = network.described(_about(network, found, model))
+        _compare(network, found, model, graph.shape)
         return network
     except (FileFormatError, UnsupportedModelError, InvalidInputError) as error:
         raise type(error)(f"{source}: {error}") from error
@@ -215,8 +217,6 @@ def _node(index: int, node: Any, external: ExternalData) -> Node:
     where = f"node {index} {name[:80]!r} ({node.op_type})"
     several = len(node.output) > 1 and node.op_type not in MORE_OUTPUTS
     if not node.output or not node.output[0] or several or (not node.input and node.op_type != "Constant"):
-        if node.op_type == "Split":
-            raise UnsupportedModelError(f"{where} is not read{reason(node.op_type)}")
         raise FileFormatError(f"{where} has {len(node.input)} inputs and {len(node.output)} outputs")
     attributes = {a.name: _attribute(a, f"{where}, attribute {a.name[:80]!r}", external) for a in node.attribute}
     return Node(index, name, node.op_type, tuple(node.input), node.output[0], attributes, tuple(node.output[1:]))
@@ -262,10 +262,10 @@ def _check(content: bytes, *, shapes: bool) -> None:
         raise FileFormatError(f"it is no valid ONNX model: {_first_line(error)}") from error
 
 
-def _about(network: FeedForward, layers: Layers, model: Any) -> About:
-    names = layers.nodes if len(layers.nodes) <= 6 else (*layers.nodes[:3], "…", layers.nodes[-1])
+def _about(network: FeedForward, found: Layers | Paths, model: Any) -> About:
+    names = found.nodes if len(found.nodes) <= 6 else (*found.nodes[:3], "…", found.nodes[-1])
     read = f"{summary(network)}, from ONNX nodes {', '.join(names)}"
-    return About(read, _input_names(model, network.n_inputs), (), layers.remarks)
+    return About(read, _input_names(model, network.n_inputs), (), (*structure(network), *found.remarks))
 
 
 def _input_names(model: Any, n_inputs: int) -> tuple[str, ...]:
@@ -286,8 +286,10 @@ def _input_names(model: Any, n_inputs: int) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _compare(network: FeedForward, value: str, model: Any, shape: tuple[int | None, ...]) -> None:
+def _compare(network: FeedForward, read: Layers | Paths, model: Any, shape: tuple[int | None, ...]) -> None:
     """The network against onnx's reference evaluator on random inputs; changes the model.
+
+    Fewer inputs are taken where one takes the evaluator long, and none where :data:`_SECONDS` are not enough for one.
 
     Raises
     ------
@@ -295,8 +297,8 @@ def _compare(network: FeedForward, value: str, model: Any, shape: tuple[int | No
         They do not agree within the rounding of the model's type.
     """
     expected = None
-    if sum(W.size for W in network.weights) <= _MAX_CHECKED:
-        expected = _evaluated(model, value, network.n_inputs, shape)
+    if (samples := _samples(network, read)) > 0:
+        expected = _evaluated(model, read.value, network.n_inputs, shape, samples)
     if expected is None:
         return
     X, Y = expected
@@ -318,6 +320,13 @@ def _compare(network: FeedForward, value: str, model: Any, shape: tuple[int | No
         raise UnsupportedModelError(_DISAGREES.format(f"differ by {np.max(far[wrong]):.3g}"))
 
 
+def _samples(network: FeedForward, read: Layers | Paths) -> int:
+    """On how many inputs a network is compared."""
+    if isinstance(read, Paths):
+        return min(_SAMPLES, int(_SECONDS / max(read.effort, 1e-9)))
+    return _SAMPLES if sum(W.size for W in network.weights) <= _MAX_CHECKED else 0
+
+
 _DISAGREES: Final = (
     "the network that was read and onnx's reference evaluator {} on random inputs: certnet does not understand this "
     "model; please report it"
@@ -327,9 +336,9 @@ _DISAGREES: Final = (
 def _rounding(network: FeedForward, X: NDArray[np.float64]) -> NDArray[np.float64]:
     """Growth of rounding errors: ``e ← |W| e λ + n (|W| |x| + |b|)``, in units of the precision; as an (N, m) array."""
     x, error = X, np.zeros_like(X)
-    for layer, W in zip(network.layers, network.weights):
-        size = np.abs(W).T
-        error = error @ size + math.sqrt(W.shape[1] + 1) * (np.abs(x) @ size + np.abs(layer.bias))
+    for layer in network.layers:
+        size, terms = layer.operator.absolute, min(layer.operator.terms, layer.operator.n_inputs)
+        error = size(error) + math.sqrt(terms + 1) * (size(np.abs(x)) + np.abs(layer.bias))
         error *= layer.steepest
         x = layer(x)
         error += np.abs(x)
@@ -337,19 +346,19 @@ def _rounding(network: FeedForward, X: NDArray[np.float64]) -> NDArray[np.float6
 
 
 def _evaluated(
-    model: Any, value: str, n_inputs: int, shape: tuple[int | None, ...]
+    model: Any, value: str, n_inputs: int, shape: tuple[int | None, ...], samples: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Random inputs (N, d) and what the reference evaluator makes of them (N, m); None where it cannot."""
     from onnx import helper
     from onnx.reference import ReferenceEvaluator
 
     single = len(shape) == 1
-    features, rows = shape if single else shape[1:], 1 if single else shape[0] or _SAMPLES
+    features, rows = shape if single else shape[1:], 1 if single else shape[0] or samples
     known = math.prod(n for n in features if n is not None)
     if rows * n_inputs > 1 << 22 or features.count(None) > 1 or n_inputs % known:
         return None
     concrete = tuple(n_inputs // known if n is None else n for n in features)
-    X = np.random.default_rng(0).standard_normal((rows * -(-_SAMPLES // rows), n_inputs))
+    X = np.random.default_rng(0).standard_normal((rows * -(-samples // rows), n_inputs))
     given = model.graph.input[0]
     if len(model.graph.input) > 1 or _misjudged(model):
         return None

@@ -16,6 +16,7 @@ from certnet.core.validation import Float
 from certnet.io.affine import MAX_ENTRIES, Dense, Scale, Step, fold
 from certnet.io.onnx_constants import Node, Shape, fold_constant, fold_shape
 from certnet.networks.activations import Activation
+from certnet.networks.feedforward import FeedForward
 
 __all__ = ["Chain", "Graph", "Layers", "size_of"]
 
@@ -58,11 +59,18 @@ class Layers:
     remarks: tuple[str, ...]
     value: str
 
+    def network(self, units: str) -> FeedForward:
+        return FeedForward(self.weights, self.biases, self.activations, units=units)
+
 
 class Chain:
-    """The walk along a graph: the value reached, its shape behind the batch, and what led to it."""
+    """The walk along a graph: the value reached, its shape behind the batch, and what led to it.
 
-    def __init__(self, graph: Graph) -> None:
+    A walk may also go over a graph in pieces, one operator at a time (:mod:`certnet.io.onnx_paths`): then
+    :meth:`begin` says where a piece starts, :meth:`taken` what it is, and activations need no matrix before them.
+    """
+
+    def __init__(self, graph: Graph, *, in_pieces: bool = False) -> None:
         if len(graph.shape) == 0:
             raise UnsupportedModelError(
                 f"the input {graph.input[:80]!r} is one number: samples must be rows, [N, d], or one sample, [d]"
@@ -82,6 +90,7 @@ class Chain:
         self.uses = Counter(name for node in graph.nodes if node.operator != "Shape" for name in node.inputs)
         self.uses[graph.output] += 1
         self.left_out: str | None = None
+        self._in_pieces = in_pieces
         self._identity_after: int | None = None
         self._entries = 0
         self._folded = (1 << 22) + 4 * sum(array.size for array in self.constants.values())
@@ -97,6 +106,20 @@ class Chain:
             self._computed = value
         self.value = value
         self._seen[value] = self._dimensions()
+
+    def begin(self, value: str, shape: tuple[int | None, ...]) -> None:
+        """Go on from ``value``, whose samples have this shape."""
+        self.value, self.shape = value, shape
+
+    def taken(self) -> list[Step | Activation]:
+        """Steps and activations since the last call, in their order."""
+        pieces: list[Step | Activation] = []
+        for steps, phi in zip(self._layers, self._activations):
+            pieces += [*steps, phi]
+        pieces += self.steps
+        self._layers, self._activations, self.steps = [], [], []
+        self._identity_after = None
+        return pieces
 
     def data_of(self, node: Node) -> list[str]:
         return [name for name in node.inputs if name and name not in self.constants and name not in self._shapes]
@@ -116,7 +139,7 @@ class Chain:
             [W for W, _ in layers],
             [b for _, b in layers],
             phis,
-            tuple(self._matrices),
+            self.named,
             tuple(self.remarks),
             self._computed,
         )
@@ -137,7 +160,16 @@ class Chain:
             self._layer(steps[: self._identity_after], Activation("identity"))
         self.steps.append(Dense(W))
         self.shape = (W.shape[0],)
+        self.name(node)
+
+    def name(self, node: Node) -> None:
+        """Remember a node that has weights."""
         self._matrices.append((node.name or f"{node.operator}_{node.index}")[:80])
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Names of the operators whose weights were read."""
+        return tuple(self._matrices)
 
     def count(self, entries: int, where: object) -> None:
         """Bounded work: one stored tensor may be used by thousands of nodes."""
@@ -146,7 +178,7 @@ class Chain:
             raise UnsupportedModelError(f"{where}: the model uses more than {MAX_ENTRIES} weights")
 
     def activate(self, phi: Activation, node: Node) -> None:
-        if not self._has_matrix():
+        if not self._has_matrix() and not self._in_pieces:
             self.put_identity(str(node))
         self._layer(self.steps, phi)
         self.steps = []

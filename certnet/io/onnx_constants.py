@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from certnet.core.errors import FileFormatError, UnsupportedModelError
 from certnet.io.onnx_tensors import FLOAT_TYPES
 
-__all__ = ["FOLDED", "SHAPES", "Node", "Shape", "fold_constant", "fold_shape"]
+__all__ = ["FOLDED", "SHAPES", "Cut", "Node", "Shape", "cuts", "fold_constant", "fold_shape"]
 
 _MAX_ENTRIES: Final = 1 << 22
 """Most entries of a constant that is made larger than what it is made of: small files may ask for much."""
 _MAX_SIZES: Final = 64
 _WHOLE_TYPES: Final = (6, 7)
+_OPEN: Final = 2**31 - 1
+"""From here on an end of a Slice stands for "to the end"."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,52 @@ class Shape:
 
     sizes: tuple[int | None, ...]
     alone: bool = False
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What a Slice takes of an axis."""
+
+    start: int | None = None
+    end: int | None = None
+    step: int = 1
+
+    def of(self, n: int) -> slice:
+        """The same for an axis of n entries, which negative bounds count from."""
+        return slice(*slice(self.start, self.end, self.step).indices(n)) if self.step > 0 else self._backwards(n)
+
+    def _backwards(self, n: int) -> slice:
+        start, end, step = slice(self.start, self.end, self.step).indices(n)
+        return slice(start, end if end >= 0 else None, step)
+
+    @property
+    def whole(self) -> bool:
+        """Does it take every axis as it is, however long?"""
+        return self.step == 1 and self.start in (None, 0) and (self.end is None or self.end >= _OPEN)
+
+
+def cuts(node: Node, inputs: Sequence[NDArray[Any] | None], ndim: int) -> list[Cut]:
+    """What a Slice takes of each axis; its inputs from 1 on, or its attributes before opset 10, say it.
+
+    Raises
+    ------
+    ValueError, TypeError, IndexError
+        Lists of different lengths, axes that are none, steps of zero.
+    """
+    if "starts" in node.attributes:
+        said: list[Any] = [node.attributes.get(name) for name in ("starts", "ends", "axes")] + [None]
+    else:
+        said = [None if part is None else [int(n) for n in part.reshape(-1)] for part in inputs[1:]]
+        said += [None] * (4 - len(said))
+    starts, ends, axes, steps = said
+    axes = range(len(starts)) if axes is None else axes
+    steps = [1] * len(starts) if steps is None else steps
+    found = [Cut()] * ndim
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        if not -ndim <= axis < ndim or not step:
+            raise ValueError("axes or steps that a Slice cannot have")
+        found[axis] = Cut(int(start), int(end), int(step))
+    return found
 
 
 def fold_constant(node: Node, inputs: list[NDArray[Any] | None]) -> NDArray[Any]:
@@ -134,6 +182,20 @@ def _concat(node: Node, inputs: list[Any]) -> Any:
     return np.concatenate(inputs, axis=int(node.attributes.get("axis", 0)))
 
 
+def _slice(node: Node, inputs: list[Any]) -> Any:
+    array = inputs[0]
+    return array[tuple(cut.of(n) for cut, n in zip(cuts(node, inputs, array.ndim), array.shape))]
+
+
+def _gather(node: Node, inputs: list[Any]) -> Any:
+    array, index = inputs
+    if index.dtype != np.int64:
+        raise TypeError("an index holds whole numbers")
+    axis = int(node.attributes.get("axis", 0))
+    _bounded((array.size // max(array.shape[axis], 1) * index.size,))
+    return np.take(array, index, axis=axis)
+
+
 def _constant(node: Node, inputs: list[Any]) -> Any:
     found = node.attributes
     if "value" in found:
@@ -158,6 +220,8 @@ _CONSTANT: Final[dict[str, Callable[[Node, list[Any]], Any]]] = {
     "Expand": _expand,
     "ConstantOfShape": _filled,
     "Concat": _concat,
+    "Slice": _slice,
+    "Gather": _gather,
     "Add": _elementwise(np.add),
     "Sub": _elementwise(np.subtract),
     "Mul": _elementwise(np.multiply),

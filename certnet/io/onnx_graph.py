@@ -4,21 +4,40 @@ from __future__ import annotations
 
 from typing import Final
 
-from certnet.core.errors import UnsupportedModelError
+from certnet.core.errors import FileFormatError, InvalidInputError, UnsupportedModelError
 from certnet.io import expressions as formula
 from certnet.io.onnx_chain import Chain, Graph, Layers
 from certnet.io.onnx_constants import FOLDED, SHAPES, Node
 from certnet.io.onnx_formulas import FORMULAS, FORMULAS_ONLY, term_of
 from certnet.io.onnx_operators import READERS
+from certnet.io.onnx_paths import ON_PATHS, Paths, meets, paths_of
 from certnet.io.onnx_refused import reason
 from certnet.networks.activations import Activation
 
-__all__ = ["MORE_OUTPUTS", "OPERATORS", "SUPPORTED", "Graph", "Layers", "Node", "layers_of"]
+__all__ = ["MORE_OUTPUTS", "OPERATORS", "SUPPORTED", "Graph", "Layers", "Node", "Paths", "layers_of", "read_graph"]
 
 _MAX_FORMULA: Final = 24
 """Most operators of an activation that is written as a formula."""
-MORE_OUTPUTS: Final = ("Dropout", "BatchNormalization")
-"""Operators that may have outputs beside the first, of which nothing is made."""
+MORE_OUTPUTS: Final = ("Dropout", "BatchNormalization", "MaxPool", "Split")
+"""Operators that may have outputs beside the first; nothing is made of them, but of those of Split."""
+
+
+def read_graph(graph: Graph) -> Layers | Paths:
+    """The function that a graph computes: layers where it is a chain of dense ones, else values whose paths meet.
+
+    Raises
+    ------
+    UnsupportedModelError, FileFormatError, InvalidInputError
+        As :func:`layers_of` and :func:`~certnet.io.onnx_paths.paths_of`; what a chain is refused for is said where no
+        paths meet.
+    """
+    try:
+        return layers_of(graph)
+    except UnsupportedModelError as error:
+        try:
+            return paths_of(graph)
+        except (UnsupportedModelError, FileFormatError, InvalidInputError) as other:
+            raise (other if meets(graph) else error) from None
 
 
 def layers_of(graph: Graph) -> Layers:
@@ -133,12 +152,13 @@ def _no_formula(chain: Chain, node: Node | None, start: int) -> UnsupportedModel
 
 
 OPERATORS: Final = {
-    ("ai.onnx.ml" if name == "Scaler" else "", name) for name in (*READERS, *FOLDED, *SHAPES, *FORMULAS)
+    ("ai.onnx.ml" if name == "Scaler" else "", name) for name in (*READERS, *FOLDED, *SHAPES, *FORMULAS, *ON_PATHS)
 }
 """Operators that may occur, each with its domain."""
-_ALSO: Final = sorted({*FOLDED, *SHAPES} - {*READERS})
+_ALSO: Final = sorted({*FOLDED, *SHAPES} - {*READERS, *ON_PATHS})
 
 SUPPORTED: Final = (
-    f"certnet reads chains of {', '.join(READERS)} on one input [N, d], activations written with "
-    f"{', '.join(FORMULAS_ONLY)}, and {', '.join(_ALSO)} for weights and shapes"
+    f"certnet reads {', '.join(dict.fromkeys((*READERS, *ON_PATHS)))} on one input [N, ...], activations written with "
+    f"{', '.join(name for name in FORMULAS_ONLY if name not in ON_PATHS)}, and {', '.join(_ALSO)} for weights and "
+    "shapes"
 )

@@ -6,8 +6,8 @@ from typing import Final
 
 __all__ = ["REASONS", "reason"]
 
-_CONVOLUTION: Final = "it is a convolution, and certnet reads dense layers"
-_POOLING: Final = "it pools over positions, and certnet reads dense layers"
+_CONVOLUTION: Final = "of convolutions Conv is read, on signals and images: upsample the image, and convolve it"
+_POOLING: Final = "of pooling the average and the maximum are read, whose slopes have bounds"
 _RECURRENT: Final = "it is recurrent, and certnet reads feed-forward networks"
 _NORMALISED: Final = (
     "it divides every sample by its own deviation, which is no affine map and has no bounded slope; train with "
@@ -17,20 +17,16 @@ _TREES: Final = "trees are piecewise constant: where they jump no Lipschitz cons
 _KERNEL: Final = "it is a kernel machine, not a network of layers"
 _QUANTISED: Final = "the model is quantised, and rounding has no Lipschitz constant: export the float model"
 _SELECTED: Final = "it gives indices or classes, which jump: export the model with its logits or values as the output"
-_JOINED: Final = "it joins branches, and certnet reads chains of layers"
-_SPLIT: Final = "it splits the features into branches, and certnet reads chains of layers: certify each part by itself"
-_REDUCED: Final = "it sums or averages over features, as normalisations and pooling do; only dense layers mix features"
+_CHOSEN: Final = "it takes entries where data say, and jumps"
+_REDUCED: Final = "of reductions sums, means and maxima over axes of a sample are read"
 _ATTENTION: Final = "attention multiplies data with data: its slope is not bounded over all inputs"
 _CONTROL: Final = "control flow is not read: export the model in evaluation mode, for one path"
 _CASES: Final = "a choice by cases may jump, and is no activation that certnet knows"
 _PERIODIC: Final = "it is no activation that certnet knows a slope interval of"
 
 REASONS: Final[dict[str, str]] = {
-    **dict.fromkeys(("Conv", "ConvTranspose", "ConvInteger", "DeformConv"), _CONVOLUTION),
-    **dict.fromkeys(
-        ("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool", "LpPool", "GlobalLpPool", "MaxUnpool"),
-        _POOLING,
-    ),
+    **dict.fromkeys(("ConvTranspose", "ConvInteger", "DeformConv"), _CONVOLUTION),
+    **dict.fromkeys(("LpPool", "GlobalLpPool", "MaxUnpool", "MaxRoiPool", "RoiAlign"), _POOLING),
     **dict.fromkeys(("RNN", "LSTM", "GRU", "Scan"), _RECURRENT),
     **dict.fromkeys(
         (
@@ -64,12 +60,8 @@ REASONS: Final[dict[str, str]] = {
     **dict.fromkeys(
         ("ArgMax", "ArgMin", "TopK", "Hardmax", "LabelEncoder", "ArrayFeatureExtractor", "ZipMap", "Sign"), _SELECTED
     ),
-    **dict.fromkeys(("Concat", "Sum", "Mean", "FeatureVectorizer"), _JOINED),
-    **dict.fromkeys(("Split", "Slice", "Gather", "GatherElements", "GatherND"), _SPLIT),
-    **dict.fromkeys(
-        ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceL1", "ReduceSumSquare", "CumSum"),
-        _REDUCED,
-    ),
+    **dict.fromkeys(("GatherElements", "GatherND", "GridSample", "NonMaxSuppression"), _CHOSEN),
+    **dict.fromkeys(("ReduceMin", "ReduceL2", "ReduceL1", "ReduceSumSquare", "ReduceProd", "CumSum"), _REDUCED),
     **dict.fromkeys(("Attention", "MultiHeadAttention", "Einsum"), _ATTENTION),
     **dict.fromkeys(("If", "Loop"), _CONTROL),
     **dict.fromkeys(("Less", "LessOrEqual", "GreaterOrEqual", "Greater", "Equal", "Where", "And", "Or", "Not"), _CASES),
@@ -77,10 +69,7 @@ REASONS: Final[dict[str, str]] = {
     "OneHotEncoder": "its inputs are categories: export the network behind the encoder",
     "LinearRegressor": "it is a linear model, whose Lipschitz constant is the norm of its matrix",
     "LinearClassifier": "it is a linear model, whose Lipschitz constant is the norm of its matrix",
-    "Unsqueeze": "it adds a dimension to the data: samples are rows, [N, d]",
-    "Transpose": "it moves features between samples or dimensions: flatten the samples first",
-    "Pad": "it pads the data: certnet reads dense layers",
-    "Resize": "it resamples images: certnet reads dense layers",
+    "FeatureVectorizer": "it joins several inputs, and certnet reads models with one",
 }
 
 
