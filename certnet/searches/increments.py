@@ -94,11 +94,16 @@ def is_sparse(matrix: Map) -> bool:
     return bool(sparse.issparse(matrix))
 
 
-def row_norms(rows: Map) -> Float:
-    """Of a matrix or a sparse array; never zero."""
-    if is_sparse(rows):
-        return np.asarray(np.sqrt((rows * rows).sum(axis=1))).ravel() + _TINY
+def row_norms(rows: Float) -> Float:
+    """Never zero."""
     return np.asarray(np.sqrt(np.einsum("ij,ij->i", rows, rows)) + _TINY)
+
+
+def _sizes(matrix: Map) -> Float:
+    """Norms of the rows of a matrix or of a sparse array; never zero."""
+    if is_sparse(matrix):
+        return np.asarray(np.sqrt((matrix * matrix).sum(axis=1))).ravel() + _TINY
+    return row_norms(matrix)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +143,7 @@ class Scaled:
         # units are measured so that their rows of weights are of order one: powers of two, exact
         maps, exponents = [*net.maps, net.output], []
         for k in range(len(net.maps)):
-            exponent = np.frexp(row_norms(maps[k]))[1]
+            exponent = np.frexp(_sizes(maps[k]))[1]
             maps[k] = _times(maps[k], -exponent, axis=0)
             maps[k + 1] = _times(maps[k + 1], exponent, axis=1)
             exponents.append(exponent)

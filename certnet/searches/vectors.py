@@ -20,6 +20,7 @@ multipliers, ``μ_i = |g_0i|`` the weights of the inputs in the maximum norm, an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -40,6 +41,7 @@ _MEMORY: Final = 20  # pairs of the quasi-Newton method
 _SWEEPS: Final = 5  # power steps before it
 _TINY: Final = 1e-300
 _SLACKS: Final = (1e-12, 1e-1)
+_CHEAP: Final = 1e9  # n³ summed over the layers: a bound takes some hundredths of a second
 _LEAST_WEIGHT: Final = 1e-9  # of the largest input weight in the maximum norm
 
 
@@ -117,7 +119,7 @@ def tightest(network: Network, multipliers: Sequence[Float], weights: Float | No
     whole = increments_of(network)
     bending = [np.cumsum(w > 0.0) - 1 for w in whole.width]
     sides = []
-    for part in Scaled.parts(network, reduced=False):
+    for part in Scaled.parts(network, reduced=weights is None):
         chosen = [
             T[places[alive][width > 0.0]]
             for T, places, alive, width in zip(multipliers, bending, part.alive[1:], part.net.width)
@@ -134,6 +136,22 @@ def tightest(network: Network, multipliers: Sequence[Float], weights: Float | No
     # shares of Σ μ: every part proves ρ_i for its own, and the whole takes the largest ratio
     sums = [float(np.sum(weights[part.alive[0]])) for part in Scaled.parts(network, reduced=False)]
     return float(np.sqrt(sum(sums) * max(side**2 / total for side, total in zip(sides, sums))))
+
+
+@dataclass(eq=False)
+class _Pass:
+    """One evaluation, layer by layer: Z_0, feasible; P_k of the bending units with their norms; u_k with theirs.
+
+    ``out`` is V Z_K; ``along`` is what :meth:`_Vectors.backward` adds, g·u / |u|.
+    """
+
+    first: Float
+    P: list[Float]
+    sizes: list[Float]
+    units: list[Float]
+    lengths: list[Float]
+    out: Float = field(default_factory=lambda: np.zeros(0))
+    along: list[Float] = field(default_factory=list)
 
 
 class _Vectors:
@@ -166,64 +184,71 @@ class _Vectors:
     def drawn(self, rng: np.random.Generator) -> Float:
         return self.normalised(rng.standard_normal(self._cuts[-1]))
 
-    def forward(self, x: Float) -> tuple[Float, list[Float], Float]:
-        """Z_0, feasible, P_1 … P_K and ``O = V Z_K``."""
+    def forward(self, x: Float) -> _Pass:
         raw, *units = self.split(x)
         Z = first = raw / self._size(raw)
-        Ps = []
+        found = _Pass(first, [], [], [], [])
         for B, c, w, bends, u in zip(self.net.maps, self.net.centre, self.net.width, self.net.bends, units):
             P = B @ Z
             Z = c[:, None] * P
-            Z[bends] += (w[bends] * row_norms(P[bends]) / row_norms(u))[:, None] * u
-            Ps.append(P)
-        return first, Ps, self.net.output @ Z
+            P = P[bends]
+            sizes, lengths = row_norms(P), row_norms(u)
+            Z[bends] += (w[bends] * sizes / lengths)[:, None] * u
+            for kept, one in zip((found.P, found.sizes, found.units, found.lengths), (P, sizes, u, lengths)):
+                kept.append(one)
+        found.out = self.net.output @ Z
+        return found
 
-    def backward(self, Ps: Sequence[Float], out: Float, units: Sequence[Float] | None = None) -> list[Float]:
-        """Cotangents g_0, and g_1 … g_K of the bending units; for given unit vectors, or for ``u = g / |g|``."""
+    def backward(self, seen: _Pass, *, stepped: bool = False) -> list[Float]:
+        """Cotangents g_0, and g_1 … g_K of the bending units; for the unit vectors, or (stepped) ``u = g / |g|``."""
         found: list[Float] = []
-        g = self.net.output.T @ out
-        for k in reversed(range(len(Ps))):
+        g = self.net.output.T @ seen.out
+        for k in reversed(range(len(seen.P))):
             bends = self.net.bends[k]
-            P, own = Ps[k][bends], g[bends]
+            own = g[bends]
             found.insert(0, own)
-            along = row_norms(own) if units is None else np.einsum("ij,ij->i", own, units[k]) / row_norms(units[k])
+            along = row_norms(own) if stepped else np.einsum("ij,ij->i", own, seen.units[k]) / seen.lengths[k]
+            seen.along.insert(0, along)
             q = self.net.centre[k][:, None] * g
-            q[bends] += (self.net.width[k][bends] * along / row_norms(P))[:, None] * P
+            q[bends] += (self.net.width[k][bends] * along / seen.sizes[k])[:, None] * seen.P[k]
             g = self.net.maps[k].T @ q
         return [g, *found]
 
     def value(self, x: Float) -> tuple[float, Float, Float]:
         """``−½ log ρ``, its gradient, and the diagonal of the power step as an inverse Hessian."""
-        raw, *units = self.split(x)
-        first, Ps, out = self.forward(x)
-        g0, *gs = self.backward(Ps, out, units)
-        rho = float(np.sum(out * out))
+        raw = self.split(x)[0]
+        seen = self.forward(x)
+        g0, *gs = self.backward(seen)
+        rho = float(np.sum(seen.out * seen.out))
         gradient, inverse = np.empty_like(x), np.empty_like(x)
         (d0, *ds), (h0, *hs) = self.split(gradient), self.split(inverse)
-        for u, P, g, w, bends, d, h in zip(units, Ps, gs, self.net.width, self.net.bends, ds, hs):
-            _across(u, g, w[bends] * row_norms(P[bends]), rho, d, h)
+        for k, (g, w, bends, d, h) in enumerate(zip(gs, self.net.width, self.net.bends, ds, hs)):
+            reach = w[bends] * seen.sizes[k]
+            _across(seen.units[k], seen.lengths[k], g, seen.along[k], reach, rho, d, h)
         if self.sup:
-            _across(raw, g0, np.ones(len(raw)), rho, d0, h0)
+            lengths = row_norms(raw)
+            along = np.einsum("ij,ij->i", g0, raw) / lengths
+            _across(raw, lengths, g0, along, np.ones(len(raw)), rho, d0, h0)
         else:
             size = float(np.linalg.norm(raw))
-            d0[:] = -(g0 / rho - first) / size
+            d0[:] = -(g0 / rho - seen.first) / size
             h0[:] = size**2
         return -0.5 * float(np.log(rho)), gradient, inverse
 
     def stepped(self, x: Float) -> tuple[Float, float]:
         """The power step, and ‖V Z_K‖ before it."""
-        _, Ps, out = self.forward(x)
-        g0, *gs = self.backward(Ps, out)
+        seen = self.forward(x)
+        g0, *gs = self.backward(seen, stepped=True)
         parts = [(g0 / self._size(g0)).ravel(), *((g / row_norms(g)[:, None]).ravel() for g in gs)]
-        return np.concatenate(parts), float(np.linalg.norm(out))
+        return np.concatenate(parts), float(np.linalg.norm(seen.out))
 
     def multipliers(self, x: Float) -> tuple[list[Float], Float]:
         """``T_kj = |g_kj| / (2 w_j |p_kj|)``, and the weights ``μ_i = |g_0i|`` of the inputs."""
-        _, Ps, out = self.forward(x)
-        g0, *gs = self.backward(Ps, out)
+        seen = self.forward(x)
+        g0, *gs = self.backward(seen, stepped=True)
         found = []
-        for g, P, w, bends in zip(gs, Ps, self.net.width, self.net.bends):
-            found.append(row_norms(g) / (2.0 * np.maximum(w[bends], 1e-6) * row_norms(P[bends])))
+        for g, sizes, w, bends in zip(gs, seen.sizes, self.net.width, self.net.bends):
+            found.append(row_norms(g) / (2.0 * np.maximum(w[bends], 1e-6) * sizes))
         mu = row_norms(g0)
         return found, np.maximum(mu, _LEAST_WEIGHT * float(mu.max()))
 
@@ -237,15 +262,18 @@ class _Vectors:
         return wider, wider.normalised(np.concatenate(parts))
 
 
-def _across(u: Float, g: Float, reach: Float, rho: float, d: Float, h: Float) -> None:
-    """Gradient d and inverse Hessian h of unit vectors u, whose length has no effect: across u alone."""
+def _across(u: Float, lengths: Float, g: Float, along: Float, reach: Float, rho: float, d: Float, h: Float) -> None:
+    """Gradient d and inverse Hessian h of unit vectors u, whose length has no effect: across u alone.
+
+    ``along`` is g·u / |u|, ``reach`` the factor of the unit vectors in Z.
+    """
     if not len(u):
         return
-    length = row_norms(u)
-    along = np.einsum("ij,ij->i", g, u) / length**2
-    d[:] = -(reach / (rho * length))[:, None] * (g - along[:, None] * u)
+    np.multiply(u, (-along / lengths)[:, None], out=d)
+    d += g
+    d *= (-reach / (rho * lengths))[:, None]
     weight = reach * row_norms(g)
-    h[:] = (rho * length**2 / np.maximum(weight, max(1e-14 * weight.max(), _TINY)))[:, None]
+    h[:] = (rho * lengths**2 / np.maximum(weight, max(1e-14 * weight.max(), _TINY)))[:, None]
 
 
 class _Run:
@@ -260,6 +288,7 @@ class _Run:
         self.status = Status.MAX_ITERATIONS
         self.point: Float | None = None
         self._slack = max(1e-8, 0.01 * tol)
+        self._cheap = sum(float(n) ** 3 for n in net.widths) < _CHEAP
         self._spent, self._limit, self._next = 0, 0, 3
         self._vectors = _Vectors(net, _COLUMNS, sup)
 
@@ -283,7 +312,7 @@ class _Run:
             if self._vectors.r == _COLUMNS:
                 self.point = x
             if self._gap > self._tol:
-                self._measure(x)
+                self._measure(x, last=True)
             if self._gap <= self._tol or self._vectors.r >= _MOST_COLUMNS or self._over():
                 break
             self._vectors, x = self._vectors.widened(x, self._vectors.r // 2, self._rng)
@@ -316,7 +345,7 @@ class _Run:
             self._next = int(1.3 * self._spent) + 3
         return self._gap <= self._tol or decrement < 1e-24 or self._until.reached is not None
 
-    def _measure(self, x: Float) -> None:
+    def _measure(self, x: Float, *, last: bool = False) -> None:
         """The bound of the multipliers at x, with the slack that serves them best."""
         T, mu = self._vectors.multipliers(x)
         tried: dict[float, float] = {}
@@ -329,10 +358,12 @@ class _Run:
         s, goal = self._slack, (1.0 + self._tol) * self.lower**2
         while not np.isfinite(bound(s)) and s < 1.0:  # some S_k is not definite: more room
             s *= 10.0
-        while s > _SLACKS[0] and bound(s) > goal and bound(0.1 * s) < bound(s):  # less where that pays
-            s *= 0.1
-        while s < _SLACKS[1] and bound(s) > goal and bound(10.0 * s) < bound(s):
-            s *= 10.0
+        # where a bound takes long, what the slack costs matters near the end alone
+        if self._cheap or last or bound(s) < (1.0 + 100.0 * self._tol) * self.lower**2:
+            while s > _SLACKS[0] and bound(s) > goal and bound(0.1 * s) < bound(s):  # less where that pays
+                s *= 0.1
+            while s < _SLACKS[1] and bound(s) > goal and bound(10.0 * s) < bound(s):
+                s *= 10.0
         self._slack = s
         if bound(s) < self.upper**2:
             self.upper, self.best = float(np.sqrt(bound(s))), list(multipliers_with_slack(T, s))
