@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,11 +39,14 @@ def certify_command(
     model: Model,
     out: Annotated[Path | None, typer.Option(help="Write the certificate here (JSON).")] = None,
     tol: Annotated[float, typer.Option(help="Relative gap at which the search stops.")] = 1e-6,
-    norm: Annotated[str, typer.Option(help="Norm of the inputs: l2, or linf (one hidden layer, one output).")] = "l2",
+    norm: Annotated[str, typer.Option(help="Norm of the inputs: l2, or linf.")] = "l2",
     exact: Annotated[
         bool, typer.Option("--exact", help="Close the bracket by branch and bound (one hidden layer, l2).")
     ] = False,
-    time_limit: Annotated[float, typer.Option(help="Seconds for --exact; the best bracket is kept.")] = 60.0,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(help="Seconds for the search; the best proved bound is kept. For --exact 60 unless it is given."),
+    ] = None,
     output: Annotated[
         list[int] | None,
         typer.Option(help="Index of one output from 0; given twice, the difference of the two.", min=0),
@@ -77,12 +81,16 @@ def certify_command(
         "solver": solver,
         "form": form,
     }
+    stop = threading.Event()  # Ctrl-C: the best proved bound so far is what is printed
+    options["should_stop"] = stop.is_set
     with working(f"certifying {network!r}"):
         if each is not None:
-            several = interruptible(lambda: certify_outputs(network, differences=each == "differences", **options))
+            several = interruptible(
+                lambda: certify_outputs(network, differences=each == "differences", **options), stop
+            )
         else:
             chosen = tuple(output) if output else None
-            certificate = interruptible(lambda: certify(network, output=chosen, **options))  # type: ignore[arg-type]
+            certificate = interruptible(lambda: certify(network, output=chosen, **options), stop)  # type: ignore[arg-type]
     if each is not None:
         _print_each(several, as_json=as_json)
         return

@@ -207,7 +207,7 @@ def lower_bound_sup(
     n_steps: int = 20,
     random_state: int = 0,
 ) -> LowerBound:
-    """The largest ``‖∂f/∂x‖₁`` found, rounded down, for one output: a lower bound of L in the maximum norm.
+    """The largest ``‖∂f/∂x‖`` from l∞ to l2 found, rounded down: a lower bound of L in the maximum norm.
 
     Searched as in :func:`certnet.searches.lower.lower_bound`.
 
@@ -229,7 +229,7 @@ def lower_bound_sup(
         if network.has_values:
             points = steep_points_in_ball(network, *ball, rng, norm="linf")
         points = points or [ball[0]]
-    elif network.relu_only:
+    elif network.relu_only and network.n_outputs == 1:
         points = _climbed(Slopes(FeedForward.of(network).shallow()), data, n_steps, rng)
     elif network.has_values:
         points = steep_points(network, data, rng, norm="linf")
