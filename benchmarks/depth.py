@@ -1,75 +1,201 @@
-"""Certify, several hidden layers: LipSDP per neuron and per layer, chains, and Clarabel on the chordal form.
+"""Certify at any depth: time, memory and gap of LipSDP, beside chains, ECLipsE and Clarabel; growth with the size.
 
-    OMP_NUM_THREADS=1 python benchmarks/depth.py                          # certnet alone
-    OMP_NUM_THREADS=1 python benchmarks/depth.py --generic --limit 600    # also Clarabel through CVXPY, per neuron
+    OMP_NUM_THREADS=1 python benchmarks/depth.py                          # certnet alone, every row in its own process
+    OMP_NUM_THREADS=1 python benchmarks/depth.py --only 512 conv          # some rows
+    OMP_NUM_THREADS=1 python benchmarks/depth.py --others                 # product, chain, closed form, eclipse-nn
+    OMP_NUM_THREADS=1 python benchmarks/depth.py --generic --limit 600    # Clarabel through CVXPY, per neuron
+    OMP_NUM_THREADS=1 python benchmarks/depth.py --growth                 # docs/images/depth-growth.png
 
-CPU seconds of certify beside the time of checking its certificate, digest and witness included. Clarabel gets one
-semidefinite block per pair of neighbouring layers (the chordal form), and the time limit counts the solver alone, not
-CVXPY's compilation.
+CPU seconds of certify, the proof and the lower bound included, beside the time of checking the certificate again.
+Weights are He-initialised (Gaussian of variance 2 / inputs, seed 0). Clarabel gets one semidefinite block per pair of
+neighbouring layers (the chordal form), and its time limit counts the solver alone, not CVXPY's compilation.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
+import json
+import resource
+import subprocess
+import sys
 import time
 import warnings
+from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from _common import machine, median_seconds, print_table
+from _common import machine, print_table
 
 from certnet import FeedForward, certify
 from certnet.errors import CertnetError, NotConvergedWarning
+from certnet.networks.activations import Activation
+from certnet.networks.layers import Dense, Layer, read_only
+from certnet.networks.operators import Blocks, Convolution, Identity
+from certnet.searches.closed_form_layers import layer_multipliers
 from certnet.searches.deep_barrier import solve_deep
 
-SHAPES = (
-    (10, 64, 64, 1),
-    (10, *[64] * 5, 1),
-    (10, *[64] * 10, 1),
-    (10, *[64] * 20, 1),
-    (784, 256, 256, 10),
-    (784, 512, 512, 512, 10),
-)
-WIDE = (
-    500  # inputs from which on the multipliers per layer, a Newton method's, take minutes; the tolerance is then 1e-4
-)
+RELU, LINEAR = Activation("relu"), Activation("identity")
 GENERIC = ((10, 16, 16, 16, 16, 16, 1), (10, 32, 32, 32, 32, 32, 1), (10, 64, 64, 64, 64, 64, 1))
+OTHERS = ((10, *[64] * 5, 1), (10, *[64] * 10, 1), (784, 256, 256, 10), (784, 512, 512, 512, 10))
+PICTURE = Path(__file__).resolve().parent.parent / "docs" / "images" / "depth-growth.png"
 
 
-def random_network(widths: tuple[int, ...], seed: int = 0) -> FeedForward:
-    """Gaussian weights of variance 2 / (number of inputs)."""
-    rng = np.random.default_rng(seed)
+def he(*widths: int) -> FeedForward:
+    rng = np.random.default_rng(0)
     weights = [rng.standard_normal((b, a)) * np.sqrt(2.0 / a) for a, b in pairwise(widths)]
-    return FeedForward(weights, [0.1 * rng.standard_normal(b) for b in widths[1:]], "relu")
+    return FeedForward(weights, [np.zeros(b) for b in widths[1:]], "relu")
 
 
-def own_rows() -> None:
+def _dense(rng: np.random.Generator, m: int, n: int, scale: float = 1.0) -> Dense:
+    return Dense(read_only(scale * rng.standard_normal((m, n)) * np.sqrt(2.0 / n)))
+
+
+def residual() -> FeedForward:
+    """64-128, ten blocks y + A relu(B y) of 256 units, A of half the usual size, 10 outputs."""
+    rng = np.random.default_rng(0)
+    layers = [Layer(_dense(rng, 128, 64), np.zeros(128), RELU)]
+    for _ in range(10):
+        layers.append(Layer(Blocks(((_dense(rng, 256, 128),), (Identity(128),))), np.zeros(384), RELU, 128))
+        layers.append(Layer(Blocks(((_dense(rng, 128, 256, 0.5), Identity(128)),)), np.zeros(128), LINEAR))
+    return FeedForward.chain([*layers, Layer(_dense(rng, 10, 128), np.zeros(10), LINEAR)])
+
+
+def convolutional() -> FeedForward:
+    """1×28×28, 8 channels, 16 channels with stride 2 (3×3 kernels, padding 1), 64 units, 10 outputs."""
+    rng = np.random.default_rng(0)
+    around = ((1, 1), (1, 1))
+    first = Convolution(rng.standard_normal((8, 1, 3, 3)) * np.sqrt(2.0 / 9), (1, 28, 28), padding=around)
+    kernel = rng.standard_normal((16, 8, 3, 3)) * np.sqrt(2.0 / 72)
+    second = Convolution(kernel, first.out_image, stride=(2, 2), padding=around)
+    images = [Layer(op, np.zeros(op.n_outputs), RELU) for op in (first, second)]
+    last = Layer(_dense(rng, 10, 64), np.zeros(10), LINEAR)
+    return FeedForward.chain([*images, Layer(_dense(rng, 64, second.n_outputs), np.zeros(64), RELU), last])
+
+
+def trained() -> FeedForward:
+    """784-512³-10 trained on MNIST for three epochs."""
+    from certnet.data import load_images
+    from certnet.train import train_classifier
+
+    data = load_images("mnist")
+    found = train_classifier(data.X_train, data.y_train, hidden=(512, 512, 512), penalty=0.0, epochs=3, random_state=0)
+    return FeedForward.of(found.network)
+
+
+CASES: dict[str, tuple[str, Callable[[], FeedForward], dict[str, Any]]] = {
+    "5": ("10-64×5-1", lambda: he(10, *[64] * 5, 1), {}),
+    "10": ("10-64×10-1", lambda: he(10, *[64] * 10, 1), {}),
+    "20": ("10-64×20-1", lambda: he(10, *[64] * 20, 1), {"tol": 1e-4}),
+    "256": ("784-256²-10", lambda: he(784, 256, 256, 10), {"tol": 1e-4}),
+    "512": ("784-512³-10", lambda: he(784, 512, 512, 512, 10), {"tol": 1e-4}),
+    "1024": ("784-1024³-10", lambda: he(784, 1024, 1024, 1024, 10), {"tol": 1e-3}),
+    "2048": ("784-2048³-10", lambda: he(784, 2048, 2048, 2048, 10), {"tol": 1e-3}),
+    "trained": ("784-512³-10, trained on MNIST", trained, {}),
+    "residual": ("residual, ten blocks of 128/256", residual, {"tol": 1e-4}),
+    "conv": ("1×28×28 conv 8, conv 16, 64, 10", convolutional, {"tol": 1e-3}),
+    "many": ("5-20-3000", lambda: he(5, 20, 3000), {}),
+    "linf": ("784-128²-10, maximum norm", lambda: he(784, 128, 128, 10), {"tol": 1e-4, "norm": "linf"}),
+}
+
+
+def one(name: str) -> dict[str, Any]:
+    """A row, measured in this process after a first small call that imports and compiles."""
+    certify(he(4, 5, 5, 2))
+    title, make, options = CASES[name]
+    network = make()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begin = time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotConvergedWarning)  # the gap stands in the table
+        certificate = certify(network, **options)
+    whole = time.process_time() - begin
+    begin = time.process_time()
+    right = bool(certificate.check(network))
+    check = time.process_time() - begin
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - (before if name == "trained" else 0)
+    return {
+        "network": title,
+        "lower": certificate.lower,
+        "upper": certificate.upper,
+        "gap": certificate.gap,
+        "seconds": whole,
+        "check": check if right else float("nan"),
+        "memory": memory / 1024,
+    }
+
+
+def own_rows(names: list[str]) -> None:
     rows = []
-    certify(random_network((4, 5, 5, 2)))  # compiles and imports
-    for widths in SHAPES:
-        network = random_network(widths)
-        for method in ("neuron", "layer", "composition", "product"):
-            wide = network.n_inputs > WIDE
-            if method == "layer" and (wide or network.depth > 5):
-                continue
-            begin = time.process_time()
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotConvergedWarning)  # the gap stands in the table
-                certificate = certify(network, method=method, tol=1e-4 if wide else 1e-6)
-            whole = time.process_time() - begin
-            check = median_seconds(lambda c=certificate, n=network: c.check(n), repeat=3)
-            gap = f"{certificate.gap:.1e}" if np.isfinite(certificate.gap) else ""
-            name = "-".join(map(str, widths))
-            bounds = (f"{certificate.lower:.4f}", f"{certificate.upper:.4f}", gap)
-            rows.append((name, method, *bounds, f"{whole:.2f}", f"{1e3 * check:.1f}"))
-            print(rows[-1], flush=True)
-    print_table(("network", "method", "L at least", "L at most (verified)", "gap", "certify CPU s", "check ms"), rows)
+    for name in names:
+        run = subprocess.run([sys.executable, __file__, "--one", name], capture_output=True, text=True, check=False)
+        if run.returncode:
+            print(f"{name}: {run.stderr.strip().splitlines()[-1]}", flush=True)
+            continue
+        row = json.loads(run.stdout)
+        sides = f"{row['lower']:.4f}", f"{row['upper']:.4f}", f"{row['gap']:.1e}"
+        rows.append((row["network"], *sides, f"{row['seconds']:.2f}", f"{row['check']:.2f}", f"{row['memory']:.0f}"))
+        print(rows[-1], flush=True)
+    head = ("network", "L at least", "L at most (verified)", "gap of ρ", "certify, CPU s", "check, CPU s", "MB")
+    print_table(head, rows)
+
+
+def other_rows() -> None:
+    """Bounds by other ways, and eclipse-nn's where that package is installed."""
+    rows = []
+    for widths in OTHERS:
+        network = he(*widths)
+        name = "-".join(map(str, widths))
+        own, seconds = _timed(lambda net=network: certify(net).upper)
+        rows.append((name, "LipSDP per neuron (certnet)", f"{own:.4f}", f"{seconds:.2f}"))
+        for method in ("composition", "product"):
+            bound, spent = _timed(lambda net=network, how=method: certify(net, method=how).upper)
+            rows.append((name, method, f"{bound:.4f}", f"{spent:.2f}"))
+        bound, spent = _timed(lambda net=network: (layer_multipliers(net) or ((), float("nan")))[1])
+        rows.append((name, "closed form (ECLipsE-Fast's), certnet", f"{bound:.4f}", f"{spent:.2f}"))
+        rows += [(name, *row) for row in _eclipse(network)]
+        print(rows[-1], flush=True)
+    print_table(("network", "method", "L at most", "CPU s"), rows)
+
+
+def _timed(work: Callable[[], float]) -> tuple[float, float]:
+    begin = time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotConvergedWarning)
+        found = work()
+    return found, time.process_time() - begin
+
+
+def _eclipse(network: FeedForward) -> list[tuple[str, str, str]]:
+    if importlib.util.find_spec("eclipse_nn") is None:
+        return []
+    import torch
+
+    torch.set_num_threads(1)
+    fast = importlib.import_module("eclipse_nn.eclipsE_fast").ECLipsE_Fast
+    by_programs = importlib.import_module("eclipse_nn.eclipsE").ECLipsE
+    weights = [torch.tensor(np.array(W)) for W in network.weights]
+    low, high = [0.0] * network.depth, [1.0] * network.depth
+    rows = []
+    for name, estimate in (("eclipse-nn, ECLipsE-Fast", fast), ("eclipse-nn, ECLipsE", by_programs)):
+        if name.endswith("ECLipsE") and max(network.widths[1:]) > 64:
+            continue  # one semidefinite program per layer, of its order
+        try:
+            bound, spent = _timed(lambda how=estimate: float(how(weights, low, high)))
+        except Exception as error:  # noqa: BLE001 - whatever another package raises is a row
+            rows.append((name, f"{type(error).__name__}: {str(error)[:60]}", ""))
+            continue
+        rows.append((name, f"{bound:.4f}", f"{spent:.2f}"))
+    return rows
 
 
 def generic_rows(limit: float) -> None:
     rows = []
     for widths in GENERIC:
-        network = random_network(widths)
+        network = he(*widths)
         name = "-".join(map(str, widths))
         begin = time.perf_counter()
         own = certify(network, method="neuron")
@@ -89,15 +215,61 @@ def generic_rows(limit: float) -> None:
     print_table(("network", "solver", "L at most", "seconds", "times certnet"), rows)
 
 
+def growth() -> None:
+    """CPU seconds against width (784-n³-10) and depth (10-64×k-1), in one picture."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    certify(he(4, 5, 5, 2))
+    widths, depths = (64, 128, 256, 512, 1024), (1, 2, 5, 10, 20, 40)
+    wide = [_timed(lambda n=n: certify(he(784, n, n, n, 10), tol=1e-3).upper)[1] for n in widths]
+    deep = [_timed(lambda k=k: certify(he(10, *[64] * k, 1), tol=1e-3).upper)[1] for k in depths]
+    print_table(("width", "CPU s"), [(str(n), f"{s:.2f}") for n, s in zip(widths, wide)])
+    print_table(("depth", "CPU s"), [(str(k), f"{s:.2f}") for k, s in zip(depths, deep)])
+    figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.2), layout="constrained")
+    cubes = [wide[-1] * (n / widths[-1]) ** 3 for n in widths]
+    panels = (
+        (axes[0], widths, wide, "units per layer, 784-n³-10"),
+        (axes[1], depths, deep, "hidden layers of 64 units"),
+    )
+    for axis, sizes, seconds, label in panels:
+        axis.loglog(sizes, seconds, "o-", label="certify, gap 1e-3")
+        axis.set_xlabel(label)
+        axis.set_ylabel("CPU seconds")
+        axis.set_xticks(sizes, [str(n) for n in sizes])
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    axes[0].loglog(widths, cubes, "--", color="0.5", label="n³")
+    axes[0].legend()
+    axes[1].loglog(depths, [deep[2] * k / depths[2] for k in depths], "--", color="0.5", label="proportional")
+    axes[1].legend()
+    figure.savefig(PICTURE, dpi=150)
+    print(f"picture written to {PICTURE}")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="rows of the table")
+    parser.add_argument("--one", choices=CASES, help=argparse.SUPPRESS)
+    parser.add_argument("--others", action="store_true", help="compare with other bounds")
     parser.add_argument("--generic", action="store_true", help="compare with Clarabel")
+    parser.add_argument("--growth", action="store_true", help="draw the growth with width and depth")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds for each of Clarabel's solves")
     arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(one(arguments.one)))
+        return
     print(machine(), flush=True)
-    own_rows()
-    if arguments.generic:
+    if arguments.others:
+        other_rows()
+    elif arguments.generic:
         generic_rows(arguments.limit)
+    elif arguments.growth:
+        growth()
+    else:
+        own_rows(arguments.only)
 
 
 if __name__ == "__main__":

@@ -87,13 +87,15 @@ def search_vectors(
         run.search(max_iterations, start)
         runs.append((run, part))
         part.fill(own, run.best, bending)
-        if sup:
-            mu[part.alive[0]] = run.weights * part.size**2
+    for run, part in runs if sup else ():
+        # only their ratios count
+        mu[part.alive[0]] = np.ldexp(run.weights, 2 * (part.unit - max(other.unit for _, other in runs)))
     if not runs:
         weights = np.ones(network.n_inputs) if sup else None
         return SearchResult(tuple(own), 0.0, 0.0, Status.OPTIMAL, weights)
     upper, below = (
-        _together([getattr(run, side) * part.size for run, part in runs], sup) for side in ("upper", "lower")
+        _together([float(np.ldexp(getattr(run, side), part.unit)) for run, part in runs], sup)
+        for side in ("upper", "lower")
     )
     worst = max((run.status for run, _ in runs), key=_ORDER.index)
     point = runs[0][0].point if len(runs) == 1 else None
@@ -126,16 +128,16 @@ def tightest(network: Network, multipliers: Sequence[Float], weights: Float | No
         ]
         with np.errstate(over="ignore", under="ignore"):
             scaled = [
-                np.ldexp(T / part.size**2, 2 * exponent[width > 0.0])
+                np.ldexp(T, 2 * (exponent[width > 0.0] - part.unit))
                 for T, exponent, width in zip(chosen, part.exponents, part.net.width)
             ]
         rho = bound_of(part.net, scaled, None if weights is None else weights[part.alive[0]])
-        sides.append(float(np.sqrt(rho)) * part.size if 0.0 < rho < np.inf else float("inf"))
+        sides.append(float(np.ldexp(np.sqrt(rho), part.unit)) if 0.0 < rho < np.inf else float("inf"))
     if weights is None or not sides:
         return max(sides, default=0.0)
     # shares of Σ μ: every part proves ρ_i for its own, and the whole takes the largest ratio
     sums = [float(np.sum(weights[part.alive[0]])) for part in Scaled.parts(network, reduced=False)]
-    return float(np.sqrt(sum(sums) * max(side**2 / total for side, total in zip(sides, sums))))
+    return float(np.sqrt(sum(sums) * max(side * side / total for side, total in zip(sides, sums))))
 
 
 @dataclass(eq=False)
@@ -340,7 +342,7 @@ class _Run:
         self._spent += 1
         self.lower = max(self.lower, float(np.exp(-value)))
         promised = np.sqrt(decrement) < self._tol and self._spent >= self._next
-        if promised or decrement < 1e-24 or self._spent >= 4 * self._next + 16:
+        if promised or decrement < 1e-24 or self._spent >= (4 if self._cheap else 40) * self._next + 16:
             self._measure(x)
             self._next = int(1.3 * self._spent) + 3
         return self._gap <= self._tol or decrement < 1e-24 or self._until.reached is not None
