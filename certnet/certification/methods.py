@@ -116,7 +116,7 @@ def prove(subject: Subject, method: Method, options: Options) -> Proved:
     try:
         with np.errstate(all="ignore"):  # what overflows is refused by the checker
             return search(subject, options)
-    except (np.linalg.LinAlgError, ValueError) as error:  # NumPy's and SciPy's words for NaN and infinities
+    except (np.linalg.LinAlgError, ValueError, ArithmeticError) as error:  # for NaN, infinities, what overflows
         if isinstance(error, CertnetError):
             raise
         raise _unproved(math.inf, "the search overflowed") from error

@@ -19,7 +19,7 @@ from certnet.networks.activations import Activation, activation
 from certnet.networks.arrays import about_in, read_arrays
 from certnet.networks.layers import Layer, dense, read_only
 from certnet.networks.network import Network, known_units
-from certnet.networks.operators import read_operator, written
+from certnet.networks.operators import owned, read_operator, written
 from certnet.networks.shallow import ShallowNetwork
 
 __all__ = ["FEED_FORWARD_FORMAT", "STRUCTURED_FORMAT", "FeedForward", "require_network"]
@@ -107,6 +107,7 @@ class FeedForward(Network):
         if last.activation != _IDENTITY or last.carried:
             raise InvalidInputError("the last layer has no activation, and carries nothing")
         held = []
+        layers = [replace(layer, operator=owned(layer.operator)) for layer in layers]
         for k, layer in enumerate(layers):
             n = layer.operator.n_outputs
             if k and layer.operator.n_inputs != layers[k - 1].operator.n_outputs:
@@ -233,7 +234,7 @@ def _read_activations(file: Mapping[str, Any], source: Path) -> list[Activation]
 
 def _structured(file: Mapping[str, Any], source: Path) -> FeedForward:
     """A network with operators other than matrices, or with units that are carried."""
-    arrays = [file[f"a{k}"] for k in range(sum(1 for name in file if name[:1] == "a" and name[1:].isdigit()))]
+    arrays = {k: file[f"a{k}"] for k in range(sum(1 for name in file if name[:1] == "a" and name[1:].isdigit()))}
     phis = [*_read_activations(file, source), _IDENTITY]
     try:
         structure = json.loads(str(file["structure"]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certnet.core.errors import InvalidInputError
-from certnet.core.validation import Float
+from certnet.core.validation import Float, finite_array
 from certnet.networks.layers import Dense, Entries, LinearOperator, read_only
 
-__all__ = ["Blocks", "Convolution", "Diagonal", "Gather", "Identity", "Sparse", "read_operator", "written"]
+__all__ = ["Blocks", "Convolution", "Diagonal", "Gather", "Identity", "Sparse", "owned", "read_operator", "written"]
 
-_MAX_MATRIX: Final = 1 << 28  # entries of an operator as a matrix
+_MAX_MATRIX: Final = 1 << 28  # entries of an operator as a matrix, or pixels of a padded image
+_MAX_SIDE: Final = 1 << 26  # inputs or outputs of an operator that is read: a few bytes of a file can claim any number
 _BATCH_ENTRIES: Final = 1 << 24  # of a batch of images, padded, at a time
 
 
@@ -258,9 +259,9 @@ class Convolution:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kernel", read_only(np.array(self.kernel, dtype=np.float64)))
-        c, (k_out, k_in) = self.image[0], self.kernel.shape[:2]
         if self.kernel.ndim != 4 or 0 in self.kernel.shape:
             raise InvalidInputError(f"a kernel of shape {self.kernel.shape}: (out, in, height, width) is needed")
+        c, (k_out, k_in) = self.image[0], self.kernel.shape[:2]
         whole = [*self.image, *self.stride, *self.dilation, self.groups]
         if min(whole) < 1 or min(sum(self.padding, ())) < 0:
             raise InvalidInputError("sizes, strides and dilations of a convolution are at least 1, paddings at least 0")
@@ -270,6 +271,8 @@ class Convolution:
             )
         if min(self.out_image) < 1:
             raise InvalidInputError(f"a kernel of shape {self.kernel.shape} does not fit an image {self.image}")
+        if self._padded > _MAX_MATRIX:
+            raise InvalidInputError(f"an image {self.image} with paddings {self.padding} is too large")
 
     @cached_property
     def out_image(self) -> tuple[int, int, int]:
@@ -281,6 +284,11 @@ class Convolution:
             )
         ]
         return self.kernel.shape[0], sides[0], sides[1]
+
+    @property
+    def _padded(self) -> int:
+        """Numbers of an image with its padding."""
+        return self.image[0] * math.prod(n + sum(pad) for n, pad in zip(self.image[1:], self.padding))
 
     @property
     def n_inputs(self) -> int:
@@ -307,6 +315,8 @@ class Convolution:
 
     @cached_property
     def entries(self) -> Entries:
+        if self.n_outputs * math.prod(self.kernel.shape[1:]) > _MAX_MATRIX:
+            raise InvalidInputError(f"the entries of a convolution of an image {self.image} are too many to be listed")
         # numbers of the input's pixels, padded with -1, seen by every tap of the kernel
         c_out, high, wide = self.out_image
         pixels = np.pad(np.arange(self.n_inputs).reshape(self.image), ((0, 0), *self.padding), constant_values=-1)
@@ -336,8 +346,7 @@ class Convolution:
 
     def _parts(self, x: Float, one: Callable[[Float], Float]) -> Float:
         """``one`` of some rows at a time: padded images and what a tap sees take memory."""
-        padded = self.image[0] * math.prod(n + sum(p) for n, p in zip(self.image[1:], self.padding))
-        size = max(1, _BATCH_ENTRIES // (padded + self.n_outputs))
+        size = max(1, _BATCH_ENTRIES // (self._padded + self.n_outputs))
         if len(x) <= size:
             return one(x)
         return np.concatenate([one(x[k : k + size]) for k in range(0, len(x), size)])
@@ -463,6 +472,40 @@ def _split(x: Float, sizes: Sequence[int]) -> list[Float]:
     return [x[:, a:b] for a, b in itertools.pairwise(_cuts(sizes))]
 
 
+# ------------------------------------------------------------------------------------- arrays that nobody else changes
+
+
+def owned(operator: LinearOperator) -> LinearOperator:
+    """The operator with matrices and diagonals in double precision that are locked, copied where they were not.
+
+    The others' constructors see to that themselves.
+
+    Raises
+    ------
+    InvalidInputError
+        A matrix or a diagonal of another number of dimensions, without entries, not numeric, NaN or infinite.
+    """
+    match operator:
+        case Dense(matrix) if not _locked(matrix, 2):
+            return Dense(read_only(_non_empty(finite_array(matrix, "the matrix of an operator", ndim=(2,)))))
+        case Diagonal(values) if not _locked(values, 1):
+            return Diagonal(read_only(_non_empty(finite_array(values, "the diagonal of an operator", ndim=(1,)))))
+        case Blocks(grid):
+            return Blocks(tuple(tuple(None if op is None else owned(op) for op in row) for row in grid))
+    return operator
+
+
+def _locked(array: Any, ndim: int) -> bool:
+    known = isinstance(array, np.ndarray) and array.dtype == np.float64 and array.ndim == ndim and array.size > 0
+    return known and not array.flags.writeable
+
+
+def _non_empty(array: Float) -> Float:
+    if not array.size:
+        raise InvalidInputError(f"an operator of shape {array.shape} has no entries")
+    return array
+
+
 # ------------------------------------------------------------------------------------------------------- written down
 
 
@@ -492,23 +535,26 @@ def written(operator: LinearOperator, arrays: list[NDArray[Any]]) -> list[Any]:
     raise InvalidInputError(f"operators of the type {type(operator).__name__} cannot be written")
 
 
-def read_operator(content: Any, arrays: Sequence[NDArray[Any]], depth: int = 0) -> LinearOperator:
-    """What :func:`written` made.
+def read_operator(content: Any, arrays: MutableMapping[int, NDArray[Any]]) -> LinearOperator:
+    """What :func:`written` made; the arrays that it takes are taken out, so that none is copied many times.
 
     Raises
     ------
     InvalidInputError
-        It is something else.
+        It is something else, or has more inputs or outputs than any network of use.
     """
     try:
-        return _read(content, arrays, depth)
+        operator = _read(content, arrays, 0)
+        if max(operator.n_inputs, operator.n_outputs) > _MAX_SIDE:
+            raise InvalidInputError(f"an operator of {operator.n_inputs} inputs and {operator.n_outputs} outputs")
+        return operator
     except (TypeError, ValueError, IndexError, KeyError, AttributeError, OverflowError) as error:
         if isinstance(error, InvalidInputError):
             raise
         raise InvalidInputError(f"an operator cannot be read: {error}") from error
 
 
-def _read(content: Any, arrays: Sequence[NDArray[Any]], depth: int) -> LinearOperator:
+def _read(content: Any, arrays: MutableMapping[int, NDArray[Any]], depth: int) -> LinearOperator:
     kind, *rest = content
     if depth > 4:
         raise InvalidInputError("block matrices of block matrices, too deep to be read")
@@ -517,7 +563,7 @@ def _read(content: Any, arrays: Sequence[NDArray[Any]], depth: int) -> LinearOpe
     if kind == "blocks":
         grid = [[None if op is None else _read(op, arrays, depth + 1) for op in row] for row in rest[0]]
         return Blocks(tuple(map(tuple, grid)))
-    array = np.array(arrays[_size(rest[0], least=0)])
+    array = np.array(arrays.pop(_size(rest[0], least=0)))
     if kind == "gather":
         if array.dtype != np.int64:
             raise InvalidInputError("the index of a gather holds whole numbers")
@@ -526,7 +572,7 @@ def _read(content: Any, arrays: Sequence[NDArray[Any]], depth: int) -> LinearOpe
     if not np.isfinite(array).all():
         raise InvalidInputError("an operator has entries that are NaN or infinite")
     if kind == "sparse":
-        rows, columns = (np.array(arrays[_size(k, least=0)]) for k in rest[1:3])
+        rows, columns = (np.array(arrays.pop(_size(k, least=0))) for k in rest[1:3])
         if rows.dtype != np.int64 or columns.dtype != np.int64:
             raise InvalidInputError("rows and columns of a sparse matrix are whole numbers")
         return Sparse(rows, columns, array, _size(rest[3]), _size(rest[4]))

@@ -126,8 +126,8 @@ def row_norms_above(W: Float, order: int | None, k: float) -> Float:
 
 
 def frobenius_above(W: Float) -> float:
-    """At least ``‖W‖_F``; zero only where W is."""
-    top = float(np.abs(W).max())
+    """At least ``‖W‖_F``; zero only where W is, or has no entries."""
+    top = float(np.abs(W).max(initial=0.0))
     if top == 0.0:
         return 0.0
     scaled = float(np.linalg.norm(W / top)) * (1.0 + 1e-6)  # far above the rounding of any sum in reach

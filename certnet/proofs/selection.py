@@ -108,17 +108,17 @@ def _through(operators: Sequence[LinearOperator], steepest: Sequence[float], siz
 def live_units(operators: Sequence[LinearOperator]) -> list[NDArray[np.bool_]]:
     """Of the inputs, every hidden layer and the outputs: which can move, and move something, by exact zeros.
 
-    A unit none of whose live inputs has a weight does not move; one that no live unit above takes moves nothing. The
-    others' differences are those of the network without it.
+    A unit none of whose live inputs has a weight does not move; one that no live unit above takes moves nothing, and so
+    do inputs. The others' differences are those of the network without it. All outputs count.
     """
     ends = list(map(_non_zero, operators))
     alive = [np.ones(op.n_inputs, dtype=bool) for op in operators] + [np.ones(operators[-1].n_outputs, dtype=bool)]
     before = -1
     while before != (before := sum(int(a.sum()) for a in alive)):
-        for k in range(1, len(operators)):
-            takes = _reached(ends[k - 1], alive[k - 1], axis=1)
-            gives = _reached(ends[k], alive[k + 1], axis=0)
-            alive[k] &= takes & gives
+        for k, above in enumerate(ends):
+            if k:
+                alive[k] &= _reached(ends[k - 1], alive[k - 1], axis=1)
+            alive[k] &= _reached(above, alive[k + 1], axis=0)
     return alive
 
 

@@ -41,6 +41,7 @@ from certnet.proofs.semidefinite import is_semidefinite_entrywise
 __all__ = ["StorageChecker", "n_multipliers"]
 
 _LEAST_SHARE: Final = 2.0**-64  # of the largest input weight: what any is raised by, so that none is zero
+_RANGE_SLOPE: Final = 200  # sizes in 2^±200: squares of slopes do not underflow, where units would hide that again
 
 
 class StorageChecker(Checker):
@@ -146,12 +147,12 @@ def _shares(weights: ArrayLike, n: int, live: NDArray[np.bool_]) -> Float | str:
     mu = read_numbers(weights, "input weight", n, "inputs")
     if isinstance(mu, str):
         return mu
-    top = float(mu.max())
-    if top == 0.0:
+    top = float(mu[live].max(initial=0.0))
+    if not mu.any() or (top == 0.0 and live.any()):
         return "the input weights are all zero"
     # any positive weights may be used: what is rounded here makes others of them, and no false claim
     with np.errstate(under="ignore"):
-        mu = np.ldexp(mu, -int(np.frexp(top)[1]))[live] + _LEAST_SHARE
+        mu = np.ldexp(mu[live], -int(np.frexp(top)[1])) + _LEAST_SHARE
     return np.nextafter(mu / math.nextafter(math.fsum(mu), math.inf), 0.0)
 
 
@@ -167,6 +168,8 @@ def _numbers(
             t = np.asarray(given, dtype=np.float64)
         except (TypeError, ValueError, OverflowError):
             return f"the multipliers of layer {k} are not numbers"
+        if any(s != 0.0 and not 2.0**-_RANGE_SLOPE <= abs(s) <= 2.0**_RANGE_SLOPE for s in layer.activation.slopes):
+            return f"a slope of layer {k} is too small or too large to be verified"
         n = n_multipliers(layer)
         if t.shape != (n,):
             return f"layer {k} has {n} units that bend and multipliers of shape {t.shape}"

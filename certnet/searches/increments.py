@@ -117,14 +117,14 @@ class Scaled:
         Which inputs, units and outputs of the whole these are.
     exponents : list of integer arrays
         Units are measured in 2^exponent.
-    size : float
-        Outputs are measured in it.
+    unit : int
+        Outputs are measured in 2^unit.
     """
 
     net: Increments
     alive: list[NDArray[np.bool_]]
     exponents: list[NDArray[np.int32]]
-    size: float
+    unit: int
 
     @classmethod
     def parts(cls, network: Network, *, reduced: bool = True) -> list[Scaled]:
@@ -147,16 +147,16 @@ class Scaled:
             maps[k] = _times(maps[k], -exponent, axis=0)
             maps[k + 1] = _times(maps[k + 1], exponent, axis=1)
             exponents.append(exponent)
-        size = float(np.ldexp(1.0, int(np.frexp(float(abs(maps[-1]).max()))[1])))
-        maps[-1] = maps[-1] / size
+        unit = int(np.frexp(float(abs(maps[-1]).max()))[1])
+        maps[-1] = _times(maps[-1], np.full(maps[-1].shape[0], -unit, dtype=np.int32), axis=0)
         first = maps[0]
         if reduced and not is_sparse(first) and first.shape[1] > first.shape[0]:
             # only the Gram matrix of B_1 matters
             maps[0] = np.ascontiguousarray(np.asarray(np.linalg.qr(first.T, mode="r")).T)
-        return cls(Increments(tuple(maps[:-1]), maps[-1], net.centre, net.width), alive, exponents, size)
+        return cls(Increments(tuple(maps[:-1]), maps[-1], net.centre, net.width), alive, exponents, unit)
 
     def fill(self, own: Sequence[Float], multipliers: Sequence[Float], bending: Sequence[NDArray[np.intp]]) -> None:
-        """Write the multipliers of these units, ``T_k size² / 4^exponent``, into those of the whole.
+        """Write the multipliers of these units, ``T_k 4^{unit − exponent}``, into those of the whole.
 
         ``bending`` tells, of every unit of the whole, its place among those that bend.
         """
@@ -164,7 +164,7 @@ class Scaled:
         for full, T, alive, exponent, width, places in parts:
             bends = width > 0.0
             with np.errstate(over="ignore", under="ignore"):
-                full[places[alive][bends]] = np.ldexp(T * self.size**2, -2 * exponent[bends])
+                full[places[alive][bends]] = np.ldexp(T, 2 * (self.unit - exponent[bends]))
 
 
 def _times(matrix: Map, exponents: NDArray[np.int32], *, axis: int) -> Map:
