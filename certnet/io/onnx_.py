@@ -54,17 +54,24 @@ logger = logging.getLogger(__name__)
 
 
 def load_onnx(path: str | os.PathLike[str], *, units: str = "as given") -> FeedForward:
-    """The network ``f(x) = W_ℓ φ_ℓ(… φ_1(W_0 x + b_0) …) + b_ℓ`` of an ONNX file.
+    """The network ``f(x) = A_ℓ φ_ℓ(… φ_1(A_0 x + b_0) …) + b_ℓ`` of an ONNX file.
 
     Read are chains of Gemm, MatMul, Add, Sub, Mul, Div, Neg, BatchNormalization, Scaler (of ai.onnx.ml), the
-    activations Relu, LeakyRelu, PRelu (one slope), Clip, Tanh, Sigmoid, Softplus, Elu, Selu, Celu, HardSigmoid,
-    HardSwish, Gelu, Mish, Softsign, Identity, those that exporters write as formulas (GELU with Erf or Tanh, SiLU,
-    Mish, hard swish, Softsign, Softplus, log-sigmoid), Dropout, and Flatten, Reshape, Squeeze and Cast where they leave
-    every sample's features as they are. Affine operators between two activations become one layer; an Identity
-    between two matrices counts as an activation; an activation at the end, or next to another, gets an identity matrix
-    behind or before it. A softmax at the end is left out. Inputs of several dimensions are flattened in row-major
-    order; an input of one dimension is one sample. What was read stands in ``about``, and names of features are read
-    where :func:`save_onnx` wrote them. The network is compared with onnx's reference evaluator on random inputs.
+    activations Relu, LeakyRelu, PRelu, Clip, Tanh, Sigmoid, Softplus, Elu, Selu, Celu, HardSigmoid, HardSwish, Gelu,
+    Mish, Softsign, Identity, those that exporters write as formulas (GELU with Erf or Tanh, SiLU, Mish, hard swish,
+    Softsign, Softplus, log-sigmoid), Dropout, and Flatten, Reshape, Squeeze and Cast where they leave every sample's
+    features as they are. Affine operators between two activations become one layer; an Identity between two matrices
+    counts as an activation; an activation at the end, or next to another, gets an identity matrix behind or before it.
+
+    Where the graph is no such chain, images and paths that meet are read too: Conv on signals and images, AveragePool,
+    MaxPool (as ``max(a, b) = b + relu(a − b)``, exactly), means, sums and maxima over axes of a sample, sums, maxima
+    and concatenations of several values, Transpose, Slice, Split, Gather, Pad, Resize by 'nearest' with whole factors,
+    DepthToSpace. Layers then have operators with structure, and carry units past their activation
+    (:mod:`certnet.networks.operators`). Products of data with data (gates, attention) are refused.
+
+    A softmax at the end is left out. Inputs of several dimensions are flattened in row-major order; an input of one
+    dimension is one sample. What was read stands in ``about``, and names of features are read where :func:`save_onnx`
+    wrote them. The network is compared with onnx's reference evaluator on random inputs.
 
     Parameters
     ----------
@@ -87,8 +94,9 @@ def load_onnx(path: str | os.PathLike[str], *, units: str = "as given") -> FeedF
         The file is missing, a folder, empty, truncated, too large, no valid ONNX model, of versions that certnet does
         not know, or has tensors whose sizes do not fit.
     UnsupportedModelError
-        Another operator (the message names it and its node), a graph that is no chain with one input and one output,
-        no hidden layer; the reference evaluator gives other values.
+        Another operator (the message names it and its node), or one used in a way that has no bounded slope; several
+        inputs or outputs, images of open size, no hidden layer; values or products beyond the limits of
+        :mod:`certnet.io.onnx_walk`; the reference evaluator gives other values.
     InvalidInputError
         Weights that are NaN or infinite, unknown ``units``.
     MissingDependencyError

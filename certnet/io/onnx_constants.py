@@ -38,6 +38,10 @@ class Node:
     def __str__(self) -> str:
         return f"node {self.index} {self.name[:80]!r} ({self.operator})"
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return self.output, *self.more_outputs
+
     def input(self, position: int) -> str:
         """The name at a position, "" where there is none."""
         return self.inputs[position] if position < len(self.inputs) else ""

@@ -1,4 +1,4 @@
-"""A chain of ONNX operators as layers of a feed-forward network; plain data, nothing of the onnx package."""
+"""An ONNX graph as a network: chains of dense layers here, others by :mod:`certnet.io.onnx_paths`; plain data alone."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def _kept(walk: Walk, node: Node, x: Data, index: Index) -> Data:
 def _split(walk: Walk, node: Node, data: Sequence[Data]) -> list[Data]:
     x = only(node, data)
     axis = walk.axis(node, int(node.attributes.get("axis", 0)), x)
-    names = (node.output, *node.more_outputs)
+    names = node.outputs
     sizes, n = walk.integers(node, 1, "split"), x.shape[axis]
     if sizes is None:
         most = -(-n // len(names))  # the last one is smaller where they cannot be equal

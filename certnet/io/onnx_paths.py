@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -31,6 +31,10 @@ _MAX_BASES: Final = 6
 _MAX_TERMS: Final = 1 << 13
 """Most steps of formulas that are followed, in case an activation is written as one."""
 _IN_FORMULAS: Final = ("Mul", "Div", "Where")
+_MAX_ALIVE: Final = 1 << 22
+"""Most pairs of values that are kept for later, over all operators: a layer has a block for each pair of values."""
+_MAX_KEPT: Final = 1 << 27
+"""Most numbers of values that are kept for later, over all operators: a layer has a bias for each."""
 _SOFTMAX: Final = {"Softmax": "softmax", "LogSoftmax": "log-softmax"}
 
 ON_PATHS: Final[dict[str, Reader]] = {**IMAGES, **MOVES, **PAIRS}
@@ -71,7 +75,7 @@ def meets(file: File) -> bool:
     for node in file.nodes:
         data = [name for name in node.inputs if name in made]
         if data and node.operator != "Shape":
-            made.update((node.output, *node.more_outputs))
+            made.update(node.outputs)
             several = len(data) > 1 and node.operator not in _IN_FORMULAS
             if several or node.operator not in READERS.keys() | FORMULAS.keys():
                 return True
@@ -99,15 +103,17 @@ class _Reading:
         self.walk = Walk(file)
         self.used = _leading_to(file)
         self._terms = 0
+        self._alive = _Alive(file, self.used)
         self._consumers: dict[str, set[str]] = {}
         for node in file.nodes:
             for name in node.inputs:
                 self._consumers.setdefault(name, set()).add(node.operator)
+        self._keep(self._based_input())
 
     def read(self) -> Paths:
         walk, count = self.walk, 0
         for node in self.file.nodes:
-            if walk.chain.without_data(node) or not self.used & {node.output, *node.more_outputs}:
+            if walk.chain.without_data(node) or not self.used & {*node.outputs}:
                 continue
             count += 1
             if count > _MAX_OPERATORS:
@@ -116,10 +122,19 @@ class _Reading:
                     "among them: certnet reads smaller ones"
                 )
             for made in self._step(node):
-                walk.known[made.name] = made
-                walk.chain.begin(made.name, made.shape)
-                walk.chain.reach(made.name)
+                self._keep(made)
+            self._alive.past(node)
         return self._finished()
+
+    def _keep(self, made: Data) -> None:
+        self.walk.known[made.name] = made
+        self.walk.chain.begin(made.name, made.shape)
+        self.walk.chain.reach(made.name)
+        self._alive.add(made)
+
+    def _based_input(self) -> Data:
+        x = self.walk.known[self.file.input]
+        return replace(x, formulas=self._based(x, {}))
 
     def _finished(self) -> Paths:
         last = self.walk.known.get(self.file.output)
@@ -149,14 +164,15 @@ class _Reading:
         formulas = self._formulas(node, data)
         if formulas and not self._readable(node, data):
             value = self._recognised(node, formulas)
-            return [Data(node.output, data[0].shape, value, node, formulas)]
+            known = Data(node.output, data[0].shape, value, node)
+            return [replace(known, formulas=self._based(known, formulas))]
         made = self._read(node, data)
         unused = [name for name in node.more_outputs if name and name not in {x.name for x in made}]
         if any(name in self._consumers or name == self.file.output for name in unused):
             raise UnsupportedModelError(
                 f"{node} has a second output that is used: it gives indices, or is in training mode"
             )
-        return [Data(x.name, x.shape, x.value, x.node, self._based(x, formulas), x.left_out) for x in made]
+        return [replace(x, formulas=self._based(x, formulas)) for x in made]
 
     def _found(self, node: Node, name: str) -> Data:
         if name not in self.walk.known:
@@ -176,7 +192,7 @@ class _Reading:
             return ON_PATHS[node.operator](self.walk, node, data)
         if node.operator in READERS and len(data) == 1:
             made = self.walk.through_chain(node, data[0], READERS[node.operator])
-            return [Data(made.name, made.shape, made.value, node, left_out=data[0].left_out)]
+            return [replace(made, left_out=data[0].left_out)]
         for x in data:
             self.walk.value(x, node)
         raise UnsupportedModelError(
@@ -195,9 +211,9 @@ class _Reading:
 
     def _based(self, x: Data, formulas: dict[Data, Any]) -> dict[Data, Any]:
         """Formulas of x, and x itself where another may begin."""
-        wanted = self._consumers.get(x.name, set())
+        wanted = self._consumers.get(x.name, set()) if x.value is not None else set()
         if len(wanted) > 1 or wanted & {*FORMULAS_ONLY, "Sigmoid", "Mul"}:
-            formulas |= {Data(x.name, x.shape, x.value, x.node): formula.X}
+            formulas = {**formulas, x: formula.X}
         return dict(list(formulas.items())[-_MAX_BASES:])
 
     def _formulas(self, node: Node, data: Sequence[Data]) -> dict[Data, Any]:
@@ -229,6 +245,39 @@ class _Reading:
         return None
 
 
+class _Alive:
+    """The values that are kept for later operators, which a layer carries; their numbers are bounded."""
+
+    def __init__(self, file: File, used: set[str]) -> None:
+        self._last = {name: node.index for node in file.nodes for name in node.inputs if used & {*node.outputs}}
+        self._ending: dict[int, list[str]] = {}
+        for name, index in self._last.items():
+            self._ending.setdefault(index, []).append(name)
+        self._held: dict[str, tuple[int, int]] = {}
+        self._count = self._size = self._pairs = self._kept = 0
+
+    def add(self, made: Data) -> None:
+        if made.value is not None and made.name not in self._held:
+            parts = max(1, len(made.value.parts))
+            self._held[made.name] = parts, made.size
+            self._count += parts
+            self._size += made.size
+
+    def past(self, node: Node) -> None:
+        """Drop what no operator after this one takes."""
+        for name in self._ending.get(node.index, ()):
+            parts, size = self._held.pop(name, (0, 0))
+            self._count -= parts
+            self._size -= size
+        self._pairs += self._count**2
+        self._kept += self._size
+        if self._pairs > _MAX_ALIVE or self._kept > _MAX_KEPT:
+            raise UnsupportedModelError(
+                f"{node} is reached with {self._count} values of {self._size} numbers that are needed later: a layer "
+                "carries each, and the model has more of them than certnet reads"
+            )
+
+
 def _bends(value: Value) -> bool:
     """Is an activation among what a value is made of?"""
     seen, pending = {value}, [value]
@@ -246,6 +295,6 @@ def _leading_to(file: File) -> set[str]:
     """Names of the values that the output is made of."""
     used = {file.output}
     for node in reversed(file.nodes):
-        if used & {node.output, *node.more_outputs}:
+        if used & {*node.outputs}:
             used.update(name for name in node.inputs if name)
     return used
