@@ -107,7 +107,6 @@ def one(name: str) -> dict[str, Any]:
     certify(he(4, 5, 5, 2))
     title, make, options = CASES[name]
     network = make()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     begin = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotConvergedWarning)  # the gap stands in the table
@@ -116,7 +115,8 @@ def one(name: str) -> dict[str, Any]:
     begin = time.process_time()
     right = bool(certificate.check(network))
     check = time.process_time() - begin
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - (before if name == "trained" else 0)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    memory = peak if name != "trained" else None  # training has taken more before
     return {
         "network": title,
         "lower": certificate.lower,
@@ -124,7 +124,7 @@ def one(name: str) -> dict[str, Any]:
         "gap": certificate.gap,
         "seconds": whole,
         "check": check if right else float("nan"),
-        "memory": memory / 1024,
+        "memory": "" if memory is None else f"{memory / 1024:.0f}",
     }
 
 
@@ -137,7 +137,7 @@ def own_rows(names: list[str]) -> None:
             continue
         row = json.loads(run.stdout)
         sides = f"{row['lower']:.4f}", f"{row['upper']:.4f}", f"{row['gap']:.1e}"
-        rows.append((row["network"], *sides, f"{row['seconds']:.2f}", f"{row['check']:.2f}", f"{row['memory']:.0f}"))
+        rows.append((row["network"], *sides, f"{row['seconds']:.2f}", f"{row['check']:.2f}", row["memory"]))
         print(rows[-1], flush=True)
     head = ("network", "L at least", "L at most (verified)", "gap of ρ", "certify, CPU s", "check, CPU s", "MB")
     print_table(head, rows)
@@ -212,8 +212,10 @@ def growth() -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullLocator
 
-    certify(he(4, 5, 5, 2))
+    for small in (he(4, 5, 2), he(4, 5, 5, 2)):  # imports and compiles
+        certify(small)
     widths, depths = (64, 128, 256, 512, 1024), (1, 2, 5, 10, 20, 40)
     wide = [_timed(lambda n=n: certify(he(784, n, n, n, 10), tol=1e-3).upper)[1] for n in widths]
     deep = [_timed(lambda k=k: certify(he(10, *[64] * k, 1), tol=1e-3).upper)[1] for k in depths]
@@ -229,13 +231,13 @@ def growth() -> None:
         axis.loglog(sizes, seconds, "o-", label="certify, gap 1e-3")
         axis.set_xlabel(label)
         axis.set_ylabel("CPU seconds")
-        axis.set_xticks(sizes, [str(n) for n in sizes])
-        axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0].loglog(widths, cubes, "--", color="0.5", label="n³")
-    axes[0].legend()
     axes[1].loglog(depths, [deep[2] * k / depths[2] for k in depths], "--", color="0.5", label="proportional")
-    axes[1].legend()
+    for axis, sizes in zip(axes, (widths, depths)):
+        axis.set_xticks(sizes, [str(n) for n in sizes])
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.legend()
     figure.savefig(PICTURE, dpi=150)
     print(f"picture written to {PICTURE}")
 
