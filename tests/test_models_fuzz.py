@@ -40,6 +40,39 @@ def onnx(folder: Path) -> bytes:
     return save_model(FeedForward(NET.weights, NET.biases, "gelu_tanh"), folder / "whole.onnx").read_bytes()
 
 
+def onnx_graph(folder: Path) -> bytes:
+    """A residual block, pooling, upsampling, a formula and a reshape."""
+    pytest.importorskip("onnx")
+    from onnx import TensorProto, helper, numpy_helper
+
+    def node(operator: str, inputs: str, output: str, **attributes: Any) -> Any:
+        return helper.make_node(operator, [i.replace("-", "") for i in inputs.split()], [output], **attributes)
+
+    nodes = [
+        node("Conv", "x k b", "c", pads=[1, 1, 1, 1], strides=[2, 2]),
+        node("BatchNormalization", "c b b b v", "n"),
+        node("Sigmoid", "n", "s"),
+        node("Mul", "n s", "a"),
+        node("AveragePool", "x", "p", kernel_shape=[2, 2], strides=[2, 2]),
+        node("Add", "a p", "r"),
+        node("Resize", "r - f", "u", mode="nearest"),
+        node("Concat", "u x", "j", axis=1),
+        node("MaxPool", "j", "m", kernel_shape=[2, 2]),
+        node("Slice", "m i l i", "cut"),
+        node("Transpose", "cut", "t", perm=[0, 2, 1, 3]),
+        node("Reshape", "t shape", "y"),
+    ]
+    constants = {"k": R.normal(size=(2, 2, 3, 3)), "b": R.normal(size=2), "v": np.ones(2)}
+    constants |= {"f": np.float32([1, 1, 2, 2]), "i": np.array([1]), "l": np.array([3]), "shape": np.array([0, -1])}
+    x = helper.make_tensor_value_info("x", TensorProto.DOUBLE, ["N", 2, 4, 4])
+    y = helper.make_tensor_value_info("y", TensorProto.DOUBLE, ["N", None])
+    tensors = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "g", [x], [y], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    content: bytes = model.SerializeToString()
+    return content
+
+
 def torch(folder: Path) -> bytes:
     module = pytest.importorskip("torch")
     buffer = io.BytesIO()
@@ -85,6 +118,7 @@ FORMATS: dict[str, tuple[str, Callable[[Path], bytes], dict[str, Any]]] = {
     "npz": (".npz", npz, {}),
     "npz of matrices, compressed": (".npz", packed, {"activation": "relu"}),
     "onnx": (".onnx", onnx, {}),
+    "onnx, a graph with convolutions and skips": (".onnx", onnx_graph, {}),
     "torch": (".pt", torch, {"activation": "relu"}),
     "safetensors": (".safetensors", safetensors, {"activation": "relu"}),
     "nnet": (".nnet", nnet, {}),

@@ -20,6 +20,8 @@ __all__ = ["IMAGES"]
 
 _POOLED: Final = 4e-5
 """Seconds that the reference evaluator takes for one window of pooling."""
+_SORTED: Final = 8
+"""How many values an entry of a window of max pooling counts for: pairs of them are sorted."""
 _MAX_NUMBER: Final = 1 << 31
 
 Pair = tuple[int, int]
@@ -191,8 +193,9 @@ def _max_pool(walk: Walk, node: Node, data: Sequence[Data]) -> list[Data]:
     shape = laid.shape(x.shape[0], len(x.shape) - 1)
     # along the rows, and of that along the columns: windows that overlap share their pairs
     (k, m), (down, across), (high, wide), (d, e) = laid.kernel, laid.stride, laid.padding, laid.dilation
+    walk.room((*laid.image[:2], laid.out[1] * m), node, _SORTED)
+    walk.room((x.shape[0], laid.out[0] * k, laid.out[1]), node, _SORTED)
     index, image = windows(laid.image, (1, m), (1, across), ((0, 0), wide), (1, e))
-    walk.room(image, node, m)
     value = walk.graph.max_pool(walk.value(x, node), index)
     index, _ = windows(image, (k, 1), (down, 1), (high, (0, 0)), (d, 1))
     return [walk.made(node, shape, walk.graph.max_pool(value, index))]
