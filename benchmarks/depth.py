@@ -214,7 +214,7 @@ def growth() -> None:
     import matplotlib.pyplot as plt
     from matplotlib.ticker import NullLocator
 
-    for small in (he(4, 5, 2), he(4, 5, 5, 2)):  # imports and compiles
+    for small in (he(4, 5, 1), he(4, 5, 2), he(4, 5, 5, 2)):  # imports and compiles
         certify(small)
     widths, depths = (64, 128, 256, 512, 1024), (1, 2, 5, 10, 20, 40)
     wide = [_timed(lambda n=n: certify(he(784, n, n, n, 10), tol=1e-3).upper)[1] for n in widths]
