@@ -16,7 +16,7 @@ import pytest
 
 import certnet
 import certnet.__main__ as entry
-from certnet import Certificate, ShallowNetwork, certify, cli
+from certnet import Certificate, FeedForward, ShallowNetwork, certify, cli
 from certnet.claims.certificate import square_above
 from certnet.cli import tools
 from certnet.core.outcome import Status
@@ -116,6 +116,20 @@ def test_certify_each_output_or_difference(run, classifier):
     for name in ("0 minus 1", "0 minus 2", "1 minus 2"):
         assert name in out
     assert set(json.loads(run("certify", classifier, "--each", "outputs", "--json")[1])) == {"0", "1", "2"}
+
+
+def test_certify_on_a_device(run, tmp_path):
+    pytest.importorskip("torch")
+    rng = np.random.default_rng(3)
+    shapes = ((6, 3), (6, 6), (2, 6))
+    net = FeedForward([rng.standard_normal(s) for s in shapes], [np.zeros(s[0]) for s in shapes], "relu")
+    path = net.save(tmp_path / "deep.npz")
+    data = json.loads(run("certify", path, "--json", "--device", "cpu")[1])
+    assert data["kind"] == "neuron"
+    assert data["upper"] == pytest.approx(certify(net).upper, rel=1e-6)
+    code, _, err = run("certify", path, "--device", "warp")
+    assert code == 2
+    assert "device 'warp' cannot be used" in " ".join(err.split())
 
 
 @pytest.mark.parametrize(

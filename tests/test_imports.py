@@ -45,6 +45,7 @@ LAYERS: list[tuple[str, ...]] = [
 # packages that certnet works without, and the only modules that may name them
 OPTIONAL = {
     "torch": (
+        "backends.torch_",
         "io.torch_",
         "io.torch_tensors",
         "train.classifier_",

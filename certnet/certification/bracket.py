@@ -54,6 +54,7 @@ def certify(
     tol: float = 1e-6,
     max_iterations: int = 2000,
     random_state: int = 0,
+    device: str | None = None,
 ) -> Certificate:
     """Bracket the Lipschitz constant of ``network``: a proved upper bound and a proved lower one.
 
@@ -97,6 +98,9 @@ def certify(
         Limit of certnet's own search.
     random_state : int
         Seed of the search and of the lower bound.
+    device : str, optional
+        Of PyTorch ("cuda", "cuda:1", "cpu"; "auto" is the GPU where there is one): the search of "neuron" runs there,
+        in float64. By default NumPy searches. The proof is NumPy's, on the CPU, in any case.
 
     Returns
     -------
@@ -110,6 +114,8 @@ def certify(
         No bound could be proved: the weights span too many orders of magnitude.
     SolverUnavailableError, SolverError
         A named solver cannot be used, or gave nothing.
+    MissingDependencyError
+        A device is named, and PyTorch is not installed.
 
     Warns
     -----
@@ -131,6 +137,7 @@ def certify(
         tol=tol,
         max_iterations=max_iterations,
         random_state=random_state,
+        device=device,
     ).of(network)
     return found.told(stacklevel=3)
 
@@ -167,6 +174,7 @@ class _Asked:
     tol: float = 1e-6
     max_iterations: int = 2000
     random_state: int = 0
+    device: str | None = None
 
     def of(self, network: Network, point: Float | None = None) -> _Found:
         """The answer for a network; ``point`` is where the search of one like it ended."""
@@ -183,6 +191,7 @@ class _Asked:
             whole_number(self.max_iterations, "max_iterations", least=1),
             whole_number(self.random_state, "random_state"),
             start=point,
+            device=self.device,
         )
         limit = None if self.time_limit is None else positive_number(self.time_limit, "time_limit")
         region = _region(network, self.around, self.radius)

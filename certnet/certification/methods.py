@@ -49,6 +49,7 @@ class Options:
     random_state: int = 0
     until: Until = FOREVER
     start: Float | None = None
+    device: str | None = None
 
     @property
     def own(self) -> bool:
@@ -91,6 +92,8 @@ class Method:
         Can a generic solver be named in the place of certnet's own search?
     structured : bool
         Is it for convolutions and units that are carried, too?
+    devices : bool
+        Can its own search run on a device of PyTorch?
     """
 
     kind: str
@@ -99,6 +102,7 @@ class Method:
     shallow_only: bool = False
     solvers: bool = False
     structured: bool = False
+    devices: bool = False
 
 
 def prove(subject: Subject, method: Method, options: Options) -> Proved:
@@ -147,6 +151,12 @@ def pick_method(subject: Subject, name: str, options: Options) -> Method:
         raise InvalidInputError('convolutions and skips are for method and solver "auto"')
     if not (method.solvers or options.own):
         raise InvalidInputError(f'method="{method.kind}" needs no solver: leave solver="auto"')
+    if options.device is not None and not (method.devices and options.own):
+        asked = f"solver {options.solver}" if not options.own else f'method="{method.kind}"'
+        raise InvalidInputError(
+            f'device={options.device!r} is for method="neuron" with solver="auto", this is {asked}: '
+            'leave device out, or give method="neuron"'
+        )
     if method.shallow_only and not options.own and network.slopes[0] != (0.0, 1.0):
         raise InvalidInputError(
             f"a named solver takes ReLU here, the activation is {network.activations[0]}: "
@@ -254,6 +264,7 @@ def _deep(subject: Subject, options: Options, *, per: str) -> Proved:
             random_state=options.random_state,
             until=options.until,
             start=options.start,
+            device=options.device,
         )
     elif options.own:
         found = search_deep(
@@ -332,7 +343,7 @@ METHODS: Final[Mapping[str, Method]] = MappingProxyType(
         method.kind: method
         for method in (
             Method("shallow", _shallow, _sup, shallow_only=True, solvers=True),
-            Method("neuron", _neuron, _neuron, solvers=True, structured=True),
+            Method("neuron", _neuron, _neuron, solvers=True, structured=True, devices=True),
             Method("layer", partial(_deep, per="layer"), solvers=True),
             Method("composition", _composition),
             Method("product", _product),

@@ -57,6 +57,9 @@ def certify_command(
     method: Annotated[str, typer.Option(help="auto, shallow, neuron, layer, composition or product.")] = "auto",
     solver: Annotated[str, typer.Option(help="auto (own search), CLARABEL, SCS or MOSEK.")] = "auto",
     form: Annotated[str, typer.Option(help="LMI given to a named solver: arrow or dense.")] = "arrow",
+    device: Annotated[
+        str | None, typer.Option(help="Of PyTorch, for the search of method neuron: cuda, or cpu; else NumPy.")
+    ] = None,
     activation: Activation = None,
     layer: Layer = None,
     key: Key = None,
@@ -80,6 +83,7 @@ def certify_command(
         "method": method,
         "solver": solver,
         "form": form,
+        "device": device,
     }
     stop = threading.Event()  # Ctrl-C: the best proved bound so far is what is printed
     options["should_stop"] = stop.is_set

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from collections.abc import Sequence
 from functools import cache
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from certnet.core.errors import InvalidInputError, MissingDependencyError, NotConvergedWarning
+from certnet.backends.torch_ import import_torch, torch_device
+from certnet.core.errors import InvalidInputError, NotConvergedWarning
 from certnet.core.validation import Float, positive_number
 from certnet.lifted.inference import Inference, infer
 from certnet.lifted.network import LiftedNetwork
@@ -24,42 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["import_torch", "lifted_layer", "torch_device"]
 
 _OUTPUTS: Final = ("last", "all")
-
-
-def import_torch() -> Any:
-    """The package, imported now.
-
-    Raises
-    ------
-    MissingDependencyError
-        PyTorch is not installed.
-    """
-    if importlib.util.find_spec("torch") is None:
-        raise MissingDependencyError('this needs PyTorch (certnet[torch]): pip install "torch>=2.10"')
-    import torch
-
-    return torch
-
-
-def torch_device(name: str) -> torch.device:
-    """The device of that name; "auto" is the GPU where PyTorch has one.
-
-    Raises
-    ------
-    InvalidInputError
-        The device is unknown or not there.
-    """
-    torch = import_torch()
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].split(". ")[0][:80]
-        others = "'auto' or 'cpu'" if str(name).startswith("cuda") else "'auto', 'cpu' or 'cuda'"
-        raise InvalidInputError(f"device {name!r} cannot be used ({reason}): give {others}") from error
-    return device
 
 
 def lifted_layer(

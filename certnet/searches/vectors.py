@@ -29,7 +29,8 @@ from certnet.core.outcome import Status
 from certnet.core.until import FOREVER, Until
 from certnet.core.validation import Float
 from certnet.networks.network import Network
-from certnet.searches.increments import Increments, Scaled, increments_of, row_norms
+from certnet.searches.arrays import NUMPY, Arrays, Placed
+from certnet.searches.increments import Increments, Scaled, increments_of
 from certnet.searches.result import SearchResult
 from certnet.searches.riccati import bound_of
 
@@ -54,6 +55,7 @@ def search_vectors(
     random_state: int = 0,
     until: Until = FOREVER,
     start: Float | None = None,
+    device: str | None = None,
 ) -> SearchResult[tuple[Float, ...]]:
     """Multipliers T_1 … T_K of the bending units whose bound ρ is within a relative ``tol`` of the best.
 
@@ -75,15 +77,25 @@ def search_vectors(
         Asked before every iteration.
     start : ndarray, optional
         The ``point`` of the search of a network with the same layers but the last: where to begin.
+    device : str, optional
+        Of PyTorch, for the same search in float64 there (:mod:`certnet.searches.vectors_torch_`); by default NumPy.
+
+    Raises
+    ------
+    MissingDependencyError
+        A device is named, and PyTorch is not installed.
+    InvalidInputError
+        PyTorch does not have the device, or it has too little memory.
     """
     sup = norm == "linf"
+    arrays = NUMPY if device is None else _on_device(device)
     whole = increments_of(network)
     own = [np.zeros(n) for n in whole.n_bending]
     bending = [np.cumsum(w > 0.0) - 1 for w in whole.width]
     mu = np.zeros(network.n_inputs)
     runs = []
     for part in Scaled.parts(network, reduced=not sup):
-        run = _Run(part.net, sup, tol, np.random.default_rng(random_state), until)
+        run = _Run(part.net, sup, tol, np.random.default_rng(random_state), until, arrays)
         run.search(max_iterations, start)
         runs.append((run, part))
         part.fill(own, run.best, bending)
@@ -100,6 +112,12 @@ def search_vectors(
     worst = max((run.status for run, _ in runs), key=_ORDER.index)
     point = runs[0][0].point if len(runs) == 1 else None
     return SearchResult(tuple(own), upper, below, worst, mu if sup else None, point=point)
+
+
+def _on_device(name: str) -> Arrays:
+    from certnet.searches.vectors_torch_ import TorchArrays  # PyTorch is for those who name a device
+
+    return TorchArrays(name)
 
 
 _ORDER: Final = (Status.OPTIMAL, Status.MAX_ITERATIONS, Status.TIME_LIMIT, Status.INTERRUPTED)
@@ -159,8 +177,9 @@ class _Pass:
 class _Vectors:
     """The raw variables (Z_0, u of the bending units) in one vector, and ``−½ log ρ`` with its gradient there."""
 
-    def __init__(self, net: Increments, columns: int, sup: bool = False) -> None:
+    def __init__(self, net: Placed, columns: int, sup: bool = False, arrays: Arrays = NUMPY) -> None:
         self.net, self.r, self.sup = net, columns, sup
+        self._arrays = arrays
         self._rows = (net.widths[0], *net.n_bending)
         self._cuts = np.cumsum([0, *(n * columns for n in self._rows)])
 
@@ -172,21 +191,24 @@ class _Vectors:
 
     def normalised(self, x: Float) -> Float:
         """‖Z_0‖_F = 1 (unit rows, in the maximum norm) and unit rows of every U_k."""
-        x = x.copy()
+        x = self._arrays.copy(x)
         first, *units = self.split(x)
         first /= self._size(first)
         for u in units:
-            u /= row_norms(u)[:, None]
+            u /= self._arrays.row_norms(u)[:, None]
         return x
 
     def _size(self, first: Float) -> Float | float:
         """What Z_0 is divided by to be feasible."""
-        return row_norms(first)[:, None] if self.sup else float(np.linalg.norm(first))
+        if self.sup:
+            return self._arrays.row_norms(first)[:, None]
+        return float(self._arrays.xp.linalg.norm(first))
 
     def drawn(self, rng: np.random.Generator) -> Float:
-        return self.normalised(rng.standard_normal(self._cuts[-1]))
+        return self.normalised(self._arrays.array(rng.standard_normal(self._cuts[-1])))
 
     def forward(self, x: Float) -> _Pass:
+        row_norms = self._arrays.row_norms
         raw, *units = self.split(x)
         Z = first = raw / self._size(raw)
         found = _Pass(first, [], [], [], [])
@@ -209,7 +231,10 @@ class _Vectors:
             bends = self.net.bends[k]
             own = g[bends]
             found.insert(0, own)
-            along = row_norms(own) if stepped else np.einsum("ij,ij->i", own, seen.units[k]) / seen.lengths[k]
+            if stepped:
+                along = self._arrays.row_norms(own)
+            else:
+                along = self._arrays.row_dots(own, seen.units[k]) / seen.lengths[k]
             seen.along.insert(0, along)
             q = self.net.centre[k][:, None] * g
             q[bends] += (self.net.width[k][bends] * along / seen.sizes[k])[:, None] * seen.P[k]
@@ -218,21 +243,21 @@ class _Vectors:
 
     def value(self, x: Float) -> tuple[float, Float, Float]:
         """``−½ log ρ``, its gradient, and the diagonal of the power step as an inverse Hessian."""
-        raw = self.split(x)[0]
+        arrays, raw = self._arrays, self.split(x)[0]
         seen = self.forward(x)
         g0, *gs = self.backward(seen)
-        rho = float(np.sum(seen.out * seen.out))
-        gradient, inverse = np.empty_like(x), np.empty_like(x)
+        rho = float((seen.out * seen.out).sum())
+        gradient, inverse = arrays.xp.empty_like(x), arrays.xp.empty_like(x)
         (d0, *ds), (h0, *hs) = self.split(gradient), self.split(inverse)
         for k, (g, w, bends, d, h) in enumerate(zip(gs, self.net.width, self.net.bends, ds, hs)):
             reach = w[bends] * seen.sizes[k]
-            _across(seen.units[k], seen.lengths[k], g, seen.along[k], reach, rho, d, h)
+            _across(arrays, seen.units[k], seen.lengths[k], g, seen.along[k], reach, rho, d, h)
         if self.sup:
-            lengths = row_norms(raw)
-            along = np.einsum("ij,ij->i", g0, raw) / lengths
-            _across(raw, lengths, g0, along, np.ones(len(raw)), rho, d0, h0)
+            lengths = arrays.row_norms(raw)
+            along = arrays.row_dots(g0, raw) / lengths
+            _across(arrays, raw, lengths, g0, along, 1.0, rho, d0, h0)
         else:
-            size = float(np.linalg.norm(raw))
+            size = float(arrays.xp.linalg.norm(raw))
             d0[:] = -(g0 / rho - seen.first) / size
             h0[:] = size**2
         return -0.5 * float(np.log(rho)), gradient, inverse
@@ -241,49 +266,62 @@ class _Vectors:
         """The power step, and ‖V Z_K‖ before it."""
         seen = self.forward(x)
         g0, *gs = self.backward(seen, stepped=True)
-        parts = [(g0 / self._size(g0)).ravel(), *((g / row_norms(g)[:, None]).ravel() for g in gs)]
-        return np.concatenate(parts), float(np.linalg.norm(seen.out))
+        xp = self._arrays.xp
+        parts = [(g0 / self._size(g0)).ravel(), *((g / self._arrays.row_norms(g)[:, None]).ravel() for g in gs)]
+        return xp.concatenate(parts), float(xp.linalg.norm(seen.out))
 
     def multipliers(self, x: Float) -> tuple[list[Float], Float]:
         """``T_kj = |g_kj| / (2 w_j |p_kj|)``, and the weights ``μ_i = |g_0i|`` of the inputs."""
-        seen = self.forward(x)
+        arrays, seen = self._arrays, self.forward(x)
         g0, *gs = self.backward(seen, stepped=True)
         found = []
         for g, sizes, w, bends in zip(gs, seen.sizes, self.net.width, self.net.bends):
-            found.append(row_norms(g) / (2.0 * np.maximum(w[bends], 1e-6) * sizes))
-        mu = row_norms(g0)
-        return found, np.maximum(mu, _LEAST_WEIGHT * float(mu.max()))
+            found.append(arrays.row_norms(g) / (2.0 * arrays.at_least(w[bends], 1e-6) * sizes))
+        mu = arrays.row_norms(g0)
+        return found, arrays.at_least(mu, _LEAST_WEIGHT * float(mu.max()))
 
     def widened(self, x: Float, extra: int, rng: np.random.Generator) -> tuple[_Vectors, Float]:
         """More columns, nearly zero: a way out of a stationary point of too low a rank."""
         parts = []
-        for part in self.split(x):
+        for part in self.split(self._arrays.numpy(x)):
             noise = 1e-3 * float(np.sqrt(np.mean(part * part))) if part.size else 0.0
             parts.append(np.hstack([part, noise * rng.standard_normal((len(part), extra))]).ravel())
-        wider = _Vectors(self.net, self.r + extra, self.sup)
-        return wider, wider.normalised(np.concatenate(parts))
+        wider = _Vectors(self.net, self.r + extra, self.sup, self._arrays)
+        return wider, wider.normalised(self._arrays.array(np.concatenate(parts)))
 
 
-def _across(u: Float, lengths: Float, g: Float, along: Float, reach: Float, rho: float, d: Float, h: Float) -> None:
+def _across(
+    arrays: Arrays,
+    u: Float,
+    lengths: Float,
+    g: Float,
+    along: Float,
+    reach: Float | float,
+    rho: float,
+    d: Float,
+    h: Float,
+) -> None:
     """Gradient d and inverse Hessian h of unit vectors u, whose length has no effect: across u alone.
 
     ``along`` is g·u / |u|, ``reach`` the factor of the unit vectors in Z.
     """
     if not len(u):
         return
-    np.multiply(u, (-along / lengths)[:, None], out=d)
+    arrays.xp.multiply(u, (-along / lengths)[:, None], out=d)
     d += g
     d *= (-reach / (rho * lengths))[:, None]
-    weight = reach * row_norms(g)
-    h[:] = (rho * lengths**2 / np.maximum(weight, max(1e-14 * weight.max(), _TINY)))[:, None]
+    weight = reach * arrays.row_norms(g)
+    h[:] = (rho * lengths**2 / arrays.at_least(weight, max(1e-14 * float(weight.max()), _TINY)))[:, None]
 
 
 class _Run:
     """One search: the best multipliers with their bound, and the largest value of the maximisation."""
 
-    def __init__(self, net: Increments, sup: bool, tol: float, rng: np.random.Generator, until: Until) -> None:
-        self._net, self._tol, self._rng, self._until = net, tol, rng, until
-        self._sup = sup
+    def __init__(
+        self, net: Increments, sup: bool, tol: float, rng: np.random.Generator, until: Until, arrays: Arrays
+    ) -> None:
+        self._net, self._tol, self._rng, self._until = arrays.placed(net), tol, rng, until
+        self._sup, self._arrays = sup, arrays
         self.lower, self.upper = 0.0, np.inf
         self.best: list[Float] = [np.ones(n) for n in net.n_bending]
         self.weights: Float = np.ones(net.widths[0])
@@ -292,7 +330,7 @@ class _Run:
         self._slack = max(1e-8, 0.01 * tol)
         self._cheap = sum(float(n) ** 3 for n in net.widths) < _CHEAP
         self._spent, self._limit, self._next = 0, 0, 3
-        self._vectors = _Vectors(net, _COLUMNS, sup)
+        self._vectors = _Vectors(self._net, _COLUMNS, sup, arrays)
 
     @property
     def _gap(self) -> float:
@@ -300,8 +338,11 @@ class _Run:
 
     def search(self, max_iterations: int, start: Float | None) -> None:
         self._limit = max_iterations
-        begun = start if start is not None and self._vectors.fits(start) else self._vectors.drawn(self._rng)
-        self.point = begun
+        if start is not None and self._vectors.fits(start):
+            begun = self._arrays.array(start)
+        else:
+            begun = self._vectors.drawn(self._rng)
+        self.point = self._arrays.numpy(begun)
         self._climb(begun)
         self.status = Status.OPTIMAL if self._gap <= self._tol else self._until.reached or Status.MAX_ITERATIONS
 
@@ -312,7 +353,7 @@ class _Run:
         while True:
             x = _quasi_newton(self._vectors.value, x, self._limit - self._spent, self._look)
             if self._vectors.r == _COLUMNS:
-                self.point = x
+                self.point = self._arrays.numpy(x)
             if self._gap > self._tol:
                 self._measure(x, last=True)
             if self._gap <= self._tol or self._vectors.r >= _MOST_COLUMNS or self._over():
@@ -327,7 +368,7 @@ class _Run:
 
     def _power_steps(self) -> None:
         """From a fresh start: where one part of the network dominates another, power steps treat all units alike."""
-        self._vectors, self._slack = _Vectors(self._net, _COLUMNS, self._sup), 1e-4
+        self._vectors, self._slack = _Vectors(self._net, _COLUMNS, self._sup, self._arrays), 1e-4
         x = self._vectors.drawn(self._rng)
         for count in range(1, max(2, self._limit - self._spent)):
             x, size = self._vectors.stepped(x)
@@ -354,7 +395,7 @@ class _Run:
 
         def bound(s: float) -> float:
             if s not in tried:
-                tried[s] = bound_of(self._net, multipliers_with_slack(T, s), mu if self._sup else None)
+                tried[s] = self._arrays.bound_of(self._net, multipliers_with_slack(T, s), mu if self._sup else None)
             return tried[s]
 
         s, goal = self._slack, (1.0 + self._tol) * self.lower**2
@@ -368,8 +409,9 @@ class _Run:
                 s *= 10.0
         self._slack = s
         if bound(s) < self.upper**2:
-            self.upper, self.best = float(np.sqrt(bound(s))), list(multipliers_with_slack(T, s))
-            self.weights = mu
+            self.upper = float(np.sqrt(bound(s)))
+            self.best = [self._arrays.numpy(t) for t in multipliers_with_slack(T, s)]
+            self.weights = self._arrays.numpy(mu)
 
 
 def _quasi_newton(
@@ -408,7 +450,7 @@ def _quasi_newton(
 
 def _two_loops(g: Float, H: Float, pairs: Sequence[tuple[Float, Float, float]]) -> Float:
     """The inverse Hessian times the gradient (Nocedal 1980), from the diagonal H, scaled by the last pair."""
-    q, factors = g.copy(), []
+    q, factors = 1.0 * g, []  # a copy
     for change, turn, inverse in reversed(pairs):
         factors.append(inverse * float(change @ q))
         q -= factors[-1] * turn
