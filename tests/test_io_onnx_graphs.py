@@ -519,6 +519,15 @@ def test_another_function_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyP
         read(model(nodes, KERNEL), tmp_path)
 
 
+def test_what_would_take_the_evaluator_long_is_not_compared_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [node("Conv", "x k v", "c"), node("MaxPool", "c", "m", kernel_shape=[2, 2]), node("Tanh", "m", "y")]
+    assert not any("not compared" in remark for remark in read(model(nodes, KERNEL), tmp_path).about.remarks)
+    monkeypatch.setattr("certnet.io.onnx_._SECONDS", 1e-9)
+    assert any("not compared" in remark for remark in read(model(nodes, KERNEL), tmp_path).about.remarks)
+
+
 def test_chains_are_read_as_chains(tmp_path: Path) -> None:
     constants = {"W": rng().normal(size=(4, 3)), "V": rng(1).normal(size=(2, 4))}
     nodes = [node("Gemm", "x W", "h", transB=1), node("Sigmoid", "h", "s"), node("Mul", "h s", "a")]

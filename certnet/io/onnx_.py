@@ -273,7 +273,10 @@ def _check(content: bytes, *, shapes: bool) -> None:
 def _about(network: FeedForward, found: Layers | Paths, model: Any) -> About:
     names = found.nodes if len(found.nodes) <= 6 else (*found.nodes[:3], "…", found.nodes[-1])
     read = f"{summary(network)}, from ONNX nodes {', '.join(names)}"
-    return About(read, _input_names(model, network.n_inputs), (), (*structure(network), *found.remarks))
+    remarks = [*structure(network), *found.remarks]
+    if isinstance(found, Paths) and not _samples(network, found):
+        remarks.append("it was not compared with onnx's reference evaluator, which would take long")
+    return About(read, _input_names(model, network.n_inputs), (), tuple(remarks))
 
 
 def _input_names(model: Any, n_inputs: int) -> tuple[str, ...]:

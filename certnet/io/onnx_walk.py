@@ -24,8 +24,8 @@ __all__ = ["Data", "Reader", "Walk", "only"]
 
 _MAX_FEATURES: Final = 1 << 25
 """Most numbers of all values of one sample together: a small file may ask for large images."""
-_MAX_PRODUCTS: Final = 1 << 28
-"""Most products of numbers in the convolutions of one sample."""
+_MAX_PRODUCTS: Final = 1 << 33
+"""Most products of numbers for one sample: seconds of work for every evaluation."""
 _MAX_PARTS: Final = 1 << 10
 """Most values that one is concatenated of."""
 
