@@ -568,9 +568,7 @@ def _read(content: Any, arrays: MutableMapping[int, NDArray[Any]], depth: int) -
         if array.dtype != np.int64:
             raise InvalidInputError("the index of a gather holds whole numbers")
         return Gather(array, _size(rest[1]))
-    array = array.astype(np.float64)
-    if not np.isfinite(array).all():
-        raise InvalidInputError("an operator has entries that are NaN or infinite")
+    array = finite_array(array, "an array of an operator", ndim=(1, 2, 4))
     if kind == "sparse":
         rows, columns = (np.array(arrays.pop(_size(k, least=0))) for k in rest[1:3])
         if rows.dtype != np.int64 or columns.dtype != np.int64:

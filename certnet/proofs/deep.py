@@ -149,9 +149,11 @@ class DeepChecker(Checker):
     def objection(self, upper: object) -> str | None:
         """Why the bound is not proved. A Cholesky factorisation of the order of all live units."""
         claimed = double_below(upper)
+        if self._matrix is None and claimed == 0.0:  # no input moves an output
+            return None
         if claimed is None or not 0.0 < claimed < 2.0**500:
             return f"the bound {shown(upper)} is not a positive number of reasonable size"
-        if self._matrix is None:  # no input moves an output
+        if self._matrix is None:
             return None
         with np.errstate(all="ignore"):  # what overflows is refused
             proved = self._matrix.semidefinite(math.nextafter(claimed * claimed, 0.0))

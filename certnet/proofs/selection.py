@@ -71,6 +71,7 @@ def fold_linear(network: FeedForward) -> tuple[FeedForward, float]:
             size = np.abs(alpha) * (np.abs(second) @ np.abs(first))
             # the last term pays for products that underflow before α is applied
             lost = gamma(len(first) + 8) * frobenius_above(size) + size.size * 2.0**-1000 * max(1.0, abs(alpha))
+            lost = lost if alpha != 0.0 else 0.0
             bias = alpha * (second @ network.biases[k]) + network.biases[k + 1]
         try:
             shorter = FeedForward(

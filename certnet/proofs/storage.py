@@ -75,6 +75,8 @@ class StorageChecker(Checker):
     def objection(self, upper: object) -> str | None:
         """Why the bound is not proved. A factorisation of the order of the inputs."""
         claimed = double_below(upper)
+        if self._last is None and claimed == 0.0:  # no input moves an output
+            return None
         if claimed is None or not 0.0 < claimed < 2.0**500:
             return f"the bound {shown(upper)} is not a positive number of reasonable size"
         if self._last is None:
@@ -196,7 +198,7 @@ def _last(
     ]
     form = gram(network.layers[-1].operator.matrix[np.ix_(alive[-1], alive[-2])])
     if form is None:
-        return "the weights of the last layer are too large"
+        return "the weights of the last layer are too large or too small"
     found: Form | _Narrow | None = form
     for k, two in in_pairs([seen.shape for seen in layers]):
         if k == 0 and not two and shares is None and layers[k].narrow:

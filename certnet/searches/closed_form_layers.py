@@ -47,10 +47,12 @@ def layer_multipliers(network: Network) -> tuple[tuple[Float, ...], float] | Non
             top = largest_eigenvalue(X)
             if k == network.depth:
                 break
-            square = max(map(abs, network.slopes[k])) ** 2  # 4 w²
-            tau = 1.0 / (square * top)
+            steepest = max(map(abs, network.slopes[k]))
+            square = steepest * steepest  # 4 w²
+            scale = square * top
+            tau = 1.0 / scale if scale > 0.0 else np.inf
             taus.append(tau)
-            N = -square * tau**2 * X
+            N = -(square * tau * tau) * X
             N[np.diag_indices(len(N))] += 2.0 * tau
             try:
                 reached = np.asarray(np.linalg.cholesky(N))
