@@ -153,11 +153,44 @@ def test_a_kernel_is_kept_as_it_is_stored(tmp_path: Path) -> None:
     ],
 )
 def test_pooling(tmp_path: Path, operator: str, attributes: dict[str, Any]) -> None:
-    pooled = [node(operator, "x", "p", **attributes), node("Tanh", "p", "y")]
-    check(model(pooled), tmp_path)
+    nodes = [node(operator, "x", "p", **attributes), node("Tanh", "p", "y")]
+    check(model(nodes), tmp_path)
     if operator == "AveragePool":
-        pooled[0].attribute.add(name="count_include_pad", i=1, type=2)
-        check(model(pooled), tmp_path)
+        nodes[0].attribute.add(name="count_include_pad", i=1, type=2)
+        check(model(nodes), tmp_path)
+
+
+def pooled(X: np.ndarray, operator: str, k: list[int], s: list[int], d: list[int], pads: list[int]) -> np.ndarray:
+    """Pooling as it is defined, window by window; the padding takes no part."""
+    top, left, bottom, right = pads
+    P = np.pad(X, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=np.nan)
+    high, wide = ((n - e * (m - 1) - 1) // q + 1 for n, m, q, e in zip(P.shape[2:], k, s, d))
+    Y = np.empty((*X.shape[:2], high, wide))
+    for i, j in np.ndindex(high, wide):
+        a, b = i * s[0], j * s[1]
+        seen = P[:, :, a : a + d[0] * (k[0] - 1) + 1 : d[0], b : b + d[1] * (k[1] - 1) + 1 : d[1]]
+        Y[:, :, i, j] = (np.nanmax if operator == "MaxPool" else np.nanmean)(seen, axis=(2, 3))
+    return Y
+
+
+@pytest.mark.parametrize("operator", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize("how", ["SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET"])
+@pytest.mark.parametrize("dilation", [[1, 1], [2, 1]])
+def test_pooling_where_the_evaluator_errs(tmp_path: Path, operator: str, how: str, dilation: list[int]) -> None:
+    """The evaluator lays some windows elsewhere, so these are compared with the definition."""
+    X = rng().normal(size=(3, *IMAGE))
+    for k, s in (([2, 2], [1, 1]), ([3, 2], [2, 2]), ([3, 3], [2, 1])):
+        total = [max(0, (-(-n // q) - 1) * q + e * (m - 1) + 1 - n) for n, m, q, e in zip(IMAGE[1:], k, s, dilation)]
+        less, more = [t // 2 for t in total], [t - t // 2 for t in total]
+        pads = {"SAME_UPPER": less + more, "SAME_LOWER": more + less, "VALID": [0] * 4, "NOTSET": [1, 0, 1, 1]}[how]
+        attributes: dict[str, Any] = {"kernel_shape": k, "strides": s, "dilations": dilation}
+        attributes |= {"pads": pads} if how == "NOTSET" else {"auto_pad": how}
+        proto = model([node(operator, "x", "p", **attributes), node("Tanh", "p", "y")], opset=19)
+        expected = np.tanh(pooled(X, operator, k, s, dilation, pads))
+        inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True).graph.value_info[0].type.tensor_type
+        assert [n.dim_value for n in inferred.shape.dim][1:] == list(expected.shape[1:])
+        found = read(proto, tmp_path).forward(X.reshape(3, -1))
+        np.testing.assert_allclose(found, expected.reshape(3, -1), atol=1e-12)
 
 
 def test_pooling_of_signals_with_dilations(tmp_path: Path) -> None:

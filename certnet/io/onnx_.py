@@ -50,6 +50,7 @@ _SAMPLES: Final = 16
 _SECONDS: Final = 2.0
 """What the evaluation may take for networks with convolutions or skips, about."""
 _FLOAT, _DOUBLE = 1, 11  # TensorProto.DataType
+_STRING: Final = 3  # AttributeProto.AttributeType
 logger = logging.getLogger(__name__)
 
 
@@ -274,8 +275,9 @@ def _about(network: FeedForward, found: Layers | Paths, model: Any) -> About:
     names = found.nodes if len(found.nodes) <= 6 else (*found.nodes[:3], "…", found.nodes[-1])
     read = f"{summary(network)}, from ONNX nodes {', '.join(names)}"
     remarks = [*structure(network), *found.remarks]
-    if isinstance(found, Paths) and not _samples(network, found):
-        remarks.append("it was not compared with onnx's reference evaluator, which would take long")
+    if isinstance(found, Paths) and (not _samples(network, found) or _misjudged(model)):
+        why = "reads some operators in it otherwise" if _misjudged(model) else "would take long"
+        remarks.append(f"it was not compared with onnx's reference evaluator, which {why}")
     return About(read, _input_names(model, network.n_inputs), (), tuple(remarks))
 
 
@@ -393,9 +395,26 @@ def _evaluated(
 
 
 def _misjudged(model: Any) -> bool:
-    """Does the evaluator compute something else? Before opset 14 BatchNormalization takes the batch's statistics."""
+    """Does the evaluator compute something else?
+
+    Before opset 14 BatchNormalization takes the batch's statistics; and the windows of some poolings are laid elsewhere
+    than the shapes say that the onnx package itself infers.
+    """
     opset = next((entry.version for entry in model.opset_import if not _domain(entry.domain)), 0)
-    return opset < 14 and any(node.op_type == "BatchNormalization" for node in model.graph.node)
+    return any(
+        (opset < 14 and node.op_type == "BatchNormalization") or _pools_elsewhere(node) for node in model.graph.node
+    )
+
+
+def _pools_elsewhere(node: Any) -> bool:
+    """MaxPool that is padded more on one side, AveragePool with dilations and automatic padding."""
+    if node.op_type not in ("MaxPool", "AveragePool"):
+        return False
+    said = {a.name: a.s if a.type == _STRING else list(a.ints) for a in node.attribute}
+    how, pads = said.get("auto_pad", b"NOTSET"), said.get("pads", [])
+    if node.op_type == "AveragePool":
+        return how != b"NOTSET" and any(d != 1 for d in said.get("dilations", ()))
+    return bool(how == b"SAME_LOWER" or pads[: len(pads) // 2] != pads[len(pads) // 2 :])
 
 
 def _first_line(error: Exception) -> str:
