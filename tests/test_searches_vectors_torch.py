@@ -105,6 +105,21 @@ def test_too_few_columns_are_widened_there_too(monkeypatch: pytest.MonkeyPatch) 
     assert all(isinstance(t, np.ndarray) for t in (*found.multipliers, found.point))
 
 
+@NETWORKS
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_tensors_become_arrays_where_that_is_asked_for_alone(
+    net: FeedForward, norm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere NumPy would work on the CPU, and fail on a GPU."""
+
+    def unasked(*_: Any, **__: Any) -> None:
+        raise AssertionError("a tensor was handed to NumPy")
+
+    monkeypatch.setattr(torch.Tensor, "__array__", unasked)
+    monkeypatch.setattr(vectors_torch_, "_LANCZOS", 4)
+    assert search_vectors(net, norm=norm, max_iterations=15, device="cpu").upper > 0.0
+
+
 @pytest.mark.parametrize("net", [network((6, 9, 9, 4), seed=6), residual(6, 8, out=4, seed=14)])
 def test_outputs_start_where_the_one_before_ended(net: FeedForward) -> None:
     ours, other = certify_outputs(net, differences=True), certify_outputs(net, differences=True, device="cpu")

@@ -121,13 +121,13 @@ class TorchArrays(Arrays):
 
     def _before_two(self, Q: Array, net: _OnDevice, k: int, multipliers: Sequence[Array]) -> Array | None:
         """Through layers k + 1 and k, of which k is the wider (:func:`certnet.proofs.forms.before_two`)."""
-        (t_low, t), (c_low, c) = multipliers[k : k + 2], net.centre[k : k + 2]
-        X = (2.0 * c * t)[:, None] * self._dense(net.maps[k + 1])
-        weighted = c_low[:, None] * self._dense(net.maps[k])
-        K = -(X * (0.5 / t_low)) @ X.T - Q
+        (t_low, t), (c_low, c), (B_low, B) = multipliers[k : k + 2], net.centre[k : k + 2], net.maps[k : k + 2]
+        factor = (2.0 * c * t)[:, None]
+        low = c_low[:, None] * self._dense(B_low)
+        K = -factor * (B @ ((0.5 / t_low)[:, None] * (factor * self._dense(B)).T)) - Q
         K.diagonal().add_(2.0 * t)
-        D = self._solved(0.5 * (K + K.T), X @ weighted)
-        return None if D is None else weighted.T @ ((2.0 * t_low)[:, None] * weighted) + D.T @ D
+        D = self._solved(0.5 * (K + K.T), factor * (B @ low))
+        return None if D is None else B_low.T @ ((2.0 * c_low * t_low)[:, None] * low) + D.T @ D
 
     def _before(self, Q: Array, net: _OnDevice, k: int, t: Array) -> Array | None:
         """``Xᵀ S⁻¹ X + Bᵀ [c Q c + 2 T w²] B``, X = Q_e: c B.
