@@ -438,12 +438,21 @@ def test_auto_takes_what_the_depth_asks_for() -> None:
 
 
 def test_what_lipsdp_cannot_cope_with_gets_a_chain() -> None:
-    zero = FeedForward([np.zeros((3, 2)), np.zeros((3, 3)), np.zeros((1, 3))], [np.zeros(3), np.zeros(3), [0.0]])
-    cert = certify(zero)
-    assert (cert.kind, cert.upper, cert.lower) == ("composition", 0.0, 0.0)
-    assert cert.check(zero)
+    tiny = FeedForward([1e-60 * W for W in NET.weights], NET.biases, NET.activations)
+    cert = certify(tiny)
+    assert cert.kind == "composition"
+    assert 0.0 < cert.upper < 1e-150
+    assert cert.check(tiny)
     with pytest.raises(CertificateError, match="rescale"):
-        certify(zero, method="neuron")
+        certify(tiny, method="neuron")
+
+
+@pytest.mark.parametrize("method", ["auto", "neuron"])
+def test_a_network_of_zeros_is_constant(method: str) -> None:
+    zero = FeedForward([np.zeros((3, 2)), np.zeros((3, 3)), np.zeros((1, 3))], [np.zeros(3), np.zeros(3), [0.0]])
+    cert = certify(zero, method=method)
+    assert (cert.kind, cert.upper, cert.lower) == ("neuron", 0.0, 0.0)
+    assert cert.check(zero)
 
 
 @pytest.mark.parametrize("per", ["neuron", "layer"])
