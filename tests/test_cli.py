@@ -138,7 +138,7 @@ def test_certify_on_a_device(run, tmp_path):
         (("--each", "some"), "outputs or differences"),
         (("--each", "outputs", "--output", "1"), "leave out --output"),
         (("--output", "7"), "output must be between 0 and 2"),
-        (("--norm", "linf"), "one hidden layer and one output"),
+        (("--norm", "linf", "--method", "product"), 'norm="linf" is for method'),
         (("--norm", "l1"), "norm must be one of"),
         (("--exact", "--method", "product"), "exact=True is for"),
     ],

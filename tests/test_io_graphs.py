@@ -18,14 +18,14 @@ from certnet.io.compositions import composed, summed
 from certnet.io.graphs import Graph, Value, windows
 from certnet.networks.activations import Activation
 from certnet.networks.feedforward import FeedForward
-from certnet.networks.layers import Dense, LinearOperator
+from certnet.networks.layers import Dense, LinearOperator, read_only
 from certnet.networks.operators import Blocks, Convolution, Diagonal, Gather, Identity, Sparse, read_operator, written
 
 RELU, TANH = Activation("relu"), Activation("tanh")
 
 
 def matrix(seed: int, m: int, n: int) -> Dense:
-    return Dense(np.random.default_rng(seed).normal(size=(m, n)))
+    return Dense(read_only(np.random.default_rng(seed).normal(size=(m, n))))  # locked: kept as it is, not copied
 
 
 def kernel(seed: int, *shape: int) -> Float:
@@ -350,7 +350,7 @@ def test_sparse_matrices() -> None:
     np.testing.assert_array_equal(S.absolute.matrix, np.abs(M))
     assert S.terms == max(np.count_nonzero(M, axis=0).max(), np.count_nonzero(M, axis=1).max())
     arrays: list[Any] = []
-    again = read_operator(written(S, arrays), arrays)
+    again = read_operator(written(S, arrays), dict(enumerate(arrays)))
     assert isinstance(again, Sparse)
     assert (again.n_outputs, again.n_inputs) == (4, 6)
     np.testing.assert_array_equal(again.matrix, M)
@@ -370,4 +370,4 @@ def test_sparse_matrices_are_checked(rows_: list[int], columns: list[int], value
     with pytest.raises(InvalidInputError, match=words):
         Sparse(np.array(rows_), np.array(columns), np.array(values), 4, 6)
     with pytest.raises(InvalidInputError):
-        read_operator(["sparse", 0, 1, 2, 4, 6], [np.array(values), np.array(rows_), np.array(columns)])
+        read_operator(["sparse", 0, 1, 2, 4, 6], dict(enumerate(map(np.array, (values, rows_, columns)))))
