@@ -17,7 +17,7 @@ from test_proofs_storage_fuzz import image
 
 from certnet import FeedForward
 from certnet.core.errors import FileFormatError, InvalidInputError
-from certnet.networks.layers import Layer
+from certnet.networks.layers import Dense, Layer, LinearOperator
 from certnet.networks.operators import Blocks, Convolution, Diagonal, Identity
 
 Array = Any
@@ -266,3 +266,12 @@ def test_convolutions_of_too_large_images_are_refused() -> None:
         _ = many.entries
     with pytest.raises(InvalidInputError, match="kernel of shape"):
         Convolution(np.ones(3), (1, 2, 2))
+
+
+def test_what_is_nested_too_deep_to_be_read_is_no_network() -> None:
+    operator: LinearOperator = Identity(2)
+    for _ in range(6):
+        operator = Blocks(((operator,),))
+    last = Layer(Dense(np.ones((1, 2))), np.zeros(1), LINEAR)
+    with pytest.raises(InvalidInputError, match="nested deeper"):
+        FeedForward.chain([Layer(operator, np.zeros(2), RELU), last])

@@ -24,6 +24,7 @@ __all__ = ["Blocks", "Convolution", "Diagonal", "Gather", "Identity", "Sparse", 
 
 _MAX_MATRIX: Final = 1 << 28  # entries of an operator as a matrix, or pixels of a padded image
 _MAX_SIDE: Final = 1 << 26  # inputs or outputs of an operator that is read: a few bytes of a file can claim any number
+_DEEPEST: Final = 4  # block matrices of block matrices
 _BATCH_ENTRIES: Final = 1 << 24  # of a batch of images, padded, at a time
 
 
@@ -509,8 +510,16 @@ def _non_empty(array: Float) -> Float:
 # ------------------------------------------------------------------------------------------------------- written down
 
 
-def written(operator: LinearOperator, arrays: list[NDArray[Any]]) -> list[Any]:
-    """The operator as JSON holds it; its arrays are appended to ``arrays`` and named by their numbers."""
+def written(operator: LinearOperator, arrays: list[NDArray[Any]], depth: int = 0) -> list[Any]:
+    """The operator as JSON holds it; its arrays are appended to ``arrays`` and named by their numbers.
+
+    Raises
+    ------
+    InvalidInputError
+        It is of another type than those of this module, or blocks are nested deeper than is read.
+    """
+    if depth > _DEEPEST:
+        raise InvalidInputError(f"block matrices are nested deeper than {_DEEPEST}")
 
     def kept(array: NDArray[Any]) -> int:
         arrays.append(array)
@@ -531,7 +540,7 @@ def written(operator: LinearOperator, arrays: list[NDArray[Any]]) -> list[Any]:
             how = [operator.image, operator.stride, operator.padding, operator.dilation, operator.groups]
             return ["convolution", kept(operator.kernel), *how]
         case Blocks(grid):
-            return ["blocks", [[None if op is None else written(op, arrays) for op in row] for row in grid]]
+            return ["blocks", [[None if op is None else written(op, arrays, depth + 1) for op in row] for row in grid]]
     raise InvalidInputError(f"operators of the type {type(operator).__name__} cannot be written")
 
 
@@ -556,7 +565,7 @@ def read_operator(content: Any, arrays: MutableMapping[int, NDArray[Any]]) -> Li
 
 def _read(content: Any, arrays: MutableMapping[int, NDArray[Any]], depth: int) -> LinearOperator:
     kind, *rest = content
-    if depth > 4:
+    if depth > _DEEPEST:
         raise InvalidInputError("block matrices of block matrices, too deep to be read")
     if kind == "identity":
         return Identity(_size(rest[0]))
