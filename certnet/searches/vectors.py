@@ -6,8 +6,8 @@ LipSDP with one multiplier per neuron is the dual of a maximisation over Gram ma
 
     Z_k = diag(c) P_k + diag(w |P_k|) U_k,   P_k = B_k Z_{k−1},   ρ* = max ‖V Z_K‖_F²   over ‖Z_0‖_F = 1, |u_j| = 1
 
-(``|·|``: norms of rows); in the maximum norm the rows of Z_0 are unit vectors instead. Backwards, with ``O = V Z_K`` and
-cotangents ``g_K = Vᵀ O``,
+(``|·|``: norms of rows); in the maximum norm the rows of Z_0 are unit vectors instead. Backwards, with ``O = V Z_K``
+and cotangents ``g_K = Vᵀ O``,
 
     q_k = c g_k + w (g_k·u_k) p_k / |p_k|,   g_{k−1} = B_kᵀ q_k,
 
