@@ -90,9 +90,9 @@ def run(
     progress("attacking and certifying both")
     evaluations = {
         name: evaluate(network, train, test, weight=weight, epsilons=EPSILONS)
-        for name, network in (("before", start), ("after", refined.network))
+        for name, network in (("before", start), ("after", require_shallow(refined.network)))
     }
-    raw = dataset.scaling.raw_network(refined.network)
+    raw = dataset.scaling.raw_network(require_shallow(refined.network))
     return DemoResult(
         dataset=dataset,
         weight=weight,

@@ -36,7 +36,7 @@ from certnet.core.files import check_writable
 from certnet.core.outcome import Status
 from certnet.core.validation import Float
 from certnet.io import SUFFIXES, WITHOUT_UNITS, save_model
-from certnet.networks.shallow import ShallowNetwork
+from certnet.networks.shallow import ShallowNetwork, require_shallow
 
 if TYPE_CHECKING:
     from certnet.refinement import RefineResult
@@ -225,7 +225,7 @@ def _refined(
 
     if not standardise:
         done = refine(network, X, y, weight, **options)
-        return done, done.network, done.certificate
+        return done, require_shallow(done.network), done.certificate
     from certnet.estimators import CertifiedRegressor
 
     fitted = CertifiedRegressor(network, weight=weight, random_state=0, **options).fit(X, y)

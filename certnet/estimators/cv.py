@@ -18,7 +18,7 @@ from certnet.core.outcome import Status
 from certnet.core.validation import Float, finite_array, positive_number
 from certnet.estimators.fitting import Fitted, fitting_of
 from certnet.estimators.samples import known_inputs, named_columns, regression_samples
-from certnet.networks.shallow import ShallowNetwork
+from certnet.networks.shallow import ShallowNetwork, require_shallow
 from certnet.programs.objectives import mean_squared_error
 from certnet.refinement import RefineResult, TraceRow
 from certnet.robust.curves import adversarial_mse
@@ -146,7 +146,7 @@ class CertifiedRegressorCV(RegressorMixin, BaseEstimator):
                 done = how.refine(start, *part, float(weight), seed)
                 if done.status is Status.INTERRUPTED:
                     raise KeyboardInterrupt  # errors of unfinished refinements choose nothing
-                self.cv_errors_[row, column] = _attacked_error(done.network, *rest, epsilon)
+                self.cv_errors_[row, column] = _attacked_error(require_shallow(done.network), *rest, epsilon)
                 self.cv_upper_[row, column] = done.certificate.upper
         self.weight_ = float(grid[int(np.argmin(self.cv_errors_.mean(axis=1)))])
         made = how.fit(inputs, targets, names, self.weight_, seed)

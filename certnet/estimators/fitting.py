@@ -19,7 +19,7 @@ from certnet.estimators.intervals import interval_about
 from certnet.estimators.preparation import Preparation, parted, takes_frames
 from certnet.estimators.standardisation import Standardisation
 from certnet.estimators.starts import is_fitted, read_fitted, require_columns, require_trainable, thawed, trained
-from certnet.networks.shallow import ShallowNetwork
+from certnet.networks.shallow import ShallowNetwork, require_shallow
 from certnet.programs.objectives import PENALTIES
 from certnet.refinement.refinement import METHODS, RefineResult, refine, require_solver
 
@@ -285,10 +285,12 @@ class Fitting:
         begun = self.begin(X, y, names, seed)
         done = self.refine(begun.network, *begun.data(X, y), weight, seed)
         if begun.units is None:
-            network = done.network
+            network = require_shallow(done.network)
         else:
             # without an improvement the start itself, which has not been through the units and back
-            network = begun.units.outward(done.network, begun.raw.units) if done.improved else begun.raw
+            network = begun.raw
+            if done.improved:
+                network = begun.units.outward(require_shallow(done.network), begun.raw.units)
         if begun.prepared is not None:
             return self._fit_prepared(begun, begun.prepared, network, done, X, seed)
         if begun.units is None:

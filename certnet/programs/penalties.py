@@ -17,7 +17,8 @@ import numpy as np
 
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float
-from certnet.networks.shallow import ShallowNetwork
+from certnet.networks.network import Network
+from certnet.networks.shallow import ShallowNetwork, require_shallow
 
 __all__ = ["PENALTIES", "LipschitzPenalty", "NormPenalty", "Penalty", "certified_rho", "l2_penalty", "penalty_named"]
 
@@ -53,7 +54,7 @@ class LipschitzPenalty:
         """ρ at weights U (k, d + 1) and η (k,)."""
         return certified_rho(directions, U, eta)
 
-    def of(self, network: ShallowNetwork, rho: float) -> float:
+    def of(self, network: Network, rho: float) -> float:
         """That of a network whose certificate says ``L² ≤ rho``."""
         return rho
 
@@ -76,9 +77,9 @@ class NormPenalty:
         """That of weights U (k, d + 1)."""
         return 2.0 * float(np.linalg.norm(U, axis=1).sum())
 
-    def of(self, network: ShallowNetwork, rho: float) -> float:
+    def of(self, network: Network, rho: float) -> float:
         """``‖W‖_F² + ‖b‖² + ‖V‖_F²`` of a network."""
-        return l2_penalty(network)
+        return l2_penalty(require_shallow(network))
 
 
 Penalty = LipschitzPenalty | NormPenalty

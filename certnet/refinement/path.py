@@ -13,6 +13,7 @@ from certnet.core.errors import InvalidInputError
 from certnet.core.outcome import Status
 from certnet.core.validation import Float, finite_array, positive_number, whole_number
 from certnet.networks.feedforward import FeedForward
+from certnet.networks.network import Network
 from certnet.networks.shallow import ShallowNetwork
 from certnet.refinement.refinement import RefineResult, refine
 
@@ -29,12 +30,12 @@ class TradeoffPath:
         Increasing.
     results : tuple of RefineResult, length K
         Each never worse than the start at its weight, nor than any other network of the path.
-    start : ShallowNetwork
+    start : ShallowNetwork or FeedForward
     """
 
     weights: Float
     results: tuple[RefineResult, ...]
-    start: ShallowNetwork
+    start: Network
 
     def __len__(self) -> int:
         return len(self.results)
@@ -43,7 +44,7 @@ class TradeoffPath:
         return iter(self.results)
 
     @property
-    def networks(self) -> tuple[ShallowNetwork, ...]:
+    def networks(self) -> tuple[Network, ...]:
         return tuple(result.network for result in self.results)
 
     @property
@@ -132,7 +133,7 @@ def refine_path(
     grid = grid[: len(results)]
     if options.get("penalty", "lipschitz") == "lipschitz":
         results = [_best_for(float(weight), results[k], results) for k, weight in enumerate(grid)]
-    start = network.shallow() if isinstance(network, FeedForward) else network
+    start = network.shallow() if isinstance(network, FeedForward) and network.relu_only else network
     return TradeoffPath(grid, tuple(results), start)
 
 

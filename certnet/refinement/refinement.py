@@ -18,16 +18,19 @@ from certnet.core.errors import InvalidInputError, NotConvergedWarning, Unsuppor
 from certnet.core.outcome import Status
 from certnet.core.validation import as_samples, positive_number, whole_number
 from certnet.networks.feedforward import FeedForward
+from certnet.networks.network import Network
 from certnet.networks.shallow import ShallowNetwork, require_shallow
 from certnet.programs.floor import Floor, objective_floor
-from certnet.programs.goal import Weighted, chosen_goal
+from certnet.programs.goal import FitAtMost, Weighted, chosen_goal
 from certnet.programs.penalties import penalty_named
 from certnet.programs.restriction import Cell, Solution, sampled_cell, whole_cell
+from certnet.refinement.deep import descend_deep, require_homogeneous
+from certnet.refinement.restricting import Restricting, Solving
 from certnet.refinement.rounds import alternate, leave_cell
 from certnet.refinement.run import Run, Settings
 from certnet.refinement.task import Task
 from certnet.refinement.trace import TraceRow
-from certnet.solvers.choice import FALLBACK, SOLVERS, require_solver, solver_named
+from certnet.solvers.choice import FALLBACK, OWN, SOLVERS, require_solver, solver_named
 from certnet.solvers.watch import InteriorStep, Watch
 
 __all__ = ["METHODS", "SOLVERS", "RefineResult", "TraceRow", "refine", "require_solver"]
@@ -42,7 +45,7 @@ class RefineResult:
 
     Attributes
     ----------
-    network : ShallowNetwork
+    network : ShallowNetwork or FeedForward
         The best network found; the very input where ``improved`` is false.
     objective_before, objective_after : float
         Of input and result, recomputed with certified ρ: ``mse + weight · penalty``, or with ``target_lipschitz`` the
@@ -52,8 +55,8 @@ class RefineResult:
     mse_before, mse : float
         Training errors of input and result.
     improved : bool
-    candidate : ShallowNetwork or None
-        The last network that a program gave, returned or not.
+    candidate : ShallowNetwork, FeedForward or None
+        The last network that a program or a descent gave, returned or not.
     status : Status
     trace : tuple of TraceRow
     gap : float
@@ -65,7 +68,7 @@ class RefineResult:
         before it.
     """
 
-    network: ShallowNetwork
+    network: Network
     objective_before: float
     objective_after: float
     certificate_before: Certificate
@@ -73,7 +76,7 @@ class RefineResult:
     mse_before: float
     mse: float
     improved: bool
-    candidate: ShallowNetwork | None
+    candidate: Network | None
     status: Status
     trace: tuple[TraceRow, ...]
     gap: float = math.nan
@@ -128,15 +131,22 @@ def refine(
 ) -> RefineResult:
     r"""Minimise ``(1/N) Σ_i ‖f(x_i) − y_i‖² + weight · ρ`` over the activation cell of ``network``, and beyond it.
 
-    The patterns of the hidden units on X and the output directions are kept; everything else is optimised. The input
-    network is feasible, so the optimum is at most its objective (Y, Corollary 10). Whatever the solver says, the
-    candidate is certified and its objective recomputed; where that is not below the input's, the input is returned.
+    One hidden layer of ReLU: the patterns of the hidden units on X and the output directions are kept; everything else
+    is optimised. The input network is feasible, so the optimum is at most its objective (Y, Corollary 10).
+
+    Any other depth: a descent on the objective itself, all weights, biases and multipliers at once
+    (:mod:`certnet.refinement.deep`), whose stages are rows of the trace; patterns are free, and what it ends in is a
+    local minimum.
+
+    Whatever a solver says, every candidate is certified and its objective recomputed; where that is not below the
+    input's, the input is returned.
     An interrupt (Ctrl-C) ends the work and returns the best network so far, with ``Status.INTERRUPTED``.
 
     Parameters
     ----------
     network : ShallowNetwork
-        Or a ``FeedForward`` with one hidden layer and ReLU, which is the same.
+        Or a ``FeedForward`` of ReLU and leaky ReLU layers, of any depth and with any number of outputs; with one hidden
+        layer of ReLU it is the same as a ``ShallowNetwork``.
     X : array_like, shape (N, d)
         In the network's units, as y.
     y : array_like, shape (N,) or (N, m)
@@ -147,6 +157,7 @@ def refine(
         constant network.
     max_mse : float, optional
         Instead of a weight: the least certified L among networks of the cell with a training error of at most this.
+        One hidden layer of ReLU, as are the options from ``penalty`` to ``max_rounds``.
     penalty : {"lipschitz", "l2"}
         ρ ≥ L² (certified), or ``‖W‖_F² + ‖b‖² + ‖V‖_F²``.
     method : {"joint", "alternating"}
@@ -191,7 +202,7 @@ def refine(
     InvalidInputError
         Shapes, NaN, weight < 0, unknown options, options that do not go together, an error that the cell cannot reach.
     UnsupportedModelError
-        A ``FeedForward`` with several hidden layers or another activation.
+        A ``FeedForward`` with skips, convolutions or another activation than ReLU and leaky ReLU.
     SolverUnavailableError
         The solver is not installed or has no licence; raised before any work.
 
@@ -200,7 +211,8 @@ def refine(
     NotConvergedWarning
         A solver stopped short of its tolerance or failed; the result is still never worse than the input.
     """
-    network = _shallow(network)
+    deep = isinstance(network, FeedForward) and not network.relu_only
+    network = require_homogeneous(network) if isinstance(network, FeedForward) and deep else _shallow(network)
     X, y = as_samples(X, y, network.n_inputs, network.n_outputs, network.about.inputs)
     goal = chosen_goal(weight, target_lipschitz, max_mse)
     task = Task(X, y, penalty_named(penalty), goal)
@@ -224,27 +236,45 @@ def refine(
     tol = None if tol is None else positive_number(tol, "tol")
     time_limit = None if time_limit is None else positive_number(time_limit, "time_limit")
     random_state = whole_number(random_state, "random_state")
-    cell = _chosen_cell(network, patterns, n_patterns, random_state)
-    settings = Settings(
-        name=name,
-        solver=solver_named(name, tol=tol, verbose=verbose),
-        fallback=solver_named(FALLBACK, tol=tol, verbose=verbose) if str(solver).lower() == "auto" else None,
-        watch=Watch.within(time_limit, should_stop, on_step),
-        random_state=random_state,
-        callback=callback,
-        verbose=verbose,
-    )
+    if deep:
+        for wrong, used in (
+            ("max_mse", isinstance(goal, FitAtMost)),
+            ('another penalty than "lipschitz"', penalty != "lipschitz"),
+            ('another method than "joint"', method != "joint"),
+            ('patterns other than "all"', patterns != "all" or n_patterns is not None),
+            ("cells", cells > 1),
+            ("another solver", name != OWN),
+            ("tol", tol is not None),
+        ):
+            if used:
+                raise InvalidInputError(
+                    f"{wrong} is for one hidden layer of ReLU so far: at any other depth refine takes a weight or "
+                    "target_lipschitz, and the time limit"
+                )
+    watch = Watch.within(time_limit, should_stop, on_step)
+    settings = Settings("descent" if deep else name, watch, random_state, callback)
     # one thread: the same result for any number, and faster at these orders
     with threadpool_limits(limits=1, user_api="blas"):
-        run = Run(network, task, cell, settings)
+        if isinstance(network, ShallowNetwork):
+            cell = _chosen_cell(network, patterns, n_patterns, random_state)
+            solving = Solving(
+                solver=solver_named(name, tol=tol, verbose=verbose),
+                fallback=solver_named(FALLBACK, tol=tol, verbose=verbose) if str(solver).lower() == "auto" else None,
+                verbose=verbose,
+            )
+        run = Run(network, task, settings)
         try:
             run.begin()
-            if penalty == "lipschitz" and method == "alternating":
-                alternate(run, max_rounds)
+            if not isinstance(network, ShallowNetwork):
+                descend_deep(run)
             else:
-                run.restrict("l2 restriction" if penalty == "l2" else "joint restriction")
-                if isinstance(goal, Weighted):
-                    leave_cell(run, cells, goal.weight)
+                restricting = Restricting(run, cell, solving)
+                if penalty == "lipschitz" and method == "alternating":
+                    alternate(restricting, max_rounds)
+                else:
+                    restricting.restrict("l2 restriction" if penalty == "l2" else "joint restriction")
+                    if isinstance(goal, Weighted):
+                        leave_cell(restricting, cells, goal.weight)
         except KeyboardInterrupt:  # between the solvers, which keep their own best point
             run.stopped = Status.INTERRUPTED
     floor = _floor(run, goal.weight) if optimality_gap and isinstance(goal, Weighted) else None

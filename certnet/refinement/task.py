@@ -7,7 +7,7 @@ from typing import Final
 
 from certnet.certification import Certificate
 from certnet.core.validation import Float
-from certnet.networks.shallow import ShallowNetwork
+from certnet.networks.network import Network
 from certnet.programs.goal import Goal, SlopeAtMost, Weighted
 from certnet.programs.penalties import Penalty
 from certnet.programs.restriction import Cell, Restriction
@@ -35,7 +35,7 @@ class Task:
     penalty: Penalty
     goal: Goal
 
-    def value(self, network: ShallowNetwork, mse: float, certificate: Certificate) -> float:
+    def value(self, network: Network, mse: float, certificate: Certificate) -> float:
         """The objective of a network with its recomputed error and certified bound; infinite beyond a limit."""
         if not self.goal.met(mse, certificate.upper):
             return float("inf")

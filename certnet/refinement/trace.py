@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from certnet.certification import Certificate
 from certnet.core.outcome import Residuals, Status
-from certnet.networks.shallow import ShallowNetwork
+from certnet.networks.network import Network
 from certnet.solvers.solved import Solved
 
 __all__ = ["Measured", "TraceRow"]
@@ -16,7 +16,7 @@ __all__ = ["Measured", "TraceRow"]
 class Measured:
     """A network with its value, error and certificate, all recomputed."""
 
-    network: ShallowNetwork
+    network: Network
     value: float
     mse: float
     certificate: Certificate

@@ -11,7 +11,7 @@ from pydantic import model_validator
 
 from certnet.core.errors import InvalidInputError, SolverError
 from certnet.core.outcome import Status
-from certnet.networks.shallow import ShallowNetwork
+from certnet.networks.shallow import ShallowNetwork, require_shallow
 from certnet.refinement import refine
 from certnet.study.kinds.refinement.evaluation import finite
 from certnet.study.kinds.refinement.starts import AdmmStart
@@ -80,10 +80,10 @@ class Method(Step):
             "programs": len(done.trace) - 1,
         }
         if self.patterns == "all":
-            return Made(done.network, self.penalty, columns, done.certificate)
+            return Made(require_shallow(done.network), self.penalty, columns, done.certificate)
         if done.candidate is None:
             raise SolverError(f"the restriction to sampled patterns gave no network: {done.status.advice}")
-        return Made(done.candidate, self.penalty, columns)
+        return Made(require_shallow(done.candidate), self.penalty, columns)
 
 
 @cache
