@@ -329,7 +329,7 @@ def test_dead_units_and_parts_that_do_not_meet() -> None:
     assert together.check(net)
 
 
-def test_outputs_of_a_residual_network_start_where_the_one_before_ended() -> None:
+def test_outputs_of_a_residual_network_one_by_one() -> None:
     net = residual(6, 8, out=4, seed=14)
     for outputs, cert in certify_outputs(net, differences=True).items():
         alone = certify(net, output=outputs)  # type: ignore[arg-type]

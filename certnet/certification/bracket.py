@@ -144,11 +144,10 @@ def certify(
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """A certificate, what a user should know of its search, and where another search may start."""
+    """A certificate, and what a user should know of its search."""
 
     certificate: Certificate
     concern: str
-    point: Float | None
 
     def told(self, stacklevel: int) -> Certificate:
         if self.concern:
@@ -176,8 +175,8 @@ class _Asked:
     random_state: int = 0
     device: str | None = None
 
-    def of(self, network: Network, point: Float | None = None) -> _Found:
-        """The answer for a network; ``point`` is where the search of one like it ended."""
+    def of(self, network: Network, *, listens: bool = True) -> _Found:
+        """The answer for a network; ``listens`` to Ctrl-C, unless who asks does."""
         start = time.perf_counter()
         network = require_network(network)
         known = (("form", self.form, FORMS), ("method", self.method, (AUTO, *METHODS)), ("norm", self.norm, NORMS))
@@ -190,7 +189,6 @@ class _Asked:
             positive_number(self.tol, "tol"),
             whole_number(self.max_iterations, "max_iterations", least=1),
             whole_number(self.random_state, "random_state"),
-            start=point,
             device=self.device,
         )
         limit = None if self.time_limit is None else positive_number(self.time_limit, "time_limit")
@@ -199,7 +197,7 @@ class _Asked:
         data = None if self.X is None else as_inputs(self.X, network.n_inputs, network.about.inputs)
         until = Until.within(limit, self.should_stop)
         # Ctrl-C is the end of a search of certnet's own; a generic solver is stopped by it as ever
-        with listening(until) if options.own else nullcontext(until) as heard:
+        with listening(until) if options.own and listens else nullcontext(until) as heard:
             options = replace(options, until=heard)
             exact = (limit or _EXACT_SECONDS) if self.exact else None
             return _bracket(claim, data, self.method, options, exact, start)
@@ -270,7 +268,7 @@ def _bracket(
         read=subject.network.about.read,
         **made_since(start),
     )
-    return _Found(certificate, proved.concern, proved.point)
+    return _Found(certificate, proved.concern)
 
 
 def certify_checked(network: Network, X: Float | None = None, *, tol: float, random_state: int) -> Certificate:
@@ -283,7 +281,7 @@ def certify_outputs(
 ) -> dict[tuple[int, ...], Certificate]:
     """A certificate of each output, or of each difference of two outputs: what a classifier's margins need.
 
-    Every search starts where that of the output before ended. If ``f_i(x) − f_j(x) = m`` is the smallest margin of the
+    If ``f_i(x) − f_j(x) = m`` is the smallest margin of the
     class i over the others, relative to their bounds L_ij, no perturbation of norm below ``min_j m_j / L_ij`` changes
     the class.
 
@@ -307,15 +305,17 @@ def certify_outputs(
     """
     if "output" in options:
         raise InvalidInputError("certify_outputs goes through the outputs itself: use certify(output=…) for one")
-    point: Float | None = None
 
-    def one(output: Any) -> Certificate:
-        nonlocal point
-        found = _Asked(output=output, **options).of(network, point)
-        point = found.point
-        return found.told(stacklevel=5)
+    own = options.get("solver", AUTO) == AUTO
+    asked = Until.within(None, options.pop("should_stop", None))
+    # Ctrl-C ends the search at hand, and those of the outputs that are left at their first proved bound
+    with listening(asked) if own else nullcontext(asked) as heard:
 
-    return each_output(require_network(network).n_outputs, differences, one)
+        def one(output: Any) -> Certificate:
+            stops = heard.should_stop
+            return _Asked(output=output, should_stop=stops, **options).of(network, listens=False).told(stacklevel=5)
+
+        return each_output(require_network(network).n_outputs, differences, one)
 
 
 def _region(network: Network, around: ArrayLike | None, radius: float | None) -> Region:

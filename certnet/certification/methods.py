@@ -48,7 +48,6 @@ class Options:
     max_iterations: int = 2000
     random_state: int = 0
     until: Until = FOREVER
-    start: Float | None = None
     device: str | None = None
 
     @property
@@ -61,8 +60,7 @@ class Options:
 class Proved:
     """A verified bound with its proof, the gap of the search, and what a user should know of it.
 
-    ``upper`` is of the subject's network: the charge of the claim is on top (:meth:`LayeredProof.raised`). ``point`` is
-    where the search ended, for another of the same hidden layers to start from.
+    ``upper`` is of the subject's network: the charge of the claim is on top (:meth:`LayeredProof.raised`).
     """
 
     upper: float
@@ -71,7 +69,6 @@ class Proved:
     gap: float
     method: str
     concern: str = ""
-    point: Float | None = None
 
 
 @dataclass(frozen=True)
@@ -263,7 +260,6 @@ def _deep(subject: Subject, options: Options, *, per: str) -> Proved:
             max_iterations=options.max_iterations,
             random_state=options.random_state,
             until=options.until,
-            start=options.start,
             device=options.device,
         )
     elif options.own:
@@ -273,18 +269,19 @@ def _deep(subject: Subject, options: Options, *, per: str) -> Proved:
     else:
         found = solve_deep(network, per=per, solver=options.solver, tol=min(options.tol, 1e-8))
         method = f"{str(options.solver).upper()} LipSDP per {per}"
-    upper, proof = _loosened(subject, found, options.tol)
+    upper, proof = _loosened(subject, found, options.tol, measured=options.own and per == "neuron")
     gap = found.gap_of(upper)
     concern = "" if found.status.ok else f"{found.status.advice} (gap {gap:.1e})"
-    return Proved(upper, per, proof, gap, method, concern, found.point)
+    return Proved(upper, per, proof, gap, method, concern)
 
 
 def _loosened(
-    subject: Subject, found: SearchResult[tuple[Float, ...]], tol: float
+    subject: Subject, found: SearchResult[tuple[Float, ...]], tol: float, *, measured: bool = False
 ) -> tuple[float, DeepProof | DeepSupProof]:
     """The least bound that the multipliers prove with as much slack as it takes.
 
     T may miss the cone by the tolerance of its search, where no ρ helps: each layer is then given more than the next.
+    ``measured`` tells that ``found.upper`` is the bound of these very multipliers.
     """
     network, weights = subject.folded, found.input_weights
     best: tuple[float, DeepProof | DeepSupProof] | None = None
@@ -297,8 +294,7 @@ def _loosened(
             break
         refusal = checker.refusal
         with np.errstate(all="ignore"):  # what overflows is refused by the checker
-            known = slack == 0.0 and found.point is not None  # the search has measured these very numbers
-            guess = found.upper if known else min(found.upper, tightest(network, T, weights))
+            guess = found.upper if slack == 0.0 and measured else min(found.upper, tightest(network, T, weights))
         proved = checker.smallest(guess)
         if proved is not None and (best is None or proved < best[0]):
             best = proved, proof

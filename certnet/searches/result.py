@@ -28,8 +28,6 @@ class SearchResult(Generic[M]):
         In the maximum norm: the weights s of the inputs.
     steps : int
         Newton steps, where they were counted.
-    point : ndarray or None
-        Where the search ended, for another that is like it.
     """
 
     multipliers: M
@@ -38,7 +36,6 @@ class SearchResult(Generic[M]):
     status: Status
     input_weights: Float | None = None
     steps: int = 0
-    point: Float | None = None
 
     @property
     def gap(self) -> float:

@@ -54,7 +54,6 @@ def search_vectors(
     max_iterations: int = 1000,
     random_state: int = 0,
     until: Until = FOREVER,
-    start: Float | None = None,
     device: str | None = None,
 ) -> SearchResult[tuple[Float, ...]]:
     """Multipliers T_1 … T_K of the bending units whose bound ρ is within a relative ``tol`` of the best.
@@ -75,8 +74,6 @@ def search_vectors(
         Seed of the start.
     until : Until
         Asked before every iteration.
-    start : ndarray, optional
-        The ``point`` of the search of a network with the same layers but the last: where to begin.
     device : str, optional
         Of PyTorch, for the same search in float64 there (:mod:`certnet.searches.vectors_torch_`); by default NumPy.
 
@@ -96,7 +93,7 @@ def search_vectors(
     runs = []
     for part in Scaled.parts(network, reduced=not sup):
         run = _Run(part.net, sup, tol, np.random.default_rng(random_state), until, arrays)
-        run.search(max_iterations, start)
+        run.search(max_iterations)
         runs.append((run, part))
         part.fill(own, run.best, bending)
     for run, part in runs if sup else ():
@@ -110,8 +107,7 @@ def search_vectors(
         for side in ("upper", "lower")
     )
     worst = max((run.status for run, _ in runs), key=_ORDER.index)
-    point = runs[0][0].point if len(runs) == 1 else None
-    return SearchResult(tuple(own), upper, below, worst, mu if sup else None, point=point)
+    return SearchResult(tuple(own), upper, below, worst, mu if sup else None)
 
 
 def _on_device(name: str) -> Arrays:
@@ -185,9 +181,6 @@ class _Vectors:
 
     def split(self, x: Float) -> list[Float]:
         return [x[a:b].reshape(n, self.r) for a, b, n in zip(self._cuts, self._cuts[1:], self._rows)]
-
-    def fits(self, x: Float) -> bool:
-        return x.shape == (self._cuts[-1],)
 
     def normalised(self, x: Float) -> Float:
         """‖Z_0‖_F = 1 (unit rows, in the maximum norm) and unit rows of every U_k."""
@@ -326,7 +319,6 @@ class _Run:
         self.best: list[Float] = [np.ones(n) for n in net.n_bending]
         self.weights: Float = np.ones(net.widths[0])
         self.status = Status.MAX_ITERATIONS
-        self.point: Float | None = None
         self._slack = max(1e-8, 0.01 * tol)
         self._cheap = sum(float(n) ** 3 for n in net.widths) < _CHEAP
         self._spent, self._limit, self._next = 0, 0, 3
@@ -336,14 +328,9 @@ class _Run:
     def _gap(self) -> float:
         return (self.upper / self.lower) ** 2 - 1.0 if self.lower > 0.0 else np.inf
 
-    def search(self, max_iterations: int, start: Float | None) -> None:
+    def search(self, max_iterations: int) -> None:
         self._limit = max_iterations
-        if start is not None and self._vectors.fits(start):
-            begun = self._arrays.array(start)
-        else:
-            begun = self._vectors.drawn(self._rng)
-        self.point = self._arrays.numpy(begun)
-        self._climb(begun)
+        self._climb(self._vectors.drawn(self._rng))
         self.status = Status.OPTIMAL if self._gap <= self._tol else self._until.reached or Status.MAX_ITERATIONS
 
     def _climb(self, x: Float) -> None:
@@ -352,8 +339,6 @@ class _Run:
             self.lower = max(self.lower, size)
         while True:
             x = _quasi_newton(self._vectors.value, x, self._limit - self._spent, self._look)
-            if self._vectors.r == _COLUMNS:
-                self.point = self._arrays.numpy(x)
             if self._gap > self._tol:
                 self._measure(x, last=True)
             if self._gap <= self._tol or self._vectors.r >= _MOST_COLUMNS or self._over():

@@ -6,8 +6,8 @@ With r columns in the place of one, a unit whose slope lies in [α, β] is a cho
     Z_k = diag(c) P_k + diag(w |P_k|) U_k,   P_k = B_k Z_{k−1},   ρ̂ = ‖V Z_K‖_F²   for ‖Z_0‖_F = 1, |u_j| = 1
 
 (row norms ``|·|``, ``c = ½(α + β)``, ``w = ½(β − α)``) is largest at ρ, what LipSDP with one multiplier per neuron
-proves of L². For any other choice ρ̂ is below it. Both Z_0 and U are kept from call to call: each call measures ρ̂ and its gradient
-with them,
+proves of L². For any other choice ρ̂ is below it. Both Z_0 and U are kept from call to call: each call measures ρ̂
+and its gradient with them,
 
     O = V Z_K,  g_K = Vᵀ O,  q_k = c g_k + w (g_k·u_k) p_k / |p_k|,  g_{k−1} = B_kᵀ q_k,
     dρ̂/dB_k = 2 q_k Z_{k−1}ᵀ,   dρ̂/dV = 2 O Z_Kᵀ,
