@@ -224,6 +224,24 @@ def test_a_constant_network_and_constant_targets():
     assert done.objective_after < 0.1 * done.objective_before
 
 
+@pytest.mark.parametrize(
+    ("weight", "x_unit", "y_unit"), [(1e200, 1.0, 1.0), (1e-200, 1.0, 1.0), (0.02, 1e120, 1.0), (0.02, 1.0, 1e60)]
+)
+def test_numbers_far_from_one(weight, x_unit, y_unit):
+    net = network(3, 4, 4, 1)
+    X, y = samples()
+    done = refine(net, x_unit * X, y_unit * y, weight)
+    assert done.objective_after <= done.objective_before
+    assert done.certificate.check(done.network)
+
+
+def test_many_layers_do_not_collapse():
+    net = network(3, *[5] * 6, 1, phi=LEAKY)
+    X, y = samples()
+    done = refine(net, X, y, target_lipschitz=1.0)
+    assert done.mse < 0.95 * float(np.var(y))
+
+
 @pytest.mark.parametrize("limit", [0.0, 0.5, 1e6, 1e200])
 def test_a_limit_on_the_slope_is_met(limit):
     net = network(3, 6, 6, 1)

@@ -42,7 +42,9 @@ _STALL: Final = 0.02  # relative to the stage: the decrease over some steps at w
 _ITERATIONS: Final = 10_000
 _SLACK: Final = 0.1  # of ρ, given up at the start so that no S_k is nearly singular
 _ROOM: Final = 0.9  # of a limit on L, at the start
+_MOST: Final = 1e50  # weights and objectives above it overflow somewhere, and weights below its inverse charge nothing
 _NEGLIGIBLE: Final = 1e-12  # an objective, relative to the variance of the targets
+_FLAT: Final = 0.999  # of the variance of the targets: errors from which on a network is as good as constant
 _UNDER: Final = 1.0 - 1e-6  # of a limit on L: what the certificate's search may lose
 _LEAST_SECONDS: Final = 0.1  # that a search for multipliers gets, however late it is
 
@@ -232,14 +234,16 @@ class _Descent:
         self._samples = self._units.samples(run.task.X, run.task.y)
         self._activations = start.activations
         self._order = sum(start.widths[:-1])
+        self._spread = float(np.mean(np.sum((run.task.y - self._units.y_shift) ** 2, axis=1)))
         self._rho = np.inf
         penalty: Penalty | None = None
         if isinstance(goal, SlopeAtMost):
             limit = goal.limit * (self._units.x_scale / self._units.y_scale)
             self._rho = limit * limit
             penalty = Penalty(start.slopes, rho=self._rho) if np.isfinite(self._rho) else None
-        elif isinstance(goal, Weighted) and goal.weight > 0.0:
-            penalty = Penalty(start.slopes, goal.weight / self._units.x_scale / self._units.x_scale)
+        elif isinstance(goal, Weighted):
+            weight = min(goal.weight / self._units.x_scale / self._units.x_scale, _MOST)
+            penalty = Penalty(start.slopes, weight) if weight > 1.0 / _MOST else None
         inner = self._units.inner(start)
         weights, biases = self._gauged(inner)
         self._smooth = _Smooth(
@@ -247,13 +251,13 @@ class _Descent:
             penalty,
             [W.shape for W in weights],
         )
-        self._x = self._smooth.pack(weights, biases)
+        self._x = self._start = self._smooth.pack(weights, biases)
         self._value = self._worth(run.best.value)
 
     def _worth(self, value: float) -> float:
         """An objective in the units of the descent; that of the mean where there is none."""
         value = value / self._units.y_scale / self._units.y_scale
-        return max(value, _NEGLIGIBLE) if value < np.inf else 1.0
+        return min(max(value, _NEGLIGIBLE), _MOST) if value < np.inf else 1.0
 
     def _gauged(self, network: FeedForward) -> tuple[list[Float], list[Float]]:
         """In unit gauge, with as much room in every S_k as a small part of ρ pays for."""
@@ -277,7 +281,8 @@ class _Descent:
         try:
             allowance = Allowance(run.settings.watch, _ITERATIONS)
             f = partial(smooth, mu=mu, delta=_BEND * stage)
-            self._x = quasi_newton(f, self._x, _STALL * stage, allowance)
+            with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # such steps are refused
+                self._x = quasi_newton(f, self._x, _STALL * stage, allowance)
             reason = run.settings.watch.verdict
         except KeyboardInterrupt:  # Ctrl-C
             self._x, reason = smooth.point, Status.INTERRUPTED
@@ -294,6 +299,8 @@ class _Descent:
         run.keep(name, network, Solved(None, status, word))
         self._shorten(name, status, word)
         self._value = self._worth(run.best.value)
+        if run.candidate is not None and not run.candidate.mse < _FLAT * self._spread:
+            self._x = self._start  # all weights zero is a stationary point, which a large μ leads deep networks to
         return reason is None
 
     def _shorten(self, name: str, status: Status, word: str) -> None:
