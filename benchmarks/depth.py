@@ -216,7 +216,8 @@ def growth() -> None:
 
     for small in (he(4, 5, 1), he(4, 5, 2), he(4, 5, 5, 2)):  # imports and compiles
         certify(small)
-    widths, depths = (64, 128, 256, 512, 1024), (1, 2, 5, 10, 20, 40)
+    widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
+    depths: tuple[int, ...] = (1, 2, 5, 10, 20, 40)
     wide = [_timed(lambda n=n: certify(he(784, n, n, n, 10), tol=1e-3).upper)[1] for n in widths]
     deep = [_timed(lambda k=k: certify(he(10, *[64] * k, 1), tol=1e-3).upper)[1] for k in depths]
     print_table(("width", "CPU s"), [(str(n), f"{s:.2f}") for n, s in zip(widths, wide)])

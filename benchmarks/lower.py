@@ -13,10 +13,10 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from _common import machine, print_table
-from depth import random_network
 from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
@@ -38,6 +38,13 @@ class Case:
     network: Network
     gradients: int = 100_000
     climbs: int = 20
+
+
+def random_network(widths: tuple[int, ...]) -> FeedForward:
+    """Gaussian weights of variance 2 / (number of inputs), and small biases."""
+    rng = np.random.default_rng(0)
+    weights = [rng.standard_normal((b, a)) * np.sqrt(2.0 / a) for a, b in pairwise(widths)]
+    return FeedForward(weights, [0.1 * rng.standard_normal(b) for b in widths[1:]], "relu")
 
 
 def trained() -> FeedForward:
