@@ -256,7 +256,7 @@ def _deep(subject: Subject, options: Options, *, per: str) -> Proved:
         found = search_vectors(
             network,
             norm=subject.claim.norm,
-            tol=0.95 * options.tol,  # the proof adds a little
+            tol=0.99 * options.tol,  # the proof adds a little
             max_iterations=options.max_iterations,
             random_state=options.random_state,
             until=options.until,

@@ -42,6 +42,7 @@ _MEMORY: Final = 20  # pairs of the quasi-Newton method
 _SWEEPS: Final = 5  # power steps before it
 _TINY: Final = 1e-300
 _SLACKS: Final = (1e-12, 1e-1)
+_WORTH: Final = 0.02  # the part of a gap that another slack has to close
 _CHEAP: Final = 1e9  # n³ summed over the layers: a bound takes some hundredths of a second
 _LEAST_WEIGHT: Final = 1e-9  # of the largest input weight in the maximum norm
 
@@ -383,14 +384,18 @@ class _Run:
                 tried[s] = self._arrays.bound_of(self._net, multipliers_with_slack(T, s), mu if self._sup else None)
             return tried[s]
 
+        def pays(s: float, other: float) -> bool:
+            """Does another slack close a part of the gap that is worth looking for?"""
+            return bound(s) - bound(other) > _WORTH * (bound(s) - self.lower**2)
+
         s, goal = self._slack, (1.0 + self._tol) * self.lower**2
         while not np.isfinite(bound(s)) and s < 1.0:  # some S_k is not definite: more room
             s *= 10.0
         # where a bound takes long, what the slack costs matters near the end alone
         if self._cheap or last or bound(s) < (1.0 + 100.0 * self._tol) * self.lower**2:
-            while s > _SLACKS[0] and bound(s) > goal and bound(0.1 * s) < bound(s):  # less where that pays
+            while s > _SLACKS[0] and bound(s) > goal and pays(s, 0.1 * s):
                 s *= 0.1
-            while s < _SLACKS[1] and bound(s) > goal and bound(10.0 * s) < bound(s):
+            while s < _SLACKS[1] and bound(s) > goal and pays(s, 10.0 * s):
                 s *= 10.0
         self._slack = s
         if bound(s) < self.upper**2:
