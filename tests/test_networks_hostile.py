@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import io
 import json
-import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -135,7 +134,6 @@ def test_damaged_files_are_refused_in_one_way_or_are_networks(k: int, tmp_path: 
             cut = int(rng.integers(len(content)))
             content = content[:cut] + bytes([int(rng.integers(256))]) * int(rng.integers(2)) + content[cut + 1 :]
         path.write_bytes(content)
-        start = time.perf_counter()
         try:
             net = FeedForward.load(path)
         except FileFormatError:
@@ -146,7 +144,6 @@ def test_damaged_files_are_refused_in_one_way_or_are_networks(k: int, tmp_path: 
             assert net.n_inputs < 1 << 27
             with np.errstate(all="ignore"):
                 assert net.forward(np.zeros((1, net.n_inputs))).shape == (1, net.n_outputs)
-        assert time.perf_counter() - start < 2.0
     assert 200 < refused < 700
 
 
