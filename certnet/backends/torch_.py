@@ -22,7 +22,7 @@ def import_torch() -> Any:
         PyTorch is not installed.
     """
     if importlib.util.find_spec("torch") is None:
-        raise MissingDependencyError('this needs PyTorch (certnet[torch]): pip install "torch>=2.10"')
+        raise MissingDependencyError('PyTorch is not installed (certnet[torch]): pip install "torch>=2.10"')
     import torch
 
     return torch

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from certnet.backends.torch_ import import_torch
 from certnet.core.errors import InvalidInputError, UnsupportedModelError
 from certnet.core.files import check_writable, write_atomic
 from certnet.core.validation import Float
@@ -16,7 +17,6 @@ from certnet.io.torch_activations import module_of_activation
 from certnet.io.torch_files import load_torch, state_entries, state_in
 from certnet.io.torch_modules import network_of_module, network_of_program
 from certnet.io.torch_state import Activations, network_of_state
-from certnet.io.torch_tensors import import_torch
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.shallow import ShallowNetwork
 

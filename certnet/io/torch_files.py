@@ -12,12 +12,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from certnet.backends.torch_ import import_torch
 from certnet.core.errors import FileFormatError, InvalidInputError, UnsupportedModelError
 from certnet.core.validation import Float
 from certnet.io.affine import MAX_ENTRIES
 from certnet.io.paths import readable_file
 from certnet.io.torch_state import Activations, Entry, network_of_state
-from certnet.io.torch_tensors import array_of, import_torch
+from certnet.io.torch_tensors import array_of
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.shallow import ShallowNetwork
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from certnet.backends.torch_ import import_torch
 from certnet.core.errors import InvalidInputError, UnsupportedModelError
 from certnet.core.validation import Float
 from certnet.io.affine import MAX_ENTRIES, Dense, Scale, Shift, Step
@@ -17,7 +18,7 @@ from certnet.io.torch_activations import items_of_operator
 from certnet.io.torch_chains import Chain, Half, Last, Part, Settled, Take, reason_for
 from certnet.io.torch_images import IMAGES, MOVES, moved
 from certnet.io.torch_state import batch_norm_steps
-from certnet.io.torch_tensors import array_of, import_torch
+from certnet.io.torch_tensors import array_of
 from certnet.io.values import Value
 from certnet.networks.activations import Activation
 

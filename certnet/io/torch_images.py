@@ -9,9 +9,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from certnet.backends.torch_ import import_torch
 from certnet.core.errors import UnsupportedModelError
 from certnet.io.graphs import MAX_WINDOW, Graph, Value, windows
-from certnet.io.torch_tensors import array_of, import_torch
+from certnet.io.torch_tensors import array_of
 from certnet.networks.layers import read_only
 from certnet.networks.operators import Convolution, Sparse
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from certnet.backends.torch_ import import_torch
 from certnet.core.errors import InvalidInputError, UnsupportedModelError
 from certnet.core.validation import Float
 from certnet.io.affine import MAX_ENTRIES, Dense, Scale, Shift, Step, fold
@@ -21,7 +22,7 @@ from certnet.io.torch_activations import activation_of_module
 from certnet.io.torch_chains import Chain, Last, Part, Settled, Take, reason_for
 from certnet.io.torch_graph import chain_of_program
 from certnet.io.torch_state import batch_norm_steps, described
-from certnet.io.torch_tensors import array_of, import_torch
+from certnet.io.torch_tensors import array_of
 from certnet.networks.activations import Activation
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.shallow import ShallowNetwork

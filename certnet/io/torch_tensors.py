@@ -1,35 +1,20 @@
-"""PyTorch itself, imported on demand, and its tensors as arrays."""
+"""Tensors of PyTorch as arrays."""
 
 from __future__ import annotations
 
-import importlib.util
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from certnet.core.errors import MissingDependencyError, UnsupportedModelError
+from certnet.backends.torch_ import import_torch
+from certnet.core.errors import UnsupportedModelError
 from certnet.core.validation import Float
 from certnet.io.affine import MAX_ENTRIES
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["array_of", "import_torch"]
-
-
-def import_torch() -> Any:
-    """The package ``torch``.
-
-    Raises
-    ------
-    MissingDependencyError
-        It is not installed.
-    """
-    if importlib.util.find_spec("torch") is None:
-        raise MissingDependencyError('PyTorch is not installed (certnet[torch]): pip install "torch>=2.10"')
-    import torch
-
-    return torch
+__all__ = ["array_of"]
 
 
 def array_of(tensor: torch.Tensor, name: str) -> Float:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from certnet.backends.torch_ import import_torch
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float, positive_number, whole_number
-from certnet.lifted.torch_ import import_torch
 from certnet.networks.feedforward import FeedForward
 
 if TYPE_CHECKING:

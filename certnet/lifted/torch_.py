@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from certnet.backends.torch_ import import_torch, torch_device
+from certnet.backends.torch_ import import_torch
 from certnet.core.errors import InvalidInputError, NotConvergedWarning
 from certnet.core.validation import Float, positive_number
 from certnet.lifted.inference import Inference, infer
@@ -21,7 +21,7 @@ from certnet.solvers.box import solver_named
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["import_torch", "lifted_layer", "torch_device"]
+__all__ = ["lifted_layer"]
 
 _OUTPUTS: Final = ("last", "all")
 

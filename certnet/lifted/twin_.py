@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
 
+from certnet.backends.torch_ import import_torch, torch_device
 from certnet.core.errors import InvalidInputError, SolverError
 from certnet.core.validation import Float, as_inputs, positive_number, whole_number
 from certnet.lifted.feed_forward import to_feed_forward
 from certnet.lifted.targets import accuracy, as_targets, labels_of
-from certnet.lifted.torch_ import import_torch, torch_device
 from certnet.networks.energy import LiftedEnergy
 from certnet.networks.feedforward import FeedForward
 from certnet.train.result import versions

@@ -16,15 +16,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
+from certnet.backends.torch_ import import_torch, torch_device
 from certnet.core.errors import InvalidInputError, SolverError
 from certnet.core.validation import Float, as_inputs, finite_array, positive_number, whole_number
-from certnet.io.torch_tensors import import_torch
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.shallow import ShallowNetwork
 from certnet.train.penalty_ import LipschitzPenalty
 from certnet.train.result import TrainResult, versions
 from certnet.train.task import hidden_widths
-from certnet.train.torch_ import torch_device
 
 if TYPE_CHECKING:
     import torch

@@ -26,10 +26,10 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, final
 
+from certnet.backends.torch_ import import_torch
 from certnet.core.errors import UnsupportedModelError
 from certnet.core.validation import whole_number
 from certnet.io.torch_activations import activation_of_module
-from certnet.io.torch_tensors import import_torch
 
 if TYPE_CHECKING:
     import torch

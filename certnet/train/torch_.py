@@ -7,7 +7,6 @@ every device shuffles and starts alike.
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from certnet.core.errors import InvalidInputError, MissingDependencyError, SolverError
+from certnet.backends.torch_ import import_torch, torch_device
+from certnet.core.errors import SolverError
 from certnet.core.validation import Float
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.shallow import ShallowNetwork
@@ -27,7 +27,7 @@ from certnet.train.task import Attack, Descent, Task
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ascend", "fit", "torch_device"]
+__all__ = ["ascend", "fit"]
 
 _INSIDE = 1.0 - 1e-12  # perturbations stay a little within their ball: rounding must not leave it
 Layers = list[tuple["torch.Tensor", "torch.Tensor"]]
@@ -46,7 +46,7 @@ def fit(task: Task, descent: Descent, settings: dict[str, Any]) -> TrainResult:
         The objective became NaN or infinite.
     """
     start = time.perf_counter()
-    torch = _import_torch()
+    torch = import_torch()
     device = torch_device(descent.device)
     losses, scores = [], []
     with threadpool_limits(limits=1):  # layers this small gain nothing from threads, and one thread sums in one order
@@ -138,7 +138,7 @@ class _Run:
     """A training in progress."""
 
     def __init__(self, task: Task, descent: Descent, device: torch.device) -> None:
-        torch = _import_torch()
+        torch = import_torch()
         self._torch, self._task, self._device = torch, task, device
         self._batch_size = min(descent.batch_size, len(task.X))
         self._generator = torch.Generator().manual_seed(descent.random_state)
@@ -255,31 +255,3 @@ def _diverged(epoch: int, descent: Descent) -> SolverError:
         f"the training objective is not finite after epoch {epoch} of {descent.epochs}: use a learning rate below "
         f"{descent.learning_rate:g}, or standardise the data"
     )
-
-
-def torch_device(name: str) -> torch.device:
-    """The device of that name; "auto" is CUDA where PyTorch finds it.
-
-    Raises
-    ------
-    InvalidInputError
-        The device is unknown or not there.
-    """
-    torch = _import_torch()
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device, dtype=torch.float64)
-    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise InvalidInputError(f"device {name!r} cannot be used ({reason}): give 'auto' or 'cpu'") from error
-    return device
-
-
-def _import_torch() -> Any:
-    if importlib.util.find_spec("torch") is None:
-        raise MissingDependencyError('training needs PyTorch (certnet[torch]): pip install "torch>=2.10"')
-    import torch
-
-    return torch

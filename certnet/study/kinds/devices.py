@@ -19,7 +19,7 @@ def check_device(name: str, study: Study[StudySpec], *path: str) -> None:
     """
     if name == "cpu":  # which is always there; PyTorch is slow to load
         return
-    from certnet.lifted.torch_ import torch_device
+    from certnet.backends.torch_ import torch_device
 
     try:
         torch_device(name)
