@@ -145,7 +145,7 @@ def pick_method(subject: Subject, name: str, options: Options) -> Method:
     if subject.claim.norm == "linf" and (method.sup_search is None or not options.own):
         raise InvalidInputError('norm="linf" is for method "auto", "shallow" or "neuron" and solver "auto"')
     if network.structured and not (method.structured and options.own):
-        raise InvalidInputError('convolutions and skips are for method and solver "auto"')
+        raise InvalidInputError('convolutions and skips are for method "auto" or "neuron" and solver "auto"')
     if not (method.solvers or options.own):
         raise InvalidInputError(f'method="{method.kind}" needs no solver: leave solver="auto"')
     if options.device is not None and not (method.devices and options.own):

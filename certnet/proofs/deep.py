@@ -29,9 +29,8 @@ from numpy.typing import ArrayLike, NDArray
 from certnet.claims.kinds import register
 from certnet.core.validation import Float
 from certnet.networks.network import Network
-from certnet.proofs.inflation import inflated
-from certnet.proofs.proof import Checker, LayeredProof
-from certnet.proofs.rounding import double_below, gamma, shown, sum_and_width
+from certnet.proofs.proof import Checker, LayeredProof, MultiplierChecker
+from certnet.proofs.rounding import gamma, sum_and_width
 from certnet.proofs.selection import live_units
 from certnet.proofs.semidefinite import is_semidefinite_entrywise
 from certnet.proofs.storage import StorageChecker
@@ -118,15 +117,16 @@ class _Matrix:
     def finite(self) -> bool:
         return bool(np.isfinite(self.P).all() and np.isfinite(self.error).all())
 
-    def semidefinite(self, rho: float) -> bool:
-        """Is P, with ρ added to the first block, proved to be positive semidefinite?"""
+    def proves(self, claimed: float) -> bool:
+        """Is P, with ρ = claimed² added to the first block, proved to be positive semidefinite?"""
+        rho = math.nextafter(claimed * claimed, 0.0)
         P, error, inputs = self.P.copy(), self.error.copy(), np.arange(self.n_inputs)
         P[inputs, inputs] += rho
         error[inputs, inputs] += 2.0**-52 * (rho + np.abs(P[inputs, inputs]))
         return is_semidefinite_entrywise(P, error)
 
 
-class DeepChecker(Checker):
+class DeepChecker(MultiplierChecker):
     """A network and one vector of multipliers per hidden layer, prepared to test many bounds.
 
     Parameters
@@ -139,28 +139,11 @@ class DeepChecker(Checker):
     def __init__(self, network: Network, multipliers: Sequence[ArrayLike]) -> None:
         alive = live_units([layer.operator for layer in network.layers])
         self.refusal = _refusal(network, multipliers, alive)
-        self._still = not all(units.any() for units in alive)
-        self._matrix: _Matrix | None = None
-        if self.refusal is None and not self._still:
-            self._matrix = _assembled(network, [np.asarray(t, dtype=np.float64) for t in multipliers], alive)
-            if not self._matrix.finite:
+        if self.refusal is None and all(units.any() for units in alive):  # else no input moves an output
+            matrix = _assembled(network, [np.asarray(t, dtype=np.float64) for t in multipliers], alive)
+            self.proves = matrix.proves
+            if not matrix.finite:
                 self.refusal = "the weights or multipliers are too large to be verified"
-
-    def objection(self, upper: object) -> str | None:
-        """Why the bound is not proved. A Cholesky factorisation of the order of all live units."""
-        claimed = double_below(upper)
-        if self._matrix is None and claimed == 0.0:  # no input moves an output
-            return None
-        if claimed is None or not 0.0 < claimed < 2.0**500:
-            return f"the bound {shown(upper)} is not a positive number of reasonable size"
-        if self._matrix is None:
-            return None
-        with np.errstate(all="ignore"):  # what overflows is refused
-            proved = self._matrix.semidefinite(math.nextafter(claimed * claimed, 0.0))
-        return None if proved else f"the multipliers do not prove L <= {upper!r}"
-
-    def smallest(self, guess: float) -> float | None:
-        return None if self.refusal is not None else inflated(self.holds, guess)
 
 
 def _refusal(network: Network, multipliers: Sequence[ArrayLike], alive: Sequence[NDArray[np.bool_]]) -> str | None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
+
+import numpy as np
 
 from certnet.claims.claim import Claim, Output
 from certnet.claims.kinds import nothing_of
@@ -13,10 +16,11 @@ from certnet.claims.region import All
 from certnet.claims.verdict import Verdict
 from certnet.core.validation import Float
 from certnet.networks.energy import LiftedEnergy
-from certnet.proofs.rounding import double_below
+from certnet.proofs.inflation import inflated
+from certnet.proofs.rounding import double_below, shown
 from certnet.proofs.subject import Subject
 
-__all__ = ["Checker", "LayeredProof", "LiftedProof", "ProductChecker", "lifted_refusal"]
+__all__ = ["Checker", "LayeredProof", "LiftedProof", "MultiplierChecker", "ProductChecker", "lifted_refusal"]
 
 
 class Checker(ABC):
@@ -45,6 +49,31 @@ class Checker(ABC):
 
         None when none near it is proved.
         """
+
+
+class MultiplierChecker(Checker):
+    """Multipliers that prove a bound where a matrix that they and its square make is semidefinite.
+
+    Attributes
+    ----------
+    proves : callable or None
+        Whether a bound is proved; None where no input moves an output, so that every bound is.
+    """
+
+    proves: Callable[[float], bool] | None = None
+
+    def objection(self, upper: object) -> str | None:
+        claimed = double_below(upper)
+        if self.proves is None and claimed == 0.0:
+            return None
+        if claimed is None or not 0.0 < claimed < 2.0**500:
+            return f"the bound {shown(upper)} is not a positive number of reasonable size"
+        with np.errstate(all="ignore"):  # what overflows is refused
+            proved = self.proves is None or self.proves(claimed)
+        return None if proved else f"the multipliers do not prove L <= {upper!r}"
+
+    def smallest(self, guess: float) -> float | None:
+        return None if self.refusal is not None else inflated(self.holds, guess)
 
 
 class ProductChecker(Checker):

@@ -32,9 +32,8 @@ from certnet.proofs.forms import (
     lost,
     sector,
 )
-from certnet.proofs.inflation import inflated
-from certnet.proofs.proof import Checker
-from certnet.proofs.rounding import U, double_below, gamma, read_numbers, shown
+from certnet.proofs.proof import MultiplierChecker
+from certnet.proofs.rounding import U, gamma, read_numbers
 from certnet.proofs.selection import live_units
 from certnet.proofs.semidefinite import is_semidefinite_entrywise
 
@@ -44,7 +43,7 @@ _LEAST_SHARE: Final = 2.0**-64  # of the largest input weight: what any is raise
 _RANGE_SLOPE: Final = 200  # sizes in 2^±200: squares of slopes do not underflow, where units would hide that again
 
 
-class StorageChecker(Checker):
+class StorageChecker(MultiplierChecker):
     """A network of any operators and multipliers of its bending units, prepared to test many bounds.
 
     Parameters
@@ -59,7 +58,6 @@ class StorageChecker(Checker):
 
     def __init__(self, network: Network, multipliers: Sequence[ArrayLike], weights: ArrayLike | None = None) -> None:
         alive = live_units([layer.operator for layer in network.layers])
-        self._last: _Whole | _Narrow | None = None
         given = _numbers(network, multipliers, alive)
         shares = None if weights is None else _shares(weights, network.n_inputs, alive[0])
         if isinstance(given, str) or isinstance(shares, str):
@@ -70,23 +68,7 @@ class StorageChecker(Checker):
             if isinstance(found, str):
                 self.refusal = found
             else:
-                self._last = found
-
-    def objection(self, upper: object) -> str | None:
-        """Why the bound is not proved. A factorisation of the order of the inputs."""
-        claimed = double_below(upper)
-        if self._last is None and claimed == 0.0:  # no input moves an output
-            return None
-        if claimed is None or not 0.0 < claimed < 2.0**500:
-            return f"the bound {shown(upper)} is not a positive number of reasonable size"
-        if self._last is None:
-            return None
-        with np.errstate(all="ignore"):
-            proved = self._last.at_most(claimed)
-        return None if proved else f"the multipliers do not prove L <= {upper!r}"
-
-    def smallest(self, guess: float) -> float | None:
-        return None if self.refusal is not None else inflated(self.holds, guess)
+                self.proves = found.at_most
 
 
 @dataclass(frozen=True, eq=False)

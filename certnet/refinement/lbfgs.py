@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from certnet.core.validation import Float
+from certnet.searches.lbfgs import Pair, two_loops
 from certnet.solvers.watch import Watch
 
 __all__ = ["Allowance", "quasi_newton"]
@@ -36,11 +37,11 @@ class Allowance:
 def quasi_newton(f: Objective, x: Float, stall: float, allowance: Allowance) -> Float:
     """L-BFGS with a weak Wolfe bisection, which also serves across kinks (Lewis and Overton 2013)."""
     value, gradient = f(x)
-    pairs: deque[tuple[Float, Float, float]] = deque(maxlen=_MEMORY)
+    pairs: deque[Pair] = deque(maxlen=_MEMORY)
     history: deque[float] = deque([value], maxlen=50)
     while not allowance.spent:
         allowance.iterations -= 1
-        direction = -_two_loops(gradient, pairs)
+        direction = _direction(gradient, pairs)
         slope = float(direction @ gradient)
         if pairs and -_CONVERGED * abs(value) < slope < 0.0:
             break
@@ -54,7 +55,7 @@ def quasi_newton(f: Objective, x: Float, stall: float, allowance: Allowance) -> 
         moved, turn = step * direction, new - gradient
         curvature = float(moved @ turn)
         if curvature > 1e-14 * float(np.linalg.norm(moved) * np.linalg.norm(turn)):
-            pairs.append((moved, turn, curvature))
+            pairs.append((moved, turn, 1.0 / curvature))
         x, gradient = x + moved, new
         if len(history) == 50 and history[0] - value < stall * abs(value):
             break
@@ -62,19 +63,12 @@ def quasi_newton(f: Objective, x: Float, stall: float, allowance: Allowance) -> 
     return x
 
 
-def _two_loops(gradient: Float, pairs: deque[tuple[Float, Float, float]]) -> Float:
-    """The quasi-Newton inverse Hessian times the gradient (Nocedal 1980)."""
+def _direction(gradient: Float, pairs: deque[Pair]) -> Float:
+    """The quasi-Newton direction; a short step down at first."""
     if not pairs:
-        return gradient * (0.1 / max(float(np.linalg.norm(gradient)), 1e-300))
-    q, factors = gradient.copy(), []
-    for moved, turn, curvature in reversed(pairs):
-        factors.append(float(moved @ q) / curvature)
-        q -= factors[-1] * turn
-    moved, turn, curvature = pairs[-1]
-    q *= curvature / float(turn @ turn)
-    for (moved, turn, curvature), factor in zip(pairs, reversed(factors)):
-        q += (factor - float(turn @ q) / curvature) * moved
-    return q
+        return gradient * (-0.1 / max(float(np.linalg.norm(gradient)), 1e-300))
+    _, turn, inverse = pairs[-1]
+    return -two_loops(gradient, pairs, lambda q: q / (inverse * float(turn @ turn)))
 
 
 def _weak_wolfe(

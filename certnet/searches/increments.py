@@ -166,6 +166,15 @@ class Scaled:
             with np.errstate(over="ignore", under="ignore"):
                 full[places[alive][bends]] = np.ldexp(T, 2 * (self.unit - exponent[bends]))
 
+    def taken(self, multipliers: Sequence[Float], bending: Sequence[NDArray[np.intp]]) -> list[Float]:
+        """The multipliers of these units from those of the whole: what :meth:`fill` is undone by."""
+        parts = zip(multipliers, self.alive[1:], self.exponents, self.net.width, bending)
+        with np.errstate(over="ignore", under="ignore"):
+            return [
+                np.ldexp(full[places[alive][width > 0.0]], 2 * (exponent[width > 0.0] - self.unit))
+                for full, alive, exponent, width, places in parts
+            ]
+
 
 def _times(matrix: Map, exponents: NDArray[np.int32], *, axis: int) -> Map:
     """Rows (axis 0) or columns (axis 1) times powers of two."""

@@ -19,7 +19,7 @@ multipliers, ``μ_i = |g_0i|`` the weights of the inputs in the maximum norm, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,6 +31,7 @@ from certnet.core.validation import Float
 from certnet.networks.network import Network
 from certnet.searches.arrays import NUMPY, Arrays, Placed
 from certnet.searches.increments import Increments, Scaled, increments_of
+from certnet.searches.lbfgs import quasi_newton
 from certnet.searches.result import SearchResult
 from certnet.searches.riccati import bound_of
 
@@ -38,7 +39,6 @@ __all__ = ["multipliers_with_slack", "search_vectors", "tightest"]
 
 _COLUMNS: Final = 24  # r; half as many more are added where a gap stays
 _MOST_COLUMNS: Final = 64
-_MEMORY: Final = 20  # pairs of the quasi-Newton method
 _SWEEPS: Final = 5  # power steps before it
 _TINY: Final = 1e-300
 _SLACKS: Final = (1e-12, 1e-1)
@@ -133,25 +133,16 @@ def multipliers_with_slack(multipliers: Sequence[Float], s: float) -> tuple[Floa
 
 def tightest(network: Network, multipliers: Sequence[Float], weights: Float | None = None) -> float:
     """The least L that the multipliers prove, in floating point; infinite where there is none."""
-    whole = increments_of(network)
-    bending = [np.cumsum(w > 0.0) - 1 for w in whole.width]
-    sides = []
+    bending = [np.cumsum(w > 0.0) - 1 for w in increments_of(network).width]
+    sides, sums = [], []
     for part in Scaled.parts(network, reduced=weights is None):
-        chosen = [
-            T[places[alive][width > 0.0]]
-            for T, places, alive, width in zip(multipliers, bending, part.alive[1:], part.net.width)
-        ]
-        with np.errstate(over="ignore", under="ignore"):
-            scaled = [
-                np.ldexp(T, 2 * (exponent[width > 0.0] - part.unit))
-                for T, exponent, width in zip(chosen, part.exponents, part.net.width)
-            ]
-        rho = bound_of(part.net, scaled, None if weights is None else weights[part.alive[0]])
+        own = None if weights is None else weights[part.alive[0]]
+        rho = bound_of(part.net, part.taken(multipliers, bending), own)
         sides.append(float(np.ldexp(np.sqrt(rho), part.unit)) if 0.0 < rho < np.inf else float("inf"))
+        sums.append(1.0 if own is None else float(np.sum(own)))
     if weights is None or not sides:
         return max(sides, default=0.0)
     # shares of Σ μ: every part proves ρ_i for its own, and the whole takes the largest ratio
-    sums = [float(np.sum(weights[part.alive[0]])) for part in Scaled.parts(network, reduced=False)]
     return float(np.sqrt(sum(sums) * max(side * side / total for side, total in zip(sides, sums))))
 
 
@@ -339,7 +330,7 @@ class _Run:
             x, size = self._vectors.stepped(x)
             self.lower = max(self.lower, size)
         while True:
-            x = _quasi_newton(self._vectors.value, x, self._limit - self._spent, self._look)
+            x = quasi_newton(self._vectors.value, x, self._limit - self._spent, self._look)
             if self._gap > self._tol:
                 self._measure(x, last=True)
             if self._gap <= self._tol or self._vectors.r >= _MOST_COLUMNS or self._over():
@@ -402,52 +393,3 @@ class _Run:
             self.upper = float(np.sqrt(bound(s)))
             self.best = [self._arrays.numpy(t) for t in multipliers_with_slack(T, s)]
             self.weights = self._arrays.numpy(mu)
-
-
-def _quasi_newton(
-    value: Callable[[Float], tuple[float, Float, Float]],
-    x: Float,
-    limit: int,
-    look: Callable[[Float, float, float], bool],
-) -> Float:
-    """L-BFGS whose initial inverse Hessian is the diagonal that ``value`` gives; ``look(x, f, decrement)`` stops it."""
-    pairs: list[tuple[Float, Float, float]] = []
-    f, g, H = value(x)
-    for _ in range(limit):
-        direction = _two_loops(g, H, pairs)
-        slope, step = -float(g @ direction), 1.0
-        if not slope < -1e-28:
-            return x
-        while True:
-            moved = x - step * direction
-            f_new, g_new, H_new = value(moved)
-            # the second: values agree to rounding, so slopes judge (approximate Wolfe, Hager and Zhang 2005)
-            flat = f_new <= f + 1e-14 and abs(float(g_new @ direction)) <= -0.9 * slope
-            if f_new <= f + 1e-4 * step * slope or flat:
-                break
-            step *= 0.5
-            if step < 1e-6:
-                return x
-        change, turn = moved - x, g_new - g
-        curvature = float(change @ turn)
-        if curvature > 0.0:
-            pairs = [*pairs[-(_MEMORY - 1) :], (change, turn, 1.0 / curvature)]
-        x, f, g, H = moved, f_new, g_new, H_new
-        if look(x, f, -slope):
-            return x
-    return x
-
-
-def _two_loops(g: Float, H: Float, pairs: Sequence[tuple[Float, Float, float]]) -> Float:
-    """The inverse Hessian times the gradient (Nocedal 1980), from the diagonal H, scaled by the last pair."""
-    q, factors = 1.0 * g, []  # a copy
-    for change, turn, inverse in reversed(pairs):
-        factors.append(inverse * float(change @ q))
-        q -= factors[-1] * turn
-    q *= H
-    if pairs:
-        _, turn, inverse = pairs[-1]
-        q *= min(1.0, max(1e-2, 1.0 / (inverse * float(turn @ (H * turn)))))
-    for (change, turn, inverse), factor in zip(pairs, reversed(factors)):
-        q += (factor - inverse * float(turn @ q)) * change
-    return q
