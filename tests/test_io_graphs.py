@@ -19,7 +19,8 @@ from certnet.io.graphs import Graph, Value, windows
 from certnet.networks.activations import Activation
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.layers import Dense, LinearOperator, read_only
-from certnet.networks.operators import Blocks, Convolution, Diagonal, Gather, Identity, Sparse, read_operator, written
+from certnet.networks.operators import Blocks, Convolution, Diagonal, Gather, Identity, Sparse
+from certnet.networks.operators_written import read_operator, written
 
 RELU, TANH = Activation("relu"), Activation("tanh")
 

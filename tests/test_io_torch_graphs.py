@@ -417,7 +417,7 @@ def test_reading_makes_no_matrix_of_an_operator(monkeypatch: pytest.MonkeyPatch)
     def refuse(operator: Any) -> Float:
         raise AssertionError(type(operator).__name__)
 
-    monkeypatch.setattr(operators, "_matrix_of", refuse)
+    monkeypatch.setattr(operators.Structured, "matrix", property(refuse))
     for build, shape in ((lenet, (1, 8, 8)), (resnet, IMAGE), (UNet, (1, 8, 8))):
         net = from_torch(seeded(build), example=torch.zeros(1, *shape))
         with pytest.raises(AssertionError):

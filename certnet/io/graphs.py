@@ -25,7 +25,7 @@ from certnet.networks.feedforward import FeedForward
 from certnet.networks.layers import LinearOperator, read_only
 from certnet.networks.operators import Diagonal, Gather, Identity, Sparse
 
-__all__ = ["MAX_WINDOW", "Graph", "Value", "windows"]
+__all__ = ["MAX_WINDOW", "Graph", "Index", "Value", "windows"]
 
 MAX_WINDOW: Final = 64
 """Most entries of a window of max pooling: each is compared with another by a hidden unit."""

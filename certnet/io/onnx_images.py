@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
 
 from certnet.core.errors import FileFormatError, UnsupportedModelError
-from certnet.io.graphs import MAX_WINDOW, windows
+from certnet.io.graphs import MAX_WINDOW
 from certnet.io.onnx_constants import Node
 from certnet.io.onnx_walk import Data, Index, Reader, Walk, only
-from certnet.networks.layers import read_only
-from certnet.networks.operators import Convolution, Sparse
+from certnet.io.pooling import Windows, average_pooled, averaged, max_pooled
+from certnet.networks.operators import Convolution
 
 __all__ = ["IMAGES"]
 
@@ -27,34 +27,7 @@ _MAX_NUMBER: Final = 1 << 31
 Pair = tuple[int, int]
 
 
-@dataclass(frozen=True)
-class _Windows:
-    """Where a kernel is laid on an image; a signal is an image of height 1."""
-
-    image: tuple[int, int, int]
-    kernel: Pair
-    stride: Pair
-    padding: tuple[Pair, Pair]
-    dilation: Pair
-
-    @property
-    def padded(self) -> Pair:
-        high, wide = (n + sum(pad) for n, pad in zip(self.image[1:], self.padding))
-        return high, wide
-
-    @property
-    def out(self) -> Pair:
-        high, wide = (
-            (n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(self.padded, self.kernel, self.stride, self.dilation)
-        )
-        return high, wide
-
-    def shape(self, channels: int, dims: int) -> tuple[int, ...]:
-        """Of the result, for a sample of ``dims`` dimensions behind its channels."""
-        return channels, *self.out[2 - dims :]
-
-
-def _windows(walk: Walk, node: Node, x: Data, kernel: Sequence[int]) -> _Windows:
+def _windows(walk: Walk, node: Node, x: Data, kernel: Sequence[int]) -> Windows:
     """What attributes of a convolution or pooling say, counted; ``kernel`` has a size for each dimension."""
     dims = len(kernel)
     if dims not in (1, 2):
@@ -72,7 +45,7 @@ def _windows(walk: Walk, node: Node, x: Data, kernel: Sequence[int]) -> _Windows
         )
     ends = _padding(node, list(zip(pads[:dims], pads[dims:])), x.shape[1:], kernel, stride, dilation)
     one, none, sides = [1] * (2 - dims), [(0, 0)] * (2 - dims), [*[1] * (2 - dims), *x.shape[1:]]
-    laid = _Windows(
+    laid = Windows(
         (x.shape[0], sides[0], sides[1]),
         _pair([*one, *kernel]),
         _pair([*one, *stride]),
@@ -151,7 +124,7 @@ def _conv(walk: Walk, node: Node, data: Sequence[Data]) -> list[Data]:
 # ------------------------------------------------------------------------------------------------------------- pooling
 
 
-def _pooled(walk: Walk, node: Node, data: Sequence[Data]) -> tuple[Data, _Windows]:
+def _pooled(walk: Walk, node: Node, data: Sequence[Data]) -> tuple[Data, Windows]:
     """The data of a pooling, and its windows, which are counted."""
     x = only(node, data)
     if "kernel_shape" not in node.attributes:
@@ -165,25 +138,29 @@ def _pooled(walk: Walk, node: Node, data: Sequence[Data]) -> tuple[Data, _Window
 def _average_pool(walk: Walk, node: Node, data: Sequence[Data]) -> list[Data]:
     x, laid = _pooled(walk, node, data)
     shape = laid.shape(x.shape[0], len(x.shape) - 1)
-    if any(map(any, laid.padding)) and not node.attributes.get("count_include_pad", 0):
-        index, _ = windows(laid.image, laid.kernel, laid.stride, laid.padding, laid.dilation)
-        return [_averaged(walk, node, x, shape, index)]
-    c, count = x.shape[0], math.prod(laid.kernel)
-    walk.multiply(c * count * math.prod(laid.out), node)
-    kernel = np.full((c, 1, *laid.kernel), 1.0 / count)
-    A = Convolution(kernel, laid.image, laid.stride, laid.padding, laid.dilation, c)
-    return [walk.made(node, shape, walk.graph.affine([(walk.value(x, node), A)]))]
+    outside = bool(node.attributes.get("count_include_pad", 0)) or not any(map(any, laid.padding))
+    if outside:
+        walk.multiply(x.shape[0] * math.prod(laid.kernel) * math.prod(laid.out), node)
+    value = walk.value(x, node)
+    with _at(node):
+        value = average_pooled(walk.graph, value, laid, outside=outside)
+    return [walk.made(node, shape, value)]
 
 
 def _averaged(walk: Walk, node: Node, x: Data, shape: Sequence[int], index: Index, *, total: bool = False) -> Data:
-    """The mean, or the sum, of the entries in every row of an index, of which −1 are none."""
-    inside = index >= 0
-    rows, at = np.nonzero(inside)
-    if not inside.any(axis=1).all():
-        raise UnsupportedModelError(f"{node} has a window without an entry of the image")
-    values = np.ones(len(rows)) if total else (1.0 / inside.sum(axis=1))[rows]
-    A = Sparse(rows, index[rows, at], read_only(values), len(index), x.size)
-    return walk.made(node, shape, walk.graph.affine([(walk.value(x, node), A)]))
+    value = walk.value(x, node)
+    with _at(node):
+        value = averaged(walk.graph, value, index, total=total)
+    return walk.made(node, shape, value)
+
+
+@contextmanager
+def _at(node: Node) -> Iterator[None]:
+    """Refusals say where."""
+    try:
+        yield
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"{node}: {error}") from error
 
 
 def _max_pool(walk: Walk, node: Node, data: Sequence[Data]) -> list[Data]:
@@ -191,14 +168,13 @@ def _max_pool(walk: Walk, node: Node, data: Sequence[Data]) -> list[Data]:
     if math.prod(laid.kernel) > MAX_WINDOW:
         raise _too_many(node, math.prod(laid.kernel))
     shape = laid.shape(x.shape[0], len(x.shape) - 1)
-    # along the rows, and of that along the columns: windows that overlap share their pairs
-    (k, m), (down, across), (high, wide), (d, e) = laid.kernel, laid.stride, laid.padding, laid.dilation
+    k, m = laid.kernel
     walk.room((*laid.image[:2], laid.out[1] * m), node, _SORTED)
     walk.room((x.shape[0], laid.out[0] * k, laid.out[1]), node, _SORTED)
-    index, image = windows(laid.image, (1, m), (1, across), ((0, 0), wide), (1, e))
-    value = walk.graph.max_pool(walk.value(x, node), index)
-    index, _ = windows(image, (k, 1), (down, 1), (high, (0, 0)), (d, 1))
-    return [walk.made(node, shape, walk.graph.max_pool(value, index))]
+    value = walk.value(x, node)
+    with _at(node):
+        value = max_pooled(walk.graph, value, laid)
+    return [walk.made(node, shape, value)]
 
 
 def _too_many(node: Node, entries: int) -> UnsupportedModelError:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from certnet.backends.torch_ import import_torch
 from certnet.core.errors import UnsupportedModelError
-from certnet.io.graphs import MAX_WINDOW, Graph, Value, windows
+from certnet.io.graphs import MAX_WINDOW, Graph, Value
+from certnet.io.pooling import Windows, average_pooled, averaged, max_pooled
 from certnet.io.torch_tensors import array_of
-from certnet.networks.layers import read_only
-from certnet.networks.operators import Convolution, Sparse
+from certnet.networks.operators import Convolution
 
 __all__ = ["IMAGES", "MOVES", "Image", "moved"]
 
@@ -76,58 +76,34 @@ def _padding(
 # ------------------------------------------------------------------------------------------------------------- pooling
 
 
-def _pool(a: Mapping[str, Any], shape: Image, new: Image) -> dict[str, Any]:
-    """Arguments of :func:`~certnet.io.graphs.windows`; the padding at the end is what the result's size takes."""
-    dims = len(shape) - 1
+def _laid(a: Mapping[str, Any], shape: Image, new: Image) -> Windows:
+    """The windows of a pooling; the padding at the end is what the result's size takes."""
+    dims, image = len(shape) - 1, _image(shape)
     kernel = _pair(a["kernel_size"], 1, dims)
     stride = _pair(a["stride"], 1, dims) if a.get("stride") else kernel
     before, dilation = _pair(a["padding"], 0, dims), _pair(a.get("dilation", 1), 1, dims)
-    after = [
+    down, right = (
         max(0, (out - 1) * s + d * (k - 1) + 1 - n - p)
-        for out, s, d, k, n, p in zip(_image(new)[1:], stride, dilation, kernel, _image(shape)[1:], before)
-    ]
-    padding = (before[0], after[0]), (before[1], after[1])
-    return {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+        for out, s, d, k, n, p in zip(_image(new)[1:], stride, dilation, kernel, image[1:], before)
+    )
+    return Windows(image, kernel, stride, ((before[0], down), (before[1], right)), dilation)
 
 
 def _max_pool(graph: Graph, x: Value, shape: Image, a: Mapping[str, Any], new: Image) -> Value:
-    how = _pool(a, shape, new)
-    image = _image(shape)
-    # along the rows, and of that along the columns: windows that overlap share their pairs
-    (k, m), (down, across), (high, wide), (d, e) = how["kernel"], how["stride"], how["padding"], how["dilation"]
-    if k * m > MAX_WINDOW:
+    laid = _laid(a, shape, new)
+    if prod(laid.kernel) > MAX_WINDOW:
         raise UnsupportedModelError(
-            f"max pooling over windows of {k * m} entries: each is compared with another by a hidden unit, and "
-            f"{MAX_WINDOW} are read at most"
+            f"max pooling over windows of {prod(laid.kernel)} entries: each is compared with another by a hidden unit, "
+            f"and {MAX_WINDOW} are read at most"
         )
-    index, image = windows(image, (1, m), (1, across), ((0, 0), wide), (1, e))
-    x = graph.max_pool(x, index)
-    index, image = windows(image, (k, 1), (down, 1), (high, (0, 0)), (d, 1))
-    return graph.max_pool(x, index)
+    return max_pooled(graph, x, laid)
 
 
 def _average_pool(graph: Graph, x: Value, shape: Image, a: Mapping[str, Any], new: Image) -> Value:
-    how = _pool(a, shape, new)
     if a.get("ceil_mode"):
         raise UnsupportedModelError("average pooling with ceil_mode=True is not read: pad the image")
-    divisor = a.get("divisor_override")
-    count = prod(how["kernel"])
-    if divisor is None and not a["count_include_pad"] and any(sum(pair) for pair in how["padding"]):
-        index, _ = windows(_image(shape), **how)
-        return _average(graph, x, index)
-    before = [pair[0] for pair in how["padding"]]
-    kernel = np.full((shape[0], 1, *how["kernel"]), 1.0 / (divisor or count))
-    padding = (before[0], before[0]), (before[1], before[1])
-    A = Convolution(kernel, _image(shape), how["stride"], padding, groups=shape[0])
-    return graph.affine([(x, A)])
-
-
-def _average(graph: Graph, x: Value, index: Index, *, total: bool = False) -> Value:
-    """The mean, or the sum, of the entries in every row of an index, of which −1 are none."""
-    rows, at = np.nonzero(index >= 0)
-    weights = 1.0 / (index >= 0).sum(axis=1)
-    values = np.ones(len(rows)) if total else weights[rows]
-    return graph.affine([(x, Sparse(rows, index[rows, at], read_only(values), len(index), x.size))])
+    laid = _laid(a, shape, new)
+    return average_pooled(graph, x, laid, outside=a["count_include_pad"], divisor=a.get("divisor_override"))
 
 
 def _adaptive(shape: Image, new: Image) -> Index:
@@ -146,7 +122,7 @@ def _adaptive(shape: Image, new: Image) -> Index:
 
 
 def _adaptive_average(graph: Graph, x: Value, shape: Image, a: Mapping[str, Any], new: Image) -> Value:
-    return _average(graph, x, _adaptive(shape, new))
+    return averaged(graph, x, _adaptive(shape, new))
 
 
 def _adaptive_max(graph: Graph, x: Value, shape: Image, a: Mapping[str, Any], new: Image) -> Value:
@@ -164,11 +140,11 @@ def _over_dimensions(a: Mapping[str, Any], shape: Image) -> Index:
 
 
 def _mean(graph: Graph, x: Value, shape: Image, a: Mapping[str, Any], new: Image) -> Value:
-    return _average(graph, x, _over_dimensions(a, shape))
+    return averaged(graph, x, _over_dimensions(a, shape))
 
 
 def _sum(graph: Graph, x: Value, shape: Image, a: Mapping[str, Any], new: Image) -> Value:
-    return _average(graph, x, _over_dimensions(a, shape), total=True)
+    return averaged(graph, x, _over_dimensions(a, shape), total=True)
 
 
 def _max_over(graph: Graph, x: Value, shape: Image, a: Mapping[str, Any], new: Image) -> Value:

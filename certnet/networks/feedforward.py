@@ -19,7 +19,7 @@ from certnet.networks.activations import Activation, activation
 from certnet.networks.arrays import about_in, read_arrays
 from certnet.networks.layers import Layer, dense, read_only
 from certnet.networks.network import Network, known_units
-from certnet.networks.operators import owned, read_operator, written
+from certnet.networks.operators_written import owned, read_operator, written
 from certnet.networks.shallow import ShallowNetwork
 
 __all__ = ["FEED_FORWARD_FORMAT", "STRUCTURED_FORMAT", "FeedForward", "require_network"]
