@@ -318,7 +318,7 @@ def test_balls_at_any_depth(radius: float, phi: str, norm: str) -> None:
     sizes = np.linalg.norm(J, axis=1) if norm == "l2" else np.abs(J).sum(axis=1)
     assert in_ball(found.point, centre, radius, norm=norm)
     assert found.value >= sizes.max() * (1.0 - 1e-6)
-    assert found.value <= search(net, n_steps=20).value * 1.2  # that of all inputs may have missed a little
+    assert found.value <= search(net).value * 1.2  # that of all inputs may have missed a little
 
 
 def test_a_ball_far_from_zero_is_searched_as_precisely() -> None:

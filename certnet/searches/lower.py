@@ -17,9 +17,10 @@ from certnet.proofs.gradients import gradient_below, gradient_norm_below
 from certnet.searches.lower_deep import steep_points, steep_points_in_ball, unit_rows
 from certnet.searches.shallow import row_norms
 
-__all__ = ["LowerBound", "Slopes", "drawn_rows", "first_proved", "lower_bound"]
+__all__ = ["STEPS", "LowerBound", "Slopes", "drawn_rows", "first_proved", "lower_bound"]
 
 _BATCH = 64
+STEPS = 20  # crossings of the local search, at most
 _CLIMBS = 3  # starts of the local search
 _CLIMBS_WITH_DATA = 30  # the same for who gives data, as long as starts times weights are below
 _WORK = 2_000_000
@@ -42,7 +43,6 @@ def lower_bound(
     X: Float | None = None,
     *,
     ball: tuple[Float, float] | None = None,
-    n_steps: int = 20,
     random_state: int = 0,
 ) -> LowerBound:
     """The largest gradient norm found, rounded down; a lower bound, never a certificate of robustness.
@@ -54,12 +54,11 @@ def lower_bound(
     Parameters
     ----------
     network : Network
-        Networks of several layers are climbed in the same way, smooth activations are searched by random steps.
+        One hidden layer of ReLU is searched as said; any other by many points that move together
+        (:mod:`certnet.searches.lower_deep`).
     X : ndarray, shape (N, d), optional
     ball : (ndarray of shape (d,), float), optional
         Centre and radius of the ball that the point must lie in; ``X`` is not used then.
-    n_steps : int
-        Limit on the crossings (on the rounds of random steps) of the local search.
     random_state : int
     """
     rng = np.random.default_rng(random_state)
@@ -75,7 +74,7 @@ def lower_bound(
         points = np.vstack([points, data])
     n_climbs = _CLIMBS if data is None else int(np.clip(_WORK // layer.W.size, _CLIMBS, _CLIMBS_WITH_DATA))
     order = np.argsort(-search.norms(points), kind="stable")[:n_climbs]
-    climbed = np.array([search.climb(points[i], n_steps) for i in order])
+    climbed = np.array([search.climb(points[i]) for i in order])
     climbed = climbed[np.argsort(-search.norms(climbed), kind="stable")]
     return first_proved(lambda point: gradient_norm_below(layer, point), [*climbed, *points[order]])
 
@@ -152,16 +151,16 @@ class Slopes:
         far = 1e6 * spread * directions
         return np.vstack([near, far, -far])
 
-    def climb(self, point: Float, n_steps: int) -> Float:
+    def climb(self, point: Float) -> Float:
         """Cross the hyperplane whose far side is steepest, while that is steeper than here."""
         if len(self.W) == 0:
             return point
         if len(self.V) == 1:
             moved = point.copy()
-            climb(self.W, self.b, self.V[0], moved, n_steps, _TRIED)
+            climb(self.W, self.b, self.V[0], moved, STEPS, _TRIED)
             return moved
         norm = float(self.norms(point[None])[0])
-        for _ in range(n_steps):
+        for _ in range(STEPS):
             z = self.W @ point + self.b
             units = self._promising(z)
             # a little beyond each unit's hyperplane

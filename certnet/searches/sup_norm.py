@@ -25,7 +25,7 @@ from certnet.networks.feedforward import FeedForward
 from certnet.networks.hidden import HiddenLayer
 from certnet.networks.network import Network
 from certnet.proofs.gradients import gradient_sum_below
-from certnet.searches.lower import LowerBound, Slopes, drawn_rows, first_proved
+from certnet.searches.lower import STEPS, LowerBound, Slopes, drawn_rows, first_proved
 from certnet.searches.lower_deep import steep_points, steep_points_in_ball
 from certnet.searches.result import SearchResult
 from certnet.searches.shallow import Balanced, balance, largest_eigenvalue
@@ -204,7 +204,6 @@ def lower_bound_sup(
     X: Float | None = None,
     *,
     ball: tuple[Float, float] | None = None,
-    n_steps: int = 20,
     random_state: int = 0,
 ) -> LowerBound:
     """The largest ``‖∂f/∂x‖`` from l∞ to l2 found, rounded down: a lower bound of L in the maximum norm.
@@ -218,8 +217,6 @@ def lower_bound_sup(
         Points to start from.
     ball : (ndarray of shape (d,), float), optional
         Centre and radius of the l∞ ball that the point must lie in; ``X`` is not used then.
-    n_steps : int
-        Limit on the crossings (on the rounds of random steps) of the local search.
     random_state : int
     """
     rng = np.random.default_rng(random_state)
@@ -230,13 +227,13 @@ def lower_bound_sup(
             points = steep_points_in_ball(network, *ball, rng, norm="linf")
         points = points or [ball[0]]
     elif network.relu_only and network.n_outputs == 1:
-        points = _climbed(Slopes(FeedForward.of(network).shallow()), data, n_steps, rng)
+        points = _climbed(Slopes(FeedForward.of(network).shallow()), data, rng)
     elif network.has_values:
         points = steep_points(network, data, rng, norm="linf")
     return first_proved(lambda x: gradient_sum_below(network, x), points or [np.zeros(network.n_inputs)])
 
 
-def _climbed(slopes: Slopes, data: Float | None, n_steps: int, rng: np.random.Generator) -> list[Float]:
+def _climbed(slopes: Slopes, data: Float | None, rng: np.random.Generator) -> list[Float]:
     """Points of steep pieces, steepest first: the best starts climbed, and themselves."""
     starts = slopes.starts(rng)
     if data is not None:
@@ -244,7 +241,7 @@ def _climbed(slopes: Slopes, data: Float | None, n_steps: int, rng: np.random.Ge
     parts = slopes.V[0][:, None] * slopes.W
     sizes = _sizes(slopes, parts, starts)
     best = np.argsort(-sizes, kind="stable")[:_CLIMBS]
-    climbed = np.array([_climb(slopes, parts, starts[i], n_steps) for i in best])
+    climbed = np.array([_climb(slopes, parts, starts[i]) for i in best])
     order = np.argsort(-_sizes(slopes, parts, climbed), kind="stable")
     return [*climbed[order], *starts[best]]
 
@@ -255,9 +252,9 @@ def _sizes(slopes: Slopes, parts: Float, points: Float) -> Float:
     return np.asarray(np.abs(active @ parts).sum(axis=1))
 
 
-def _climb(slopes: Slopes, parts: Float, point: Float, n_steps: int) -> Float:
+def _climb(slopes: Slopes, parts: Float, point: Float) -> Float:
     """Cross one unit's hyperplane at a time, of those whose flip alone would raise the sum most, while it grows."""
-    for _ in range(n_steps if len(parts) else 0):
+    for _ in range(STEPS if len(parts) else 0):
         z = slopes.W @ point + slopes.b
         gradient = (z > 0.0).astype(np.float64) @ parts
         here = float(np.abs(gradient).sum())
