@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from certnet.certification.methods import AUTO, CLOSED_FORM, METHODS, Options, Proved, pick_method, prove
+from certnet.certification.methods import AUTO, CLOSED_FORM, METHODS, Method, Options, Proved, pick_method, prove
 from certnet.certification.provenance import each_output, made_since
 from certnet.claims.certificate import Certificate
 from certnet.claims.claim import NORMS, Claim, parse_output
@@ -31,7 +31,7 @@ from certnet.searches.lower import LowerBound, lower_bound
 from certnet.searches.shallow import FORMS
 from certnet.searches.sup_norm import lower_bound_sup
 
-__all__ = ["bracket_of", "certify", "certify_checked", "certify_outputs"]
+__all__ = ["certify", "certify_checked", "certify_outputs"]
 
 _EXACT_SECONDS = 60.0
 _CLOSE = 1e-2  # gap of ρ from which on no other method gives less, but for a part of that
@@ -203,43 +203,10 @@ class _Asked:
             return _bracket(claim, data, self.method, options, exact, start)
 
 
-def bracket_of(
-    claim: Claim,
-    X: Float | None,
-    method: str = AUTO,
-    options: Options = Options(),  # noqa: B008 - a frozen value
-    *,
-    exact_limit: float | None = None,
-    start: float | None = None,
-) -> tuple[Certificate, str]:
-    """The certificate of a claim whose parts are checked already, and what a user should know of its search.
-
-    Parameters
-    ----------
-    claim : Claim
-    X : ndarray, shape (N, d), or None
-        Inputs to take gradients at.
-    method : str
-    options : Options
-    exact_limit : float, optional
-        Seconds for branch and bound.
-    start : float, optional
-        When the work began; now by default.
-
-    Raises
-    ------
-    InvalidInputError
-        The claim is of a form that no proof is known of, or does not go with the method.
-    CertificateError, SolverUnavailableError, SolverError
-    """
-    start = time.perf_counter() if start is None else start
-    found = _bracket(claim, X, method, options, exact_limit, start)
-    return found.certificate, found.concern
-
-
 def _bracket(
     claim: Claim, X: Float | None, method: str, options: Options, exact_limit: float | None, start: float
 ) -> _Found:
+    """The certificate of a claim whose parts are checked, begun at ``start``; ``exact_limit``: for branch and bound."""
     subject = Subject.of(claim)
     if isinstance(subject, str):
         raise InvalidInputError(subject)
@@ -273,7 +240,8 @@ def _bracket(
 
 def certify_checked(network: Network, X: Float | None = None, *, tol: float, random_state: int) -> Certificate:
     """:func:`certify` for callers inside, whose arguments are checked; no warning: the gap is in the certificate."""
-    return bracket_of(Claim(network), X, options=Options(tol=tol, random_state=random_state))[0]
+    options = Options(tol=tol, random_state=random_state)
+    return _bracket(Claim(network), X, AUTO, options, None, time.perf_counter()).certificate
 
 
 def certify_outputs(
@@ -344,9 +312,11 @@ def _proved(subject: Subject, name: str, options: Options) -> Proved:
     if found is not None and (alone or found.gap <= _CLOSE):
         return found
     # weights that LipSDP's floating-point search cannot cope with, or that are too many, still have other bounds
-    others = (
-        (METHODS["composition"], CLOSED_FORM) if subject.claim.norm == "l2" and not subject.network.structured else ()
-    )
+    others: tuple[Method, ...] = (CLOSED_FORM, METHODS["composition"])
+    if subject.claim.norm != "l2" or subject.network.structured:
+        others = ()
+    elif found is not None and options.until.reached is not None:
+        others = (CLOSED_FORM,)  # no time for the norms of all layers and pairs
     for other in others:
         if other is method and found is not None:
             continue
