@@ -328,3 +328,58 @@ def test_there_is_one_small_clique_per_unit_and_one_for_the_outputs(m):
 def test_mosek_agrees_with_clarabel(penalty):
     program = restriction(*instance(62), penalty=penalty)
     assert optimum(program, "MOSEK") == pytest.approx(optimum(program), rel=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------ sample weights
+
+
+@pytest.mark.parametrize("penalty", ["lipschitz", "l2"])
+def test_whole_weights_are_repetitions(penalty):
+    net, X, y = instance(60, n=12)
+    counts = np.random.default_rng(0).integers(0, 4, 12)
+    kind, goal, cell = penalty_named(penalty), Weighted(WEIGHT), whole_cell(net)
+    weighted = Restriction.of(cell, X, y, kind, goal, sample_weight=3.7 * counts)
+    repeated = Restriction.of(cell, np.repeat(X, counts, axis=0), np.repeat(y, counts, axis=0), kind, goal)
+    assert len(weighted.rows) == int((counts > 0).sum())  # those of weight zero cut no cell either
+    assert weighted.shares.sum() == pytest.approx(1.0, rel=1e-14)
+    assert optimum(weighted) == pytest.approx(optimum(repeated), rel=1e-6)
+
+
+def test_weighted_rows_that_repeat_are_merged_without_changing_the_fit():
+    net, X, y = instance(61)
+    rng = np.random.default_rng(1)
+    where = rng.integers(0, len(X), 40)
+    X, y, w = X[where], y[where] + rng.standard_normal((40, 1)), rng.exponential(size=40)
+    program = Restriction.of(whole_cell(net), X, y, LipschitzPenalty(), Weighted(WEIGHT), sample_weight=w)
+    U, c = product_weights(net), net.c
+    f = np.maximum(np.column_stack([X, np.ones(40)]) @ U.T, 0) @ program.directions[0] + c
+    assert program.fit(U, c) == pytest.approx(np.sum(w * (f - y[:, 0]) ** 2) / w.sum(), rel=1e-12)
+    assert len(program.rows) == len(np.unique(where))
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (np.ones(3), "3 entries, X has 14"),
+        (np.ones((14, 1)), "shape"),
+        (np.r_[np.ones(13), -1.0], "negative.*at 13"),
+        (np.zeros(14), "zero for every sample"),
+        (np.r_[np.nan, np.ones(13)], "NaN"),
+        (["a"] * 14, "sample_weight"),
+    ],
+)
+def test_weights_that_are_none_are_refused(weights, message):
+    net, X, y = instance(62)
+    with pytest.raises(InvalidInputError, match=message):
+        Restriction.of(whole_cell(net), X, y, LipschitzPenalty(), Weighted(0.1), sample_weight=weights)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e300])
+def test_the_scale_of_weights_means_nothing(scale):
+    net, X, y = instance(63)
+    w = np.arange(1.0, 15.0)
+    one, other = (
+        Restriction.of(whole_cell(net), X, y, LipschitzPenalty(), Weighted(0.1), sample_weight=s * w)
+        for s in (1.0, scale)
+    )
+    assert one.shares == pytest.approx(other.shares, rel=1e-14)

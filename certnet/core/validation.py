@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from certnet.core.errors import InvalidInputError
 from certnet.core.frames import column_names, in_order, is_frame, plain_array
 
-__all__ = ["Float", "as_inputs", "as_samples", "finite_array", "positive_number", "whole_number"]
+__all__ = ["Float", "as_inputs", "as_samples", "as_weights", "finite_array", "positive_number", "whole_number"]
 
 Float = NDArray[np.float64]
 
@@ -107,3 +107,23 @@ def as_samples(
     if inputs.shape[0] == 0:
         raise InvalidInputError("X has no samples: at least one is needed")
     return inputs, targets
+
+
+def as_weights(sample_weight: ArrayLike, n: int) -> Float:
+    """Weights of n samples, (n,), as parts that sum to one.
+
+    Raises
+    ------
+    InvalidInputError
+        Of another shape, not finite numbers, negative, or all zero.
+    """
+    weights = finite_array(sample_weight, "sample_weight", ndim=(1,))
+    if len(weights) != n:
+        raise InvalidInputError(f"sample_weight has {len(weights)} entries, X has {n} samples: one for each is needed")
+    if (weights < 0.0).any():
+        where = int(np.argmax(weights < 0.0))
+        raise InvalidInputError(f"sample_weight has negative entries, the first at {where}: weights are at least zero")
+    if not weights.any():
+        raise InvalidInputError("sample_weight is zero for every sample: at least one has to count")
+    weights /= weights.max()  # so that no sum overflows
+    return np.asarray(weights / weights.sum())

@@ -17,7 +17,7 @@ import numpy as np
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float, positive_number
 
-__all__ = ["LOSSES", "Huber", "Loss", "Squared", "loss_named"]
+__all__ = ["LOSSES", "SQUARED", "Huber", "Loss", "Squared", "loss_named"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,8 @@ class Huber:
 
 Loss = Squared | Huber
 
+SQUARED: Final = Squared()
+
 LOSSES: Final = (Squared.name, Huber.name)
 """Public names of the losses."""
 
@@ -84,4 +86,4 @@ def loss_named(name: str, threshold: float = 1.0) -> Loss:
     if name not in LOSSES:
         raise InvalidInputError(f"loss must be one of {', '.join(map(repr, LOSSES))}, got {name!r}")
     threshold = positive_number(threshold, "huber_threshold")
-    return Squared() if name == Squared.name else Huber(threshold)
+    return SQUARED if name == Squared.name else Huber(threshold)

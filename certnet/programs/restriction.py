@@ -23,13 +23,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from certnet.core.errors import InvalidInputError
-from certnet.core.validation import Float, whole_number
+from certnet.core.validation import Float, as_weights, whole_number
 from certnet.networks.shallow import ShallowNetwork
 from certnet.programs.goal import Goal
+from certnet.programs.loss import SQUARED, Loss, Squared
 from certnet.programs.penalties import Penalty
+from certnet.programs.slopes import SlopeLimits
 
 __all__ = [
     "Cell",
@@ -123,18 +125,18 @@ def sampled_cell(network: ShallowNetwork, n_patterns: int, rng: np.random.Genera
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Distinct samples: those that repeat share a row.
+    """Distinct samples: those that repeat share a row, those of weight zero have none.
 
     Attributes
     ----------
     rows : ndarray, shape (n, d)
         Distinct rows of X.
     shares : ndarray, shape (n,)
-        Fraction of the samples that each row stands for; sums to one.
+        Part of the samples' weight that each row stands for; sums to one.
     targets : ndarray, shape (n, m)
-        Mean target of each row.
+        Weighted mean target of each row.
     spread : float
-        ``(1/N) Σ_i ‖y_i − target of its row‖²``, which no network can avoid.
+        ``Σ_i w_i ‖y_i − target of its row‖² / Σ_i w_i``, which no network can avoid.
     """
 
     rows: Float
@@ -143,14 +145,37 @@ class Samples:
     spread: float
 
     @classmethod
-    def of(cls, X: Float, y: Float) -> Samples:
-        """Samples X (N, d), y (N, m), merged."""
-        rows, where, counts = np.unique(X, axis=0, return_inverse=True, return_counts=True)
-        sums = np.zeros((len(rows), y.shape[1]))
-        np.add.at(sums, where.ravel(), y)
-        targets = sums / counts[:, None]
-        spread = float(np.sum((y - targets[where.ravel()]) ** 2) / len(X))
-        return cls(rows, counts / len(X), targets, spread)
+    def of(cls, X: Float, y: Float, sample_weight: ArrayLike | None = None, loss: Loss = SQUARED) -> Samples:
+        """Samples X (N, d), y (N, m), merged; weights (N,) are one where none are given.
+
+        Samples that repeat are merged where the loss is squared, and beside that only where their targets agree.
+
+        Raises
+        ------
+        InvalidInputError
+            See :func:`certnet.core.validation.as_weights`.
+        """
+        if sample_weight is not None:
+            weights = as_weights(sample_weight, len(X))
+            used = weights > 0.0
+            X, y, weights = X[used], y[used], weights[used]
+        if isinstance(loss, Squared):
+            rows, index, where = np.unique(X, axis=0, return_index=True, return_inverse=True)
+        else:
+            both, index, where = np.unique(np.column_stack([X, y]), axis=0, return_index=True, return_inverse=True)
+            rows = np.ascontiguousarray(both[:, : X.shape[1]])
+        where = where.ravel()
+        if sample_weight is None:
+            shares = np.bincount(where, minlength=len(rows)) / len(X)
+            parts = np.full(len(X), 1.0 / len(X))
+        else:
+            shares, parts = np.bincount(where, weights, minlength=len(rows)), weights
+        # targets about the first of their row: those that agree keep their digits
+        first = y[index]
+        sums = np.zeros_like(first)
+        np.add.at(sums, where, parts[:, None] * (y - first[where]))
+        targets = first + sums / shares[:, None]
+        return cls(rows, shares, targets, float(parts @ np.sum((y - targets[where]) ** 2, axis=1)))
 
 
 class Chunk(NamedTuple):
@@ -175,6 +200,10 @@ class Restriction:
     directions : ndarray, shape (m, k)
     penalty : Penalty
     goal : Goal
+    loss : Loss
+        What the fit is the weighted mean of.
+    slopes : SlopeLimits or None
+        Of the features, for one output.
     """
 
     rows: Float
@@ -185,13 +214,36 @@ class Restriction:
     directions: Float
     penalty: Penalty
     goal: Goal
+    loss: Loss = SQUARED
+    slopes: SlopeLimits | None = None
 
     @classmethod
-    def of(cls, cell: Cell, X: Float, y: Float, penalty: Penalty, goal: Goal) -> Restriction:
-        """The restriction to ``cell`` on samples X (N, d), y (N, m), checked at the door."""
-        data = Samples.of(X, y)
+    def of(
+        cls,
+        cell: Cell,
+        X: Float,
+        y: Float,
+        penalty: Penalty,
+        goal: Goal,
+        *,
+        sample_weight: ArrayLike | None = None,
+        loss: Loss = SQUARED,
+        slopes: SlopeLimits | None = None,
+    ) -> Restriction:
+        """The restriction to ``cell`` on samples X (N, d), y (N, m), checked at the door.
+
+        Raises
+        ------
+        InvalidInputError
+            Weights that are none (:func:`certnet.core.validation.as_weights`), limits on the slopes for several outputs
+            or another number of inputs.
+        """
+        if slopes is not None:
+            slopes.require(len(cell.directions), X.shape[1])
+        data = Samples.of(X, y, sample_weight, loss)
         patterns = cell.patterns(data.rows)
-        return cls(data.rows, data.shares, data.targets, data.spread, patterns, cell.directions, penalty, goal)
+        about = (data.rows, data.shares, data.targets, data.spread)
+        return cls(*about, patterns, cell.directions, penalty, goal, loss, slopes)
 
     @property
     def n_samples(self) -> int:
@@ -214,18 +266,21 @@ class Restriction:
         return Solution(np.zeros((k, self.n_inputs + 1)), self.shares @ self.targets, *self.penalty.at_rest(k))
 
     def fit(self, U: Float, c: Float) -> float:
-        """The mean squared error of the linear model at (U, c): that of the network where U lies in the cell."""
+        """The mean loss of the linear model at (U, c): that of the network where U lies in the cell."""
         total = 0.0
         for chunk in self.chunks():
-            active = np.where(chunk.patterns, chunk.rows @ U[:, :-1].T + U[:, -1], 0.0)
-            residual = active @ self.directions.T + c - chunk.targets
-            total += float(chunk.shares @ np.sum(residual**2, axis=1))
+            total += self.loss.value(self.residual(chunk, U, c), chunk.shares)
         return total + self.spread
 
+    def residual(self, chunk: Chunk, U: Float, c: Float) -> Float:
+        """Outputs of the linear model less the targets, for some rows."""
+        active = np.where(chunk.patterns, chunk.rows @ U[:, :-1].T + U[:, -1], 0.0)
+        return active @ self.directions.T + c - chunk.targets
+
     def cell_violation(self, U: Float) -> float:
-        """Largest ``−(2 D_j − I) x̃ᵀ u_j`` relative to ``‖x̃‖ ‖U‖``; 0 inside the cell."""
+        """Largest ``−(2 D_j − I) x̃ᵀ u_j`` relative to ``‖x̃‖ ‖U‖``, limits on the slopes included; 0 inside."""
         largest = max(float(np.abs(U).max()), 1e-300)
-        worst = 0.0
+        worst = 0.0 if self.slopes is None else self.slopes.violation(self.directions, U)
         for chunk in self.chunks():
             z = chunk.rows @ U[:, :-1].T + U[:, -1]
             inside = np.where(chunk.patterns, z, -z)
