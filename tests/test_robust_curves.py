@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certnet import FeedForward, ShallowNetwork
+from certnet import ShallowNetwork
 from certnet.core.errors import InvalidInputError
 from certnet.robust.attacks import PGDAttack
 from certnet.robust.curves import AdversarialCurve, adversarial_mse, certified_mse
@@ -146,11 +146,3 @@ def test_curves_that_contradict_themselves(fields, message):
     AdversarialCurve(**valid)
     with pytest.raises(InvalidInputError, match=message):
         AdversarialCurve(**(valid | fields))
-
-
-def test_only_shallow_networks_are_attacked():
-    deep = FeedForward([np.ones((2, 1)), np.ones((2, 2)), np.ones((1, 2))], [np.zeros(2), np.zeros(2), np.zeros(1)])
-    with pytest.raises(InvalidInputError, match="a ShallowNetwork is needed"):
-        adversarial_mse(deep, np.ones((3, 1)), np.ones(3), [0.1])
-    with pytest.raises(InvalidInputError, match="a ShallowNetwork is needed"):
-        PGDAttack().perturb(deep, np.ones((3, 1)), np.ones(3), 0.1)

@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float, as_samples, positive_number
-from certnet.networks.shallow import ShallowNetwork, require_shallow
+from certnet.networks.feedforward import require_network
+from certnet.networks.network import Network
 from certnet.robust.balls import Ball, admissible, ball_of
 from certnet.robust.residuals import block_rows, padded_blocks
 
@@ -28,9 +29,12 @@ class PGDAttack:
 
     A step is ``δ ← Π(δ + α ε u)`` with u the steepest direction of the norm: ``g/‖g‖_2`` for l2, ``sign(g)`` for
     l∞ (Madry et al., ICLR 2018, section 2.1). With several outputs ``g = Jᵀ r`` is the gradient of ½‖r‖². With one
-    output, where f is piecewise linear in δ, every start climbs both ``r`` and ``−r``: the worst ``|r|`` is at the end
-    of one of the two, and neither stalls where r = 0. Where g = 0 (all units inactive) the step follows a random
-    direction, drawn once per sample and start.
+    output every start climbs both ``r`` and ``−r``: the worst ``|r|`` is at the end of one of the two, and neither
+    stalls where r = 0. On a kink J is that of the piece to the right. Where g = 0 (all units inactive) the step
+    follows a random direction, drawn once per sample and start.
+
+    The network may have any depth, any activations that have values, skips and convolutions: ``Jᵀ r`` is a product
+    layer by layer, so a step costs two passes, whatever the number of outputs.
 
     What is found is a lower bound of the worst case, never a certificate.
 
@@ -76,7 +80,7 @@ class PGDAttack:
         if self.step_size is not None:
             positive_number(self.step_size, "step_size")
 
-    def perturb(self, net: ShallowNetwork, X: ArrayLike, y: ArrayLike, epsilon: float) -> Float:
+    def perturb(self, net: Network, X: ArrayLike, y: ArrayLike, epsilon: float) -> Float:
         """The worst inputs found: the best of all steps of all starts, δ = 0 included.
 
         The squared residual is therefore never below the clean one, and ``‖X_adv − X‖ ≤ ε`` holds for the
@@ -85,7 +89,7 @@ class PGDAttack:
 
         Parameters
         ----------
-        net : ShallowNetwork
+        net : ShallowNetwork or FeedForward
         X : array_like, shape (N, d)
         y : array_like, shape (N,) or (N, m)
         epsilon : float
@@ -99,8 +103,10 @@ class PGDAttack:
         ------
         InvalidInputError
             Wrong shapes, NaN or infinite entries, a radius that is negative, NaN or so large that f overflows.
+        UnsupportedModelError
+            An activation that is given by its slopes alone, and has no values.
         """
-        net = require_shallow(net)
+        net = require_network(net)
         inputs, targets = as_samples(X, y, net.n_inputs, net.n_outputs, net.about.inputs)
         radius = positive_number(epsilon, "epsilon", zero=True)
         if radius == 0.0:
@@ -112,7 +118,7 @@ class PGDAttack:
         return worst
 
     def _worst(
-        self, net: ShallowNetwork, X: Float, Y: Float, radius: float, generators: Sequence[np.random.Generator]
+        self, net: Network, X: Float, Y: Float, radius: float, generators: Sequence[np.random.Generator]
     ) -> Float:
         ball = ball_of(self.norm)
         best, best_loss = X.copy(), _loss_and_gradient(net, X, Y, None)[0]
@@ -127,7 +133,7 @@ class PGDAttack:
 
     def _climb(
         self,
-        net: ShallowNetwork,
+        net: Network,
         X: Float,
         Y: Float,
         radius: float,
@@ -157,14 +163,21 @@ def _direction(ball: Ball, gradient: Float, fallback: Float) -> Float:
     return np.where(flat, fallback, ball.steepest(gradient))
 
 
-def _loss_and_gradient(net: ShallowNetwork, Z: Float, Y: Float, sign: float | None) -> tuple[Float, Float]:
+def _loss_and_gradient(net: Network, Z: Float, Y: Float, sign: float | None) -> tuple[Float, Float]:
     """``‖r‖²`` (n,) and the gradient (n, d) of ``sign · r`` (one output), or of ``½‖r‖²`` where sign is None."""
     with np.errstate(over="ignore", invalid="ignore"):
-        A = Z @ net.W.T + net.b
-        R = np.maximum(A, 0.0) @ net.V.T + net.c - Y
+        x, slopes = Z, []
+        for layer in net.layers[:-1]:
+            z = layer.preactivations(x)
+            slopes.append(layer.derivative(z))
+            x = layer.activated(z)
+        R = net.layers[-1](x) - Y
         loss = np.einsum("nm,nm->n", R, R)
         pull = R if sign is None else np.full_like(R, sign)
-        gradient = ((pull @ net.V) * (A >= 0.0)) @ net.W
+        # Jᵀ pull, from the outputs to the inputs
+        gradient = net.layers[-1].operator.adjoint(pull)
+        for layer, slope in zip(net.layers[-2::-1], slopes[::-1]):
+            gradient = layer.operator.adjoint(gradient * slope)
     if not (np.isfinite(loss).all() and np.isfinite(gradient).all()):
         raise InvalidInputError(
             "the network's squared residual overflows within the radius: use a smaller epsilon, or rescale the data"

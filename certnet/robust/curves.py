@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float, finite_array, positive_number
-from certnet.networks.shallow import ShallowNetwork, require_shallow
+from certnet.networks.feedforward import require_network
+from certnet.networks.network import Network
 from certnet.robust.attacks import PGDAttack
 from certnet.robust.balls import ball_of
 from certnet.robust.residuals import squared_residuals
@@ -86,7 +87,7 @@ class AdversarialCurve:
 
 
 def adversarial_mse(
-    net: ShallowNetwork,
+    net: Network,
     X: ArrayLike,
     y: ArrayLike,
     epsilons: ArrayLike,
@@ -100,7 +101,7 @@ def adversarial_mse(
 
     Parameters
     ----------
-    net : ShallowNetwork
+    net : ShallowNetwork or FeedForward
     X : array_like, shape (N, d)
     y : array_like, shape (N,) or (N, m)
     epsilons : array_like, shape (K,)
@@ -115,8 +116,10 @@ def adversarial_mse(
     ------
     InvalidInputError
         Wrong shapes, NaN or infinite entries, radii that are negative or do not increase, a negative bound.
+    UnsupportedModelError
+        An activation that is given by its slopes alone, and has no values.
     """
-    net = require_shallow(net)
+    net = require_network(net)
     attack = PGDAttack() if attack is None else attack
     radii = _radii(epsilons)
     certified = None if lipschitz is None else certified_mse(net, X, y, radii, lipschitz, norm=attack.norm)
@@ -126,7 +129,7 @@ def adversarial_mse(
 
 
 def certified_mse(
-    net: ShallowNetwork, X: ArrayLike, y: ArrayLike, epsilons: ArrayLike, lipschitz: float, norm: str = "l2"
+    net: Network, X: ArrayLike, y: ArrayLike, epsilons: ArrayLike, lipschitz: float, norm: str = "l2"
 ) -> Float:
     """``(1/N) Σ_i (‖f(x_i) − y_i‖ + L ε κ)²`` with κ = 1 for l2 and κ = √d for l∞, shape (K,).
 
@@ -135,7 +138,7 @@ def certified_mse(
 
     Parameters
     ----------
-    net : ShallowNetwork
+    net : ShallowNetwork or FeedForward
     X : array_like, shape (N, d)
     y : array_like, shape (N,) or (N, m)
     epsilons : array_like, shape (K,)
@@ -150,14 +153,17 @@ def certified_mse(
     InvalidInputError
         Wrong shapes, NaN or infinite entries, radii that are negative or do not increase, a negative bound, an
         unknown norm.
+    UnsupportedModelError
+        As in :func:`adversarial_mse`.
     """
+    net = require_network(net)
     bound = positive_number(lipschitz, "lipschitz", zero=True) * ball_of(norm).l2_radius(net.n_inputs)
     residuals = np.sqrt(squared_residuals(net, X, y))
     return np.array([np.mean((residuals + bound * radius) ** 2) for radius in _radii(epsilons)])
 
 
 def _running_worst(
-    net: ShallowNetwork, X: ArrayLike, y: ArrayLike, radii: Float, attack: PGDAttack, clean: Float
+    net: Network, X: ArrayLike, y: ArrayLike, radii: Float, attack: PGDAttack, clean: Float
 ) -> Iterator[Float]:
     worst = clean
     for radius in radii:

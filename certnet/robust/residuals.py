@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from certnet.core.validation import Float, as_samples
-from certnet.networks.shallow import ShallowNetwork
+from certnet.networks.network import Network
 
 __all__ = ["block_rows", "padded_blocks", "squared_residuals"]
 
@@ -17,8 +17,8 @@ _BLOCK_ROWS: Final = 256
 _BLOCK_ENTRIES: Final = 1 << 21
 
 
-def block_rows(net: ShallowNetwork) -> int:
-    """Samples per block: 256, fewer where a block of hidden activations would exceed 16 MiB."""
+def block_rows(net: Network) -> int:
+    """Samples per block: 256, fewer where a block of all hidden layers' activations would exceed 16 MiB."""
     widest = max(net.n_hidden, net.n_inputs, net.n_outputs)
     return max(1, min(_BLOCK_ROWS, _BLOCK_ENTRIES // widest))
 
@@ -35,12 +35,12 @@ def padded_blocks(X: Float, Y: Float, rows: int) -> Iterator[tuple[slice, Float,
         yield slice(start, min(start + rows, n)), X[index], Y[index]
 
 
-def squared_residuals(net: ShallowNetwork, X: ArrayLike, y: ArrayLike) -> Float:
+def squared_residuals(net: Network, X: ArrayLike, y: ArrayLike) -> Float:
     """``‖f(x_i) − y_i‖²``, summed over the outputs: shape (N,), in squared units of the target.
 
     Parameters
     ----------
-    net : ShallowNetwork
+    net : ShallowNetwork or FeedForward
     X : array_like, shape (N, d)
     y : array_like, shape (N,) or (N, m)
 
@@ -52,6 +52,6 @@ def squared_residuals(net: ShallowNetwork, X: ArrayLike, y: ArrayLike) -> Float:
     inputs, targets = as_samples(X, y, net.n_inputs, net.n_outputs, net.about.inputs)
     values = np.empty(inputs.shape[0])
     for where, X_block, Y_block in padded_blocks(inputs, targets, block_rows(net)):
-        R = net.forward(X_block) - Y_block
+        R = net.outputs(X_block) - Y_block
         values[where] = np.einsum("nm,nm->n", R, R)[: where.stop - where.start]
     return values
