@@ -159,17 +159,16 @@ class Samples:
             weights = as_weights(sample_weight, len(X))
             used = weights > 0.0
             X, y, weights = X[used], y[used], weights[used]
+        rows: Float
         if isinstance(loss, Squared):
             rows, index, where = np.unique(X, axis=0, return_index=True, return_inverse=True)
         else:
             both, index, where = np.unique(np.column_stack([X, y]), axis=0, return_index=True, return_inverse=True)
             rows = np.ascontiguousarray(both[:, : X.shape[1]])
         where = where.ravel()
-        if sample_weight is None:
-            shares = np.bincount(where, minlength=len(rows)) / len(X)
-            parts = np.full(len(X), 1.0 / len(X))
-        else:
-            shares, parts = np.bincount(where, weights, minlength=len(rows)), weights
+        parts: Float = np.full(len(X), 1.0 / len(X)) if sample_weight is None else weights
+        shares: Float = np.bincount(where, None if sample_weight is None else parts, len(rows)).astype(float)
+        shares /= shares.sum()
         # targets about the first of their row: those that agree keep their digits
         first = y[index]
         sums = np.zeros_like(first)
