@@ -1,0 +1,442 @@
+r"""Limits on the slopes of one output along single inputs, for all inputs: ``lower_i ≤ ∂f/∂x_i ≤ upper_i``.
+
+A network keeps them if the intervals of its slopes do (:mod:`certnet.proofs.slopes`): with ``B_ℓ = W_ℓ`` and
+``B_k = (B_{k+1} D_k) W_k`` in interval arithmetic from the output, D_k any diagonal among the slopes of the units, the
+interval B_0. For ReLU its ends are the sums of the positive and of the negative products of weights along all paths
+from the input to the output, so that a monotone network is one whose paths all have the right sign; for one hidden
+layer that is ``s_j u_ji ≥ 0`` of the product weights.
+
+A descent has :meth:`ShapeLimits.penalty`, which is zero where the limits are kept, and :meth:`ShapeLimits.projected`,
+the near network that keeps them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from certnet.core.errors import CertificateError, InvalidInputError, UnsupportedModelError
+from certnet.core.validation import Float, finite_array, whole_number
+from certnet.networks.network import Network
+from certnet.proofs.intervals import slopes_of_products
+from certnet.proofs.slopes import SlopeIntervals
+
+__all__ = ["ShapeLimits"]
+
+_HAIR: Final = 1e-9  # of a finite limit: what rounding in a proof, and other units of the same network, may take
+Weights = Sequence[Float]
+
+
+@dataclass(frozen=True, eq=False)
+class ShapeLimits:
+    """``lower_i ≤ ∂f/∂x_i ≤ upper_i`` for all inputs of a network with one output.
+
+    Attributes
+    ----------
+    lower, upper : ndarray, shape (d,)
+        Output per input; −∞ and ∞ where nothing is asked.
+    slopes : tuple of (low, high)
+        Of the activations of the hidden layers.
+    """
+
+    lower: Float
+    upper: Float
+    slopes: tuple[tuple[float, float], ...]
+
+    @classmethod
+    def of(
+        cls,
+        network: Network,
+        monotonic_cst: ArrayLike | Mapping[str, int] | None = None,
+        slope_limits: Mapping[str | int, tuple[float, float]] | None = None,
+        *,
+        names: Sequence[str] = (),
+        constant: Sequence[int] | NDArray[np.bool_] = (),
+    ) -> ShapeLimits | None:
+        """The limits that a caller asks for; None where that is nothing.
+
+        Parameters
+        ----------
+        network : Network
+            Dense layers and one output.
+        monotonic_cst : array_like of shape (d,), or mapping of names, optional
+            1: never falls along the input, −1: never rises, 0: nothing is asked (scikit-learn's convention).
+        slope_limits : mapping from name or index to (low, high), optional
+            Least and greatest slope; either may be infinite.
+        names : sequence of str, optional
+            Of the inputs; by default those that the network knows.
+        constant : sequence of int, or boolean array of shape (d,), optional
+            Columns of the data with one value only.
+
+        Raises
+        ------
+        InvalidInputError
+            Several outputs; a name or an index that does not exist; a wrong length; NaN; low above high; limits that
+            contradict each other; a monotone sign on a constant column; limits that no network with these activations
+            keeps, as far as the slopes of its units prove it.
+        UnsupportedModelError
+            Convolutions or skips.
+        """
+        if monotonic_cst is None and slope_limits is None:
+            return None
+        d = network.n_inputs
+        inputs = _Inputs(tuple(names) or network.about.inputs, d)
+        signs = inputs.signs(monotonic_cst)
+        lower, upper = np.where(signs > 0, 0.0, -np.inf), np.where(signs < 0, 0.0, np.inf)
+        for i, (low, high) in inputs.limits(slope_limits).items():
+            both = max(low, lower[i]), min(high, upper[i])
+            if both[0] > both[1] or (both[0] == both[1] == 0.0 and low < high):
+                word = "never to fall" if signs[i] > 0 else "never to rise"
+                raise InvalidInputError(
+                    f"{inputs.called(i)} is {word} and has slope limits ({low:g}, {high:g}): together they leave "
+                    f"{'no slope' if both[0] > both[1] else 'slope 0 only'}; drop one of them"
+                )
+            lower[i], upper[i] = both
+        still = np.zeros(d, dtype=bool)
+        still[np.asarray(constant, dtype=bool if np.asarray(constant).dtype == bool else np.intp)] = True
+        for i in map(int, np.flatnonzero(still & (signs != 0))):
+            raise InvalidInputError(
+                f"{inputs.called(i)} has one value in all samples and a monotone sign: nothing in the data says "
+                "how the output moves with it; leave the sign or the column out"
+            )
+        if not (np.isfinite(lower) | np.isfinite(upper)).any():
+            return None
+        if network.structured:
+            raise UnsupportedModelError(
+                f"{network!r}: shape constraints are for layers given by matrices, without skips or convolutions"
+            )
+        if network.n_outputs != 1:
+            raise InvalidInputError(
+                f"shape constraints are for one output, the network has {network.n_outputs}: take one of them"
+            )
+        found = cls(lower, upper, network.slopes)
+        found._refuse_unreachable(inputs)
+        return found
+
+    def _refuse_unreachable(self, inputs: _Inputs) -> None:
+        """Limits that only a network keeps which ignores the input, or none at all."""
+        least = _least_share(self.slopes)
+        for i in self.limited:
+            low, high = float(self.lower[i]), float(self.upper[i])
+            if low == high == 0.0 or _reachable(low, high, least) or _reachable(-high, -low, least):
+                continue
+            shown = f"{inputs.called(int(i))} is to have slopes in ({low:g}, {high:g})"
+            if least < 0.0:
+                raise InvalidInputError(
+                    f"{shown}: the slopes of the activation have both signs, and so has every interval that they "
+                    "prove for all inputs; use ReLU or leaky ReLU, or limits with 0 strictly inside"
+                )
+            if least == 0.0:
+                raise InvalidInputError(
+                    f"{shown}, which excludes 0: units whose activation may be flat prove no slope away from 0 for all "
+                    "inputs; let the limits contain 0, or use leaky ReLU"
+                )
+            raise InvalidInputError(
+                f"{shown}: with these activations a slope proved for all inputs varies by a factor of at least "
+                f"{1.0 / least:.3g}; widen the limits"
+            )
+
+    # ---------------------------------------------------------------------------------------------------- what is asked
+
+    @property
+    def limited(self) -> NDArray[np.intp]:
+        """The inputs that something is asked of."""
+        return np.flatnonzero(np.isfinite(self.lower) | np.isfinite(self.upper))
+
+    def scaled(self, factor: ArrayLike) -> ShapeLimits:
+        """The same limits for another unit of slopes: multiplied by ``factor`` > 0, one number or one per input.
+
+        In units ``x' = (x − shift) / x_scale`` and ``y' = (y − shift) / y_scale`` slopes are ``x_scale / y_scale`` of
+        what they were.
+        """
+        by = np.asarray(factor, dtype=np.float64)
+        return replace(self, lower=self.lower * by, upper=self.upper * by)
+
+    def proved(self, network: Network) -> SlopeIntervals | None:
+        """The proof that a network keeps the limits; None where there is none."""
+        found = SlopeIntervals.of(network)
+        kept = (found.lower[0] >= self.lower) & (found.upper[0] <= self.upper)
+        return found if kept.all() else None
+
+    # -------------------------------------------------------------------------------------------------------- descents
+
+    def violation(self, weights: Weights) -> float:
+        """The largest amount by which a limit is exceeded, in floating point; 0 where all are kept."""
+        ends = _Ends.of(weights, self.slopes)
+        below, above = self.lower - ends.low[-1], ends.high[-1] - self.upper
+        return float(max(below.max(), above.max(), 0.0))
+
+    def penalty(self, weights: Weights) -> tuple[float, list[Float]]:
+        """``Σ_i max(lower_i − low_i, 0)² + max(high_i − upper_i, 0)²`` and its gradient in every W_k.
+
+        [low_i, high_i] is the interval of B_0; the gradient is one where B has kinks.
+        """
+        ends = _Ends.of(weights, self.slopes)
+        below = np.maximum(self.lower - ends.low[-1], 0.0)
+        above = np.maximum(ends.high[-1] - self.upper, 0.0)
+        value = float(below @ below + above @ above)
+        return value, ends.pulled_back(-2.0 * below, 2.0 * above)
+
+    def projected(self, weights: Weights) -> list[Float]:
+        """Weights near the given ones that keep the limits, with a hair to spare where these are not zero.
+
+        Those that keep them come back as they are. Otherwise paths of a sign that a limit of zero forbids are cut
+        where that takes least from the network (:func:`_of_one_sign`), then columns of W_0 are scaled.
+
+        Raises
+        ------
+        CertificateError
+            A limit excludes 0, and no path leads from its input to the output.
+        """
+        made = [W.copy() for W in weights]
+        made[0][:, (self.lower == 0.0) & (self.upper == 0.0)] = 0.0
+        signs = np.where(self.lower >= 0.0, 1, 0) - np.where(self.upper <= 0.0, 1, 0)
+        if signs.any() and not self._keep_signs(made, signs):
+            made = _of_one_sign(made, signs)
+        for i in self.limited:
+            self._scale_column(made, int(i), int(signs[i]))
+        return made
+
+    def _keep_signs(self, weights: Weights, signs: NDArray[np.int_]) -> bool:
+        """Is it proved, with a hair to spare where an interval does not end at 0?"""
+        units = [tuple(np.full(len(W), s) for s in pair) for W, pair in zip(weights, self.slopes)]
+        ends = slopes_of_products(weights, units)  # type: ignore[arg-type]
+        if ends is None:
+            return False
+        low = np.where(signs > 0, ends.low[0], -ends.high[0])[signs != 0]
+        high = np.where(signs > 0, ends.high[0], -ends.low[0])[signs != 0]
+        return bool(((low == 0.0) | (low > _HAIR * high)).all())
+
+    def _scale_column(self, weights: list[Float], i: int, sign: int) -> None:
+        """Column i of W_0 within the limits: as a whole where all slopes have one sign, its parts otherwise."""
+        column, tail = weights[0][:, i], _Ends.of(weights[1:], self.slopes[1:])
+        low, high = _hull(tail.low[-1], tail.high[-1], self.slopes[0])[:2]
+        lower = float(self.lower[i] + _HAIR * abs(self.lower[i])) if np.isfinite(self.lower[i]) else -np.inf
+        upper = float(self.upper[i] - _HAIR * abs(self.upper[i])) if np.isfinite(self.upper[i]) else np.inf
+        least, most = _terms(column, low, high)
+        if sign:
+            self._scale_whole(column, sign, (float(least.sum()), float(most.sum())), (lower, upper), i)
+            return
+        slack = 0.5 * _HAIR  # what came from here stays as it is
+        for _ in range(2):  # where slopes are away from 0, less of one sign leaves more of the other
+            if least.sum() < lower - slack * abs(lower):
+                column[least < 0.0] *= lower / least[least < 0.0].sum()
+                least, most = _terms(column, low, high)
+            if most.sum() > upper + slack * abs(upper):
+                column[most > 0.0] *= upper / most[most > 0.0].sum()
+                least, most = _terms(column, low, high)
+
+    @staticmethod
+    def _scale_whole(column: Float, sign: int, ends: tuple[float, float], limits: tuple[float, float], i: int) -> None:
+        (smaller, larger), (floor, ceiling) = (
+            (ends, limits) if sign > 0 else ((-ends[1], -ends[0]), (-limits[1], -limits[0]))
+        )
+        if smaller <= 0.0 < floor:
+            raise CertificateError(
+                f"no path of weights leads from input {i} to the output, whose slope along it is to be away from 0: "
+                "start from another network"
+            )
+        factor = 1.0 if larger <= ceiling * (1.0 + 0.5 * _HAIR) else ceiling / larger
+        column *= factor if smaller * factor >= floor * (1.0 - 0.5 * _HAIR) else floor / smaller
+
+
+def _terms(column: Float, low: Float, high: Float) -> tuple[Float, Float]:
+    """The ends of ``[low_j, high_j] w_j``."""
+    up, down = np.maximum(column, 0.0), np.maximum(-column, 0.0)
+    return low * up - high * down, high * up - low * down
+
+
+def _of_one_sign(weights: Weights, signs: NDArray[np.int_]) -> list[Float]:
+    """Weights of which every path from input i to the output has the sign ``signs_i``, where that is not 0.
+
+    From the inputs up every unit that such an input moves is given a sign, that of its paths to the output, or cut off
+    from these inputs. Weights into it of the wrong sign become zero, and so will those out of it. Of the three ways the
+    one is taken that loses the least sum of products ``|weights|`` along paths.
+    """
+    made = [W.copy() for W in weights]
+    rising, falling = [np.maximum(weights[-1][0], 0.0)], [np.maximum(-weights[-1][0], 0.0)]
+    for W in weights[-2:0:-1]:
+        up, down = np.maximum(W, 0.0), np.maximum(-W, 0.0)
+        rising, falling = (
+            [*rising, rising[-1] @ up + falling[-1] @ down],
+            [*falling, rising[-1] @ down + falling[-1] @ up],
+        )
+    reach = np.ones(len(signs))  # products along the paths to a unit
+    for k, W in enumerate(made[:-1]):
+        above, below = rising[-1 - k], falling[-1 - k]
+        signed = W * signs
+        whole = np.abs(W) @ reach
+        wrong = np.stack([np.maximum(-signed, 0.0) @ reach, np.maximum(signed, 0.0) @ reach])  # for signs 1 and −1
+        onward = np.stack([below, above])
+        losses = np.vstack([wrong * (above + below) + (whole - wrong) * onward, wrong.sum(axis=0) * (above + below)])
+        choice = np.where(signed.any(axis=1), np.array([1, -1, 0])[losses.argmin(axis=0)], 0)
+        W[(signed * choice[:, None] < 0.0) | ((choice == 0)[:, None] & (signed != 0.0))] = 0.0
+        reach, signs = np.abs(W) @ reach, np.where((W * signs).any(axis=1), choice, 0)
+    made[-1][:, made[-1][0] * signs < 0.0] = 0.0
+    return made
+
+
+@dataclass(frozen=True, eq=False)
+class _Ends:
+    """Ends of the intervals B_ℓ, B_{ℓ−1}, … of one output, in floating point, and how they came about.
+
+    Attributes
+    ----------
+    weights : sequence of ndarray
+    slopes : sequence of (low, high)
+    low, high : list of ndarray, shapes (n_ℓ,), (n_{ℓ−1},), …
+    """
+
+    weights: Weights
+    slopes: Sequence[tuple[float, float]]
+    low: list[Float]
+    high: list[Float]
+
+    @classmethod
+    def of(cls, weights: Weights, slopes: Sequence[tuple[float, float]]) -> _Ends:
+        low, high = [weights[-1][0]], [weights[-1][0]]
+        for W, pair in zip(weights[-2::-1], slopes[::-1]):
+            up, down = np.maximum(W, 0.0), np.maximum(-W, 0.0)
+            least, most, _, _ = _hull(low[-1], high[-1], pair)
+            low.append(least @ up - most @ down)
+            high.append(most @ up - least @ down)
+        return cls(weights, slopes, low, high)
+
+    def pulled_back(self, to_low: Float, to_high: Float) -> list[Float]:
+        """Gradients in the weights of a function with these gradients in the last ends."""
+        gradients = []
+        ends = zip(self.weights[:-1], self.slopes, self.low[-2::-1], self.high[-2::-1])
+        for W, pair, low, high in ends:
+            up, down = np.maximum(W, 0.0), np.maximum(-W, 0.0)
+            least, most, at_least, at_most = _hull(low, high, pair)
+            right = np.outer(least, to_low) + np.outer(most, to_high)
+            gradients.append(np.where(W > 0.0, right, np.outer(most, to_low) + np.outer(least, to_high)))
+            back = up @ to_low - down @ to_high, up @ to_high - down @ to_low
+            slope = np.array([pair[0], pair[1], pair[0], pair[1]])
+            to_low, to_high = np.zeros(len(low)), np.zeros(len(low))
+            for gradient, at in zip(back, (at_least, at_most)):
+                gradient = gradient * slope[at]
+                to_low, to_high = to_low + np.where(at < 2, gradient, 0.0), to_high + np.where(at < 2, 0.0, gradient)
+        return [*gradients, (to_low + to_high)[None]]
+
+
+def _hull(
+    low: Float, high: Float, slopes: tuple[float, float]
+) -> tuple[Float, Float, NDArray[np.intp], NDArray[np.intp]]:
+    """Ends of ``s x`` for slopes s and x between the ends, and at which of the four corners they are."""
+    corners = np.stack([slopes[0] * low, slopes[1] * low, slopes[0] * high, slopes[1] * high])
+    return corners.min(axis=0), corners.max(axis=0), corners.argmin(axis=0), corners.argmax(axis=0)
+
+
+def _least_share(slopes: Sequence[tuple[float, float]]) -> float:
+    """The least of ``Π_k s_k / b_k`` over slopes s_k, b_k being the steepest: a slope x ≠ 0 comes with this share."""
+    share = 1.0
+    for low, high in slopes:
+        flat, steep = sorted((low, high), key=abs)
+        ratio = flat / steep if steep != 0.0 else 0.0
+        share = min(x * y for x in (share, 1.0) for y in (ratio, 1.0))
+    return share
+
+
+def _reachable(low: float, high: float, least: float) -> bool:
+    """Is there an x > 0 with ``[least x, x]`` within [low, high]?"""
+    if not high > 0.0:
+        return False
+    return low < 0.0 or (low == 0.0 <= least) or (least > 0.0 and high * least >= low)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """Inputs as a caller names them: by index, or by name where there are names."""
+
+    names: tuple[str, ...]
+    d: int
+
+    def __post_init__(self) -> None:
+        if self.names and len(self.names) != self.d:
+            raise InvalidInputError(f"there are {len(self.names)} names of inputs, the network has {self.d}")
+
+    def called(self, i: int) -> str:
+        return f"input {i} ({self.names[i]!r})" if self.names else f"input {i}"
+
+    def index(self, key: object, argument: str) -> int:
+        if isinstance(key, str):
+            if key in self.names:
+                return self.names.index(key)
+            if not self.names:
+                raise InvalidInputError(
+                    f"{argument} names the input {key[:60]!r}, but the inputs have no names: give its index, or X as a "
+                    "frame with column names"
+                )
+            near = get_close_matches(key, self.names, n=1, cutoff=0.0)[0]
+            raise InvalidInputError(f"{argument}: there is no input {key[:60]!r}; did you mean {near!r}?")
+        return whole_number(key, f"an input of {argument}", most=self.d - 1)  # type: ignore[arg-type]
+
+    def by_index(self, given: Mapping[Any, Any], argument: str) -> dict[int, Any]:
+        found: dict[int, Any] = {}
+        for key, value in given.items():
+            i = self.index(key, argument)
+            if i in found:
+                raise InvalidInputError(f"{argument} speaks of {self.called(i)} twice, by name and by index")
+            found[i] = value
+        return found
+
+    def signs(self, given: object) -> NDArray[np.int64]:
+        """1, −1 or 0 of every input."""
+        values = np.zeros(self.d)
+        if isinstance(given, Mapping):
+            for i, sign in self.by_index(given, "monotonic_cst").items():
+                values[i] = _number(sign, f"monotonic_cst of {self.called(i)}")
+        elif given is not None:
+            values = finite_array(given, "monotonic_cst", ndim=(1,))  # type: ignore[arg-type]
+            if values.shape != (self.d,):
+                raise InvalidInputError(
+                    f"monotonic_cst has {len(values)} entries, the network has {self.d} inputs: one of −1, 0, 1 for "
+                    "each is needed, or a mapping from names to signs"
+                )
+        bad = ~np.isin(values, (-1.0, 0.0, 1.0))
+        if bad.any():
+            i = int(np.argmax(bad))
+            raise InvalidInputError(
+                f"monotonic_cst of {self.called(i)} is {values[i]:g}: 1 (never falls), −1 (never rises) or 0 is needed"
+            )
+        return values.astype(np.int64)
+
+    def limits(self, given: object) -> dict[int, tuple[float, float]]:
+        """(low, high) of the inputs that have some."""
+        if given is None:
+            return {}
+        if not isinstance(given, Mapping):
+            raise InvalidInputError(
+                f"slope_limits must map names or indices of inputs to (low, high), got {type(given).__name__}"
+            )
+        found = {}
+        for i, pair in self.by_index(given, "slope_limits").items():
+            what = f"slope_limits of {self.called(i)}"
+            try:
+                low, high = pair
+            except (TypeError, ValueError) as error:
+                raise InvalidInputError(f"{what} must be a pair (low, high), got {str(pair)[:40]}") from error
+            low, high = _number(low, what), _number(high, what)
+            if low > high:
+                raise InvalidInputError(f"{what} are ({low:g}, {high:g}): the first is the lower one")
+            if low == np.inf or high == -np.inf:
+                raise InvalidInputError(f"{what} are ({low:g}, {high:g}): no slope is infinite")
+            found[i] = (low, high)
+        return found
+
+
+def _number(value: object, what: str) -> float:
+    """A number that may be infinite."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidInputError(f"{what}: a number is needed, got {str(value)[:40]}") from error
+    if np.isnan(number):
+        raise InvalidInputError(f"{what} is NaN: leave it out where nothing is asked")
+    return number
