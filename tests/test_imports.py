@@ -29,6 +29,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("programs",),
     ("solvers",),
     ("data",),
+    ("rows",),
     ("io",),
     ("refinement",),
     ("train",),
