@@ -61,9 +61,9 @@ OPTIONAL = {
     "mosek": ("backends.mosek_",),
     "daqp": ("solvers.box.daqp_",),
     "proxsuite": ("solvers.box.proxqp_",),
-    "dask": ("study.dask_",),
-    "distributed": ("study.dask_",),
-    "pyarrow": ("study.parquet_",),
+    "dask": ("rows.dask_", "study.dask_"),
+    "distributed": ("rows.dask_", "study.dask_"),
+    "pyarrow": ("rows.parquet_", "study.parquet_"),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +11,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
 
 from certnet.core.errors import FileFormatError, InvalidInputError
 from certnet.rows import Block, Layout, MemoryRows, Rows, opening, rows_of
 from certnet.rows.block import BLOCK, FAN, rows_per_block
 from certnet.rows.memory import ArrayRows
-from certnet.rows.sums import TreeSum, added, in_order
+from certnet.rows.sums import TreeSum, added, in_order, one_thread
 
 
 @dataclass(frozen=True)
@@ -373,3 +375,20 @@ def test_numbers_of_threads():
     assert rows_of(X, y, n_inputs=3, n_outputs=2, n_jobs=-1).layout.n_jobs >= 1
     with pytest.raises(InvalidInputError, match="n_jobs must be at least 1"):
         rows_of(X, y, n_inputs=3, n_outputs=2, n_jobs=0)
+
+
+def threads_of_blas() -> set[int]:
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+def test_one_thread_of_linear_algebra_until_the_last_has_left():
+    before = threads_of_blas()
+    outer, inner = one_thread(), one_thread()
+    with outer:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(inner.__enter__).result()
+            assert threads_of_blas() == {1}
+        assert threads_of_blas() == {1}
+    assert threads_of_blas() == {1}
+    inner.__exit__(None, None, None)
+    assert threads_of_blas() == before

@@ -14,16 +14,20 @@ from numpy.typing import NDArray
 from certnet.core.errors import FileFormatError, InvalidInputError
 from certnet.core.files import path_of
 from certnet.core.frames import column_names, is_frame, plain_array
-from certnet.core.validation import as_samples, whole_number
+from certnet.core.validation import as_samples, finite_array, whole_number
 from certnet.rows.base import Layout, Rows
 from certnet.rows.check import Columns
 from certnet.rows.memory import ArrayRows, MemoryRows
+from certnet.rows.parquet_ import ParquetRows, parquet_files
 from certnet.rows.selection import Selection, Wanted, as_names
 
 __all__ = ["LOADED_BYTES", "rows_of"]
 
 LOADED_BYTES: Final = 64 << 20
 """Tables that take no more as numbers of float64 are loaded (files, memory maps, Dask) or copied (arrays)."""
+
+_OTHERS: Final = (".npy", ".npz", ".csv", ".tsv", ".txt", ".gz", ".feather", ".arrow", ".h5", ".xlsx")
+"""Endings of files that are no Parquet files; of these .npy is read."""
 
 
 def rows_of(
@@ -87,16 +91,17 @@ def rows_of(
     layout = Layout(n_jobs=_jobs(n_jobs), rows_in_block=rows_in_block)
     if y is None and not wanted.targets:
         raise InvalidInputError("y is missing: give the targets, or the name of their column")
+    places = _paths(X)
+    if places is not None and not (len(places) == 1 and places[0].suffix in _OTHERS):
+        return _small_in_memory(_from_files(places, y, sample_weight, wanted, layout))
     if is_frame(X):
         return _from_frame(X, y, sample_weight, wanted, layout)
     if wanted.named:
         raise InvalidInputError(
             "columns are given by name, and X has no names of columns: give arrays for targets and weights"
         )
-    X, y = (
-        _mapped(value, name) if isinstance(value, str | os.PathLike) else value for value, name in ((X, "X"), (y, "y"))
-    )
-    return _from_arrays(X, y, sample_weight, wanted, layout)
+    X = X if places is None else _mapped(places[0], "X")
+    return _from_arrays(X, _array_or_file(y), sample_weight, wanted, layout)
 
 
 def _wanted(
@@ -172,11 +177,43 @@ def _weights(sample_weight: Any, n: int) -> NDArray[Any] | None:
     return weights
 
 
-def _mapped(path: str | os.PathLike[str], name: str) -> NDArray[Any]:
+def _paths(X: Any) -> list[Path] | None:
+    """The path or paths that X is; None where it is something else."""
+    if isinstance(X, str | os.PathLike):
+        return [path_of(X)]
+    if isinstance(X, list | tuple) and X and all(isinstance(path, str | os.PathLike) for path in X):
+        return [path_of(path) for path in X]
+    return None
+
+
+def _array_or_file(y: Any) -> Any:
+    return _mapped(path_of(y), "y") if isinstance(y, str | os.PathLike) else y
+
+
+def _from_files(places: list[Path], y: Any, sample_weight: Any, wanted: Wanted, layout: Layout) -> Rows:
+    """Parquet files; targets and weights that are not in them are arrays."""
+    targets = None
+    if not wanted.targets:
+        targets = finite_array(_array_or_file(y), "y", ndim=(1, 2))
+        targets = targets[:, None] if targets.ndim == 1 else targets
+        if targets.shape[1] != wanted.n_outputs:
+            raise InvalidInputError(f"y has {targets.shape[1]} columns, the network has {wanted.n_outputs} output(s)")
+    weights = None if sample_weight is None else finite_array(sample_weight, "sample_weight", ndim=(1,))
+    return ParquetRows.of(parquet_files(places), wanted, layout, targets=targets, weights=weights)
+
+
+def _small_in_memory(rows: Rows) -> Rows:
+    small = 8 * rows.n_samples * (rows.n_inputs + rows.n_outputs) <= LOADED_BYTES
+    return rows.in_memory() if small else rows
+
+
+def _mapped(source: Path, name: str) -> NDArray[Any]:
     """The array of an ``.npy`` file, mapped into memory."""
-    source = path_of(path)
     if source.suffix != ".npy":
-        raise InvalidInputError(_unread(source, name))
+        raise InvalidInputError(
+            f"{source} is no file that {name} is read from: .npy and Parquet files are; load a CSV file with "
+            "certnet.data.load_table, and give the array"
+        )
     try:
         array = np.load(source, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -185,10 +222,3 @@ def _mapped(path: str | os.PathLike[str], name: str) -> NDArray[Any]:
     if not isinstance(array, np.ndarray):
         raise FileFormatError(f"{source} is an archive of arrays: save the one that is {name} as .npy")
     return array
-
-
-def _unread(source: Path, name: str) -> str:
-    return (
-        f"{source} is no file that {name} is read from: .npy and Parquet files are; load a CSV file with "
-        "certnet.data.load_table, and give the array"
-    )

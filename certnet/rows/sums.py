@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache, partial
-from typing import Any, TypeVar, final
+from threading import Lock
+from typing import Any, Final, TypeVar, final
 
 from threadpoolctl import ThreadpoolController
 
@@ -125,7 +126,32 @@ def in_order(call: Callable[[S], T], items: Iterable[S], threads: int) -> Iterat
 
 def one_thread() -> AbstractContextManager[object]:
     """No threads of linear algebra's own within it, for what they compute depends on how many they are."""
-    return _controller().limit(limits=1)
+    return _LIMIT
+
+
+@final
+class _OneThread(AbstractContextManager[object]):
+    """A limit for the whole process while any thread is within it; what was before is restored by the last to leave."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = Lock(), 0
+        self._limit: AbstractContextManager[object] = nullcontext()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._limit = _controller().limit(limits=1)
+                self._limit.__enter__()
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._limit.__exit__(None, None, None)
+
+
+_LIMIT: Final = _OneThread()  # the number of these threads is a state of the process: so is this
 
 
 @cache
