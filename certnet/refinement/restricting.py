@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from certnet.core.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError, SolverUnavailableError
 from certnet.core.outcome import Status
 from certnet.networks.shallow import ShallowNetwork
 from certnet.programs.goal import FitAtMost, SlopeAtMost
@@ -25,6 +25,8 @@ __all__ = ["Restricting", "Solving"]
 
 _log = logging.getLogger("certnet")
 _LEAST_SECONDS = 0.1  # that a program gets, however late it is
+_GOOD_GAP = 1e-4  # with which the own solver's point is kept, and no other solver asked
+_FALLBACK_SECONDS = 300.0  # that the fallback may be expected to take
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Solving:
     ----------
     solver : Solver
     fallback : Solver or None
-        Takes its place where it does not reach its gap.
+        Takes its place where it gives no point within a gap of 1e-4, if the program fits it.
     verbose : bool
         Write the own solver's log to standard error.
     """
@@ -65,12 +67,15 @@ class Restricting:
         return self.run.keep(stage, network, solved)
 
     def _solve(self, program: Restriction) -> Solved:
-        """By the chosen solver, or where that fails and it is allowed by its fallback."""
+        """By the chosen solver, or where that gives no point of use and it is allowed by its fallback, if that fits."""
         fallback = self._solving.fallback
         solved = self._solve_with(self._solving.solver, program)
         failed = solved.status in (Status.SOLVER_FAILED, Status.INACCURATE, Status.MAX_ITERATIONS)
-        if not failed or fallback is None:
+        if not failed or fallback is None or (solved.solution is not None and solved.gap <= _GOOD_GAP):
             return solved
+        objection = fallback.objection(program, min(self.run.settings.watch.left, _FALLBACK_SECONDS))
+        if objection is not None:
+            return replace(solved, solver_status=f"certnet: {solved.solver_status}; not {FALLBACK}: {objection}")
         _log.warning("certnet's own solver did not succeed (%s): %s is used instead", solved.solver_status, FALLBACK)
         other = self._solve_with(fallback, program)
         if solved.solution is not None and not other.status.ok:
@@ -93,6 +98,10 @@ class Restricting:
         watch = replace(self.run.settings.watch, deadline=deadline, on_step=look)
         try:
             solved = solver.solve(program, start=self.cell.point, watch=watch)
+        except SolverUnavailableError as error:
+            if self.run.candidate is None:  # nothing is lost
+                raise
+            solved = Solved(None, Status.SOLVER_FAILED, str(error))
         except KeyboardInterrupt:  # Ctrl-C, or an onlooker's
             solved = Solved(last[0].point() if last else None, Status.INTERRUPTED, "interrupted")
         if solved.status is Status.INTERRUPTED:

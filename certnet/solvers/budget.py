@@ -94,6 +94,9 @@ class _Search:
             if solved.status is Status.INTERRUPTED:
                 best, rho = self._between()
                 return self._solved(best or solved.solution, Status.INTERRUPTED, solved.solver_status, rho)
+            if solved.status is Status.TIME_LIMIT:
+                status, word = Status.TIME_LIMIT, solved.solver_status
+                break
             if solved.solution is None or not solved.gap < 1e-2:
                 status, word = Status.INACCURATE, "a program of the search was not solved"
                 break
@@ -108,7 +111,8 @@ class _Search:
                 return self._solved(best, Status.OPTIMAL, "converged", rho)
             weight = self._next()
         best, rho = self._between()
-        return self._solved(best, status if best is not None else Status.SOLVER_FAILED, word, rho)
+        failed = best is None and status is not Status.TIME_LIMIT
+        return self._solved(best, Status.SOLVER_FAILED if failed else status, word, rho)
 
     def _scale(self) -> float:
         """A squared Lipschitz constant of the size of the data's."""
@@ -142,21 +146,35 @@ class _Search:
         a = self._below.solution
         if self._above is None:
             return a, self._rho(a)
-        # the last point on the way to the other side that is within the budget: the error is convex along it
+        # the last point on the way to the other side that is within the budget: the error is a parabola along it
         b = self._above.solution
+        at_a, slope, bend = self._parabola(a, b)
         low, high = 0.0, 1.0
         for _ in range(60):
             middle = 0.5 * (low + high)
-            point = _mixed(a, b, middle)
-            if self._program.fit(point.U, point.c) <= self._goal.limit:
+            if at_a + middle * (slope + middle * bend) <= self._goal.limit:
                 low = middle
             else:
                 high = middle
+        low = next((t for t in (low, low * (1.0 - 1e-12), low * (1.0 - 1e-9)) if self._within(_mixed(a, b, t))), 0.0)
         point = _mixed(a, b, low)
         rho, alone = self._rho(point), self._rho(a)
         point = point if rho <= alone else a
         rho = min(rho, alone)
         return Solution(point.U, point.c, point.eta, rho), rho
+
+    def _within(self, point: Solution) -> bool:
+        return self._program.fit(point.U, point.c) <= self._goal.limit
+
+    def _parabola(self, a: Solution, b: Solution) -> tuple[float, float, float]:
+        """The error at ``a + t (b − a)`` as coefficients of 1, t and t²."""
+        program, slope, bend = self._program, 0.0, 0.0
+        for chunk in program.chunks():
+            first = program.residual(chunk, a.U, a.c)
+            change = program.residual(chunk, b.U, b.c) - first
+            slope += 2.0 * float(chunk.shares @ np.sum(first * change, axis=1))
+            bend += float(chunk.shares @ np.sum(change**2, axis=1))
+        return program.fit(a.U, a.c), slope, bend
 
     def _next(self) -> float:
         """Where the mse, linear in log weight between the two sides, meets the budget; outwards from one side."""

@@ -11,15 +11,19 @@ import numpy as np
 from scipy.linalg import qr
 
 from certnet.backends import cvxpy_
+from certnet.core.errors import SolverUnavailableError
 from certnet.core.outcome import Residuals, Status
 from certnet.core.validation import Float
 from certnet.programs.goal import FitAtMost, Goal, SlopeAtMost, Weighted
 from certnet.programs.penalties import LipschitzPenalty, NormPenalty, Penalty
 from certnet.programs.restriction import Restriction, Solution
+from certnet.solvers.estimate import Size, conic_estimate, unfit
 from certnet.solvers.solved import Point, Solved
 from certnet.solvers.watch import UNWATCHED, Watch
 
 __all__ = ["ConicSolver", "build"]
+
+_UNNOTICED = 1.0  # seconds beyond the time that nobody minds
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,19 @@ class ConicSolver:
         Whether it writes its log.
     margin : float
         Relative to a limit on the fit: what the solver may miss it by, and therefore is kept away from it.
+    patience : float
+        Seconds: programs that are likely to take longer are not begun.
     """
 
     name: str
     tol: float = 1e-8
     verbose: bool = False
     margin: float = 1e-6
+    patience: float = 3600.0
+
+    def objection(self, program: Restriction, seconds: float = np.inf) -> str | None:
+        """See :class:`~certnet.solvers.solved.Solver`."""
+        return unfit(self.name, Size.of(program), conic_estimate, min(seconds, self.patience))
 
     def solve(self, program: Restriction, *, start: Point | None = None, watch: Watch = UNWATCHED) -> Solved:
         """Solve the restriction; ``start`` is of no use, and of ``watch`` only the deadline.
@@ -49,9 +60,15 @@ class ConicSolver:
         Raises
         ------
         SolverUnavailableError
-            The solver is unknown, not installed or has no licence.
+            The solver is unknown, not installed or has no licence, or the program does not fit into the memory or
+            would take longer than ``patience``.
         """
         cvxpy_.require(self.name)
+        objection = self.objection(program)
+        if objection is not None:
+            raise SolverUnavailableError(objection)
+        if conic_estimate(Size.of(program)).setup > watch.left + _UNNOTICED:  # which no limit of the solver's ends
+            return Solved(None, Status.TIME_LIMIT, self.objection(program, watch.left) or "no time is left")
         limit = watch.left if np.isfinite(watch.deadline) else None
         # the program in units of its data, a limit on the fit less the margin
         scaling = _Scaling.of(program)

@@ -23,6 +23,7 @@ from certnet.solvers.block import Block
 from certnet.solvers.blocks import BLOCKS
 from certnet.solvers.directions import BACK_OFF, Buffers, DirectionSearch, Linearised
 from certnet.solvers.dual_bound import lower_bound
+from certnet.solvers.estimate import Size, own_estimate, unfit
 from certnet.solvers.maps import DataMaps
 from certnet.solvers.newton import NewtonSystem
 from certnet.solvers.solved import Point, Solved
@@ -38,6 +39,8 @@ _SHORT = 1e-3  # steps that lead nowhere
 _LARGEST_SCALE = 1e3  # of a start that is moved deeper inside
 _KEEP = 0.25  # power of the ratio between the complementarity of a part and the mean that its target keeps
 _FLOOR = 1e-6  # of the constant network's objective: gaps are relative to no less
+_WORTH = 8  # steps that have to fit into the time: fewer lead to nothing
+_UNNOTICED = 0.5  # seconds beyond the time that nobody minds
 _LEAST_WEIGHT = 1e-3  # stands for the weight zero, times tol, in units of the targets' variance
 
 
@@ -73,11 +76,14 @@ class InteriorPoint:
         begin = time.perf_counter()
         if isinstance(program.goal, FitAtMost):
             raise SolverUnavailableError("an interior-point method alone does not keep a limit on the fit")
+        cost = own_estimate(Size.of(program))
+        if cost.setup + _WORTH * cost.step > watch.left + _UNNOTICED:
+            word = unfit("the interior-point method", Size.of(program), own_estimate, watch.left) or "no time is left"
+            return _nothing(Status.TIME_LIMIT, word, begin)
         try:
-            data = Whitened.of(program, None if start is None else start[0])
+            data = Whitened.of(program, None if start is None else start[0], watch)
         except SolverError as error:
-            seconds = time.perf_counter() - begin
-            return Solved(None, Status.SOLVER_FAILED, str(error), seconds=seconds, value=np.inf, gap=np.inf)
+            return _nothing(watch.verdict or Status.SOLVER_FAILED, str(error), begin)
         constant = program.spread + float(data.tau**2)
         weightless = program.goal == Weighted(0.0)
         if weightless:  # a tiny weight in its place
@@ -90,6 +96,11 @@ class InteriorPoint:
         block: Block = BLOCKS[type(program.penalty)](data)
         solved = _Iteration(data, block, constant, begin).run(self.tol, watch)
         return _without_weight(program, solved, constant) if weightless else solved
+
+
+def _nothing(status: Status, word: str, begin: float) -> Solved:
+    """No point, and why."""
+    return Solved(None, status, word, seconds=time.perf_counter() - begin, value=np.inf, gap=np.inf)
 
 
 def _without_weight(program: Restriction, solved: Solved, constant: float) -> Solved:
@@ -142,8 +153,9 @@ class _Iteration:
     # ------------------------------------------------------------------------------------------------ the loop
 
     def run(self, tol: float, watch: Watch) -> Solved:
-        centre, scale = centred(self._data, self._maps, self._block.metric()), 1.0
+        centre, scale = centred(self._data, self._maps, self._block.metric(), watch), 1.0
         self._begin_at(centre)
+        longest = 0.0  # step so far
         aim, word, status, slow = tol, "", Status.MAX_ITERATIONS, 0
         best: Solved | None = None
         step, previous = 0, -np.inf
@@ -162,15 +174,16 @@ class _Iteration:
                 if best.gap <= tol:
                     return best
                 aim *= 0.3
-            if watch.expired:
+            if watch.left <= (0.5 * longest if longest > _UNNOTICED else 0.0):
                 status = Status.TIME_LIMIT
                 break
+            began = time.perf_counter()
             try:
                 taken = self._step()
             except (SolverError, np.linalg.LinAlgError) as error:
                 status, word = Status.INACCURATE, str(error)
                 break
-            step += 1
+            step, longest = step + 1, max(longest, time.perf_counter() - began)
             slow = slow + 1 if taken < _SHORT else 0
             if slow == 4 and step <= 6 * (1 + np.log10(scale)) and scale < _LARGEST_SCALE:
                 # many inequalities and few blocks: the cone's multipliers start too weak beside the penalty's

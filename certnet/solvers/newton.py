@@ -24,6 +24,7 @@ from certnet.solvers.whitened import Whitened, WhitenedChunk
 __all__ = ["NewtonSystem"]
 
 _CHUNK = 4096  # samples at a time
+_FEATURES = 20_000_000  # numbers of their features, at most
 
 
 class NewtonSystem:
@@ -166,14 +167,15 @@ def _gram(data: Whitened) -> Float:
     p, h = data.X.shape[1], data.directions.shape[1]
     gram = np.zeros((h * p, h * p), order="F")
     mean = np.zeros(h * p)
-    for chunk in data.chunks(_CHUNK):
+    for chunk in data.chunks(max(256, min(_CHUNK, _FEATURES // (h * p)))):
         A = _features(data, chunk).reshape(h * p, -1)
         gram = blas.dsyrk(2.0, A.T, beta=1.0, c=gram, trans=1, lower=1, overwrite_c=1)
         mean += A @ np.sqrt(chunk.shares)
     gram = blas.dsyr(-2.0, mean, lower=1, a=gram, overwrite_a=1)
     # between units of output directions V_:j and V_:k: times V_:jᵀ V_:k
     alike = np.repeat(data.outputs, p, axis=1)
-    gram *= alike.T @ alike
+    for j in range(h):  # a unit's columns at a time: no second matrix of this size
+        gram[:, j * p : (j + 1) * p] *= alike.T @ alike[:, j * p : (j + 1) * p]
     return gram
 
 

@@ -14,6 +14,7 @@ from certnet.core.outcome import Status
 from certnet.programs.goal import FitAtMost, Goal, SlopeAtMost, Weighted
 from certnet.programs.restriction import Restriction
 from certnet.solvers.budget import BudgetSearch
+from certnet.solvers.estimate import Size, own_estimate, unfit
 from certnet.solvers.interior import InteriorPoint
 from certnet.solvers.solved import Point, Solved
 from certnet.solvers.watch import UNWATCHED, Watch
@@ -40,8 +41,15 @@ class OwnSolver:
     tol: float = 1e-6
     margin: float = 1e-12
 
+    def objection(self, program: Restriction, seconds: float = np.inf) -> str | None:
+        """See :class:`~certnet.solvers.solved.Solver`."""
+        return unfit("certnet's own solver", Size.of(program), own_estimate, seconds)
+
     def solve(self, program: Restriction, *, start: Point | None = None, watch: Watch = UNWATCHED) -> Solved:
         """See :class:`~certnet.solvers.solved.Solver`."""
+        objection = self.objection(program)
+        if objection is not None:
+            return Solved(None, Status.SOLVER_FAILED, objection)
         method = _METHODS[type(program.goal)](self.tol)
         if isinstance(program.goal, FitAtMost):
             goal = replace(program.goal, limit=program.goal.limit * (1.0 - self.margin))

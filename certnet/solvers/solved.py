@@ -60,6 +60,10 @@ class Solved:
 class Solver(Protocol):
     """The contract: a value that says how to solve, and solves."""
 
+    def objection(self, program: Restriction, seconds: float = ...) -> str | None:
+        """Why not to begin with so many seconds at hand, and what to do instead; None where there is no reason."""
+        ...
+
     def solve(self, program: Restriction, *, start: Point | None = None, watch: Watch = ...) -> Solved:
         """Solve ``program``; ``start``, a point of the closed cell such as the network's own, may be of use.
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from certnet.core.validation import Float
 from certnet.solvers.maps import DataMaps
+from certnet.solvers.watch import Watch
 from certnet.solvers.whitened import Whitened
 
 __all__ = ["balanced_weights", "centred"]
@@ -18,16 +19,19 @@ _STEPS = 60  # of Newton's method
 _NEAR = 0.3  # Newton decrement at which a point is near enough to the centre
 
 
-def centred(data: Whitened, maps: DataMaps, metric: Float) -> Float:
+def centred(data: Whitened, maps: DataMaps, metric: Float, watch: Watch) -> Float:
     """Points near the centres of the cones, ``min − Σ_i log s_ij + (n/2) u_jᵀ M u_j``, (h, p).
 
-    M is ``metric`` (p, p), over the root of its largest eigenvalue.
+    M is ``metric`` (p, p), over the root of its largest eigenvalue. Where the watch has a verdict the points so far
+    are returned: inside, but not near the centres.
     """
     n_cone, n = data.n_cone, len(data.X)
     metric = metric * (n / np.sqrt(np.linalg.norm(metric, 2)))
     U, s, ds = data.start.copy(), np.empty((n, n_cone)), np.empty((n, n_cone))
     nothing = np.zeros_like(data.targets)
     for _ in range(_STEPS):
+        if watch.verdict is not None:
+            break
         # gradient M u − Σ S x̃ / s, Hessian M + Σ x̃ x̃ᵀ / s², and Newton's step of every unit
         maps.forward(U, s)
         inverse = 1.0 / s

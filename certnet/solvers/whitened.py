@@ -18,6 +18,7 @@ from scipy.optimize import linprog
 from certnet.core.errors import SolverError
 from certnet.core.validation import Float
 from certnet.programs.restriction import Restriction
+from certnet.solvers.watch import UNWATCHED, Watch
 
 __all__ = ["Whitened", "WhitenedChunk"]
 
@@ -83,13 +84,13 @@ class Whitened:
     unit: float
 
     @classmethod
-    def of(cls, program: Restriction, start: Float | None) -> Whitened:
+    def of(cls, program: Restriction, start: Float | None, watch: Watch = UNWATCHED) -> Whitened:
         """The whitened program; ``start`` (k, d+1) is a point of the closed cell, such as the network's weights.
 
         Raises
         ------
         SolverError
-            The cell has no interior in floating point.
+            The cell has no interior in floating point, or the watch has a verdict before one is found.
         """
         rows, shares, penalty = program.rows, program.shares, program.penalty
         # x' = (x − mean) T, y' = (y − offset) / τ
@@ -118,7 +119,7 @@ class Whitened:
             if start is not None:
                 W = start[units[:n_cone], :-1]
                 given = np.column_stack([(W @ basis) * singular, start[units[:n_cone], -1] + W @ mean])
-            begin[:n_cone] = _inside(extended, pattern, given)
+            begin[:n_cone] = _inside(extended, pattern, given, watch)
         return cls(
             program=program,
             X=extended,
@@ -184,7 +185,7 @@ def _whitened(centred: Float, shares: Float) -> tuple[Float, Float, Float]:
     return centred @ (basis / singular[:rank]), basis, singular[:rank]
 
 
-def _inside(X: Float, pattern: NDArray[np.uint8], given: Float | None) -> Float:
+def _inside(X: Float, pattern: NDArray[np.uint8], given: Float | None, watch: Watch) -> Float:
     """A point strictly inside each cone: the given one, its bias moved off the edge, or where that leaves little room
     the deepest one, by a linear program."""
     U = np.zeros((pattern.shape[1], X.shape[1])) if given is None else given.copy()
@@ -192,7 +193,9 @@ def _inside(X: Float, pattern: NDArray[np.uint8], given: Float | None) -> Float:
         active = pattern[:, j] == 1
         low, high, room = _sides(X, U[j], active)
         if not low > high + _THIN * room:  # Newton's matrix is singular to rounding so near to an edge
-            deepest = _deepest(X, active)
+            if watch.verdict is not None:
+                raise SolverError(f"stopped before a point inside the cell of pattern {j} was found")
+            deepest = _deepest(X, active, watch.left)
             lower, higher, size = _sides(X, deepest, active)
             if not (low > high and (low - high) * size >= (lower - higher) * room):
                 U[j], low, high = deepest, lower, higher
@@ -216,8 +219,8 @@ def _sides(X: Float, u: Float, active: NDArray[np.bool_]) -> tuple[float, float,
     return float(z[active].min(initial=np.inf)), float(z[~active].max(initial=-np.inf)), float(np.abs(z).max())
 
 
-def _deepest(X: Float, active: NDArray[np.bool_]) -> Float:
-    """u with the largest margin over the inequalities of one pattern, |u| ≤ 1."""
+def _deepest(X: Float, active: NDArray[np.bool_], seconds: float) -> Float:
+    """u with the largest margin over the inequalities of one pattern, |u| ≤ 1, within so many seconds."""
     signed = np.where(active, 1.0, -1.0)[:, None] * X
     size = np.linalg.norm(X, axis=1)
     p = X.shape[1]
@@ -227,6 +230,7 @@ def _deepest(X: Float, active: NDArray[np.bool_]) -> Float:
         b_ub=np.zeros(len(X)),
         bounds=[(-1.0, 1.0)] * p + [(None, 1.0)],
         method="highs",
+        options={"time_limit": max(seconds, 0.1)},
     )
     if found.x is None:
         raise SolverError(f"no interior point of a cell was found: {found.message}")
