@@ -17,6 +17,7 @@ from certnet.core.frames import column_names, is_frame, plain_array
 from certnet.core.validation import as_samples, finite_array, whole_number
 from certnet.rows.base import Layout, Rows
 from certnet.rows.check import Columns
+from certnet.rows.dask_ import DaskRows, is_dask
 from certnet.rows.memory import ArrayRows, MemoryRows
 from certnet.rows.parquet_ import ParquetRows, parquet_files
 from certnet.rows.selection import Selection, Wanted, as_names
@@ -91,6 +92,8 @@ def rows_of(
     layout = Layout(n_jobs=_jobs(n_jobs), rows_in_block=rows_in_block)
     if y is None and not wanted.targets:
         raise InvalidInputError("y is missing: give the targets, or the name of their column")
+    if any(map(is_dask, (X, y, sample_weight))):
+        return _small_in_memory(DaskRows.of(X, y, sample_weight, wanted, layout))
     places = _paths(X)
     if places is not None and not (len(places) == 1 and places[0].suffix in _OTHERS):
         return _small_in_memory(_from_files(places, y, sample_weight, wanted, layout))
