@@ -5,8 +5,8 @@ An interval matrix [low, high] times a matrix ``W = W⁺ − W⁻`` of non-negat
     Σ_j x_j W_ji ≤ Σ_j high_j W⁺_ji − Σ_j low_j W⁻_ji,        ≥ Σ_j low_j W⁺_ji − Σ_j high_j W⁻_ji.
 
 Terms of either sign are summed apart. A sum of n non-negative products has a relative error of γ_n, and is zero exactly
-where every product is: the rounding that is charged never moves an end across zero, and a network whose paths from an
-input to an output all have one sign is proved monotone without a margin.
+where every product is: where the terms of an end have one sign so has the end, whatever is charged, and a network whose
+paths from an input to an output all have one sign is proved monotone without a margin.
 
 The slopes ``W_ℓ D_{ℓ−1} W_{ℓ−1} ⋯ D_0 W_0`` of a network, D_k diagonal with entries among the slopes of its units, are
 enclosed from the outputs (``B_ℓ = W_ℓ``, ``B_k = (B_{k+1} D_k) W_k``) and from the inputs; both hold, so the smaller
