@@ -31,13 +31,13 @@ from typing import Any, Final
 from certnet.core.errors import InvalidInputError
 from certnet.study.kinds import lifted, regularisers
 from certnet.study.kinds.base import Kind, Outcome
-from certnet.study.kinds.refinement import objectives, robustness
+from certnet.study.kinds.refinement import objectives, robustness, validated
 from certnet.study.kinds.reports import Check, Report, ReportTable
 
 __all__ = ["KINDS", "Check", "Kind", "Outcome", "Report", "ReportTable", "kind_named"]
 
 KINDS: Final[dict[str, Kind[Any, Any]]] = {
-    module.KIND.name: module.KIND for module in (objectives, robustness, regularisers, lifted)
+    module.KIND.name: module.KIND for module in (objectives, robustness, validated, regularisers, lifted)
 }
 
 

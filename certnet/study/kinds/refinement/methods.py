@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import warnings
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from certnet.core.errors import InvalidInputError, SolverError
 from certnet.core.outcome import Status
@@ -29,6 +29,8 @@ class Method(Step):
     ----------
     starts : list of str, optional
         Which starts it is applied to; by default all.
+    effort : {"quick", "default", "thorough"}, optional
+        Instead of the options from ``method`` on, which name the papers' programs: those that refine chooses itself.
     """
 
     starts: list[str] | None = None
@@ -40,14 +42,30 @@ class Method(Step):
     max_rounds: Count = 10
     solver: str = "auto"
     admm: AdmmStart | None = None
+    effort: Literal["quick", "default", "thorough"] | None = None
+
+    @model_serializer(mode="wrap")
+    def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without an effort as before there was one: rows are named by this."""
+        plain: dict[str, Any] = handler(self)
+        if self.effort is None:
+            plain.pop("effort", None)
+        return plain
 
     @model_validator(mode="after")
     def _fit_together(self) -> Method:
+        others = self.model_fields_set - {"starts", "effort"}
+        if self.effort is not None and others:
+            raise ValueError(f"effort chooses the programs itself: remove it, or {', '.join(sorted(others))}")
         if self.cells > 1 and (self.penalty, self.method, self.patterns) != ("lipschitz", "joint", "all"):
             raise ValueError("cells above 1 needs the Lipschitz penalty, the joint method and all patterns")
         if self.n_patterns is not None and self.patterns == "all":
             raise ValueError('n_patterns is for patterns = "sampled"')
         return self
+
+    @property
+    def weighted(self) -> bool:
+        return True
 
     def make(self, given: Given) -> Made:
         """The refined network; of sampled patterns the candidate, which may be worse than the start (Y's "samp")."""
@@ -62,13 +80,7 @@ class Method(Step):
             given.weight,
             random_state=given.seed,
             time_limit=given.time_limit,
-            penalty=self.penalty,
-            method=self.method,
-            patterns=self.patterns,
-            n_patterns=self.n_patterns,
-            cells=self.cells,
-            max_rounds=self.max_rounds,
-            solver=self.solver,
+            **self._options(),
         )
         if done.status is Status.INTERRUPTED:  # refine returns the best so far, which is no result of a study
             raise KeyboardInterrupt
@@ -84,6 +96,20 @@ class Method(Step):
         if done.candidate is None:
             raise SolverError(f"the restriction to sampled patterns gave no network: {done.status.advice}")
         return Made(require_shallow(done.candidate), self.penalty, columns)
+
+    def _options(self) -> dict[str, Any]:
+        """Of refine: an effort, or the programs of the papers, named one by one."""
+        if self.effort is not None:
+            return {"effort": self.effort}
+        return {
+            "penalty": self.penalty,
+            "method": self.method,
+            "patterns": self.patterns,
+            "n_patterns": self.n_patterns,
+            "cells": self.cells,
+            "max_rounds": self.max_rounds,
+            "solver": self.solver,
+        }
 
 
 @cache

@@ -18,7 +18,18 @@ from certnet.study.kinds.statistics import Group, finished, grouped, key_column,
 from certnet.study.spec import Misplaced, Study
 from certnet.study.tasks import Row
 
-__all__ = ["KIND", "RobustnessSpec", "curves_below"]
+__all__ = [
+    "ERRORS",
+    "KIND",
+    "Case",
+    "RobustnessSpec",
+    "case_pictures",
+    "cases_of",
+    "certificates_hold",
+    "curves_below",
+    "median_columns",
+    "networks_of",
+]
 
 
 class RobustnessSpec(RefinementSpec):
@@ -65,18 +76,27 @@ class Case:
     def label(self, method: str) -> str:
         return f"{self.start}+{method}" if method else self.start
 
+    def wins(self, first: str, second: str) -> tuple[int, int]:
+        """In how many trials, and of how many that both have, the first method's median is below the second's."""
+        one, two = ({row["trial"]: median_error([row]) for row in self.methods[name]} for name in (first, second))
+        both = one.keys() & two.keys()
+        return sum(one[trial] < two[trial] for trial in both), len(both)
+
 
 def report(study: Study[RobustnessSpec], rows: Sequence[Row]) -> Report:
     """Median errors per data set and start, the best of each, and the check that certificates hold."""
-    cases = _cases(rows)
-    networks = [Group((case.data, case.label(name)), same) for case in cases for name, same in case.methods.items()]
+    cases = cases_of(rows, by_weight=len(study.spec.weights) > 1)
     tables = (
-        tabulated("Median over radii of the adversarial test error (mean over trials)", _medians(cases), cases),
-        tabulated("Test errors, clean and at the largest radius (means over trials)", _ERRORS, networks),
+        tabulated("Median over radii of the adversarial test error (mean over trials)", median_columns(cases), cases),
+        tabulated("Test errors, clean and at the largest radius (means over trials)", ERRORS, networks_of(cases)),
     )
+    return Report(tables, (certificates_hold(rows),), tuple(_notes(cases, study.spec)))
+
+
+def certificates_hold(rows: Sequence[Row]) -> Check:
+    """The check that no attack went further than a certificate allows."""
     statement = "certified errors lie above attacked ones at every radius in every trial"
-    check = Check(statement, sum("certified_mse" in row for row in rows), tuple(curves_below(rows)))
-    return Report(tables, (check,), tuple(_notes(cases, study.spec)))
+    return Check(statement, sum("certified_mse" in row for row in rows), tuple(curves_below(rows)))
 
 
 def curves_below(rows: Sequence[Row]) -> Iterator[str]:
@@ -88,17 +108,24 @@ def curves_below(rows: Sequence[Row]) -> Iterator[str]:
                 yield f"{row['task']}, radius {epsilon}: certified {certified[epsilon]:.6g} < attacked {attacked:.6g}"
 
 
-def _cases(rows: Sequence[Row]) -> list[Case]:
-    several = len({row["weight"] for row in rows}) > 1
+def cases_of(rows: Sequence[Row], *, by_weight: bool = False) -> list[Case]:
+    """The cases of finished rows; ``by_weight`` tells those of different weights apart."""
 
     def data_of(row: Row) -> str:
-        return f"{row['data']}, weight {row['weight']:g}" if several else str(row["data"])
+        return f"{row['data']}, weight {row['weight']:g}" if by_weight else str(row["data"])
 
     groups = grouped(finished(rows), lambda row: (data_of(row), row["start"]))
     return [Case(data, start, grouped(same, lambda row: row["method"])) for (data, start), same in groups.items()]
 
 
-def _medians(cases: Sequence[Case]) -> list[Column[Case]]:
+def networks_of(cases: Sequence[Case]) -> list[Group]:
+    """The rows of every network, by data set and label."""
+    return [Group((case.data, case.label(name)), same) for case in cases for name, same in case.methods.items()]
+
+
+def median_columns(cases: Sequence[Case]) -> list[Column[Case]]:
+    """Y's criterion by method, and who has the least of a case."""
+
     def median_of(name: str) -> Column[Case]:
         return Column(name or "alone", lambda case: f"{case.medians[name]:.4g}" if name in case.medians else "")
 
@@ -119,7 +146,7 @@ def _at_largest(head: str, name: str) -> Column[Group]:
     return Column(head, lambda group: f"{curve_mean(group.rows, name)[_largest(group)]:.4g}")
 
 
-_ERRORS: Final = (
+ERRORS: Final = (
     key_column("data", 0),
     key_column("network", 1),
     Column[Group]("trials", lambda group: str(len(group.rows))),
@@ -162,14 +189,18 @@ def _named(cases: set[tuple[str, str]]) -> str:
 
 def pictures(study: Study[RobustnessSpec], rows: Sequence[Row]) -> dict[str, Any]:
     """One picture per data set and start: attacked and certified errors, means over trials."""
+    return case_pictures(cases_of(rows, by_weight=len(study.spec.weights) > 1), study.spec.attack.norm)
+
+
+def case_pictures(cases: Sequence[Case], norm: str) -> dict[str, Any]:
+    """A picture of every case."""
     from certnet.study.kinds.refinement.pictures import robustness_display
 
-    norm = study.spec.attack.norm
     return {
         f"robustness-{case.data}-{case.start}": robustness_display(
             {case.label(name): same for name, same in case.methods.items()}, norm
         ).figure_
-        for case in _cases(rows)
+        for case in cases
     }
 
 

@@ -1,8 +1,8 @@
-"""The keys of a study file of the kinds "objectives" and "robustness"."""
+"""The keys of a study file of the kinds "objectives", "robustness" and "validated"."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,13 +11,13 @@ from certnet.refinement.refinement import SOLVERS, require_solver
 from certnet.study.kinds.devices import check_device
 from certnet.study.kinds.refinement.methods import Method
 from certnet.study.kinds.refinement.starts import Starts
-from certnet.study.spec import Count, Misplaced, Positive, Study, StudySpec
+from certnet.study.spec import Count, Fraction, Misplaced, Positive, Study, StudySpec
 
-__all__ = ["RefinementSpec", "refinement_check"]
+__all__ = ["RefinementSpec", "ValidatedSpec", "refinement_check"]
 
 
 class RefinementSpec(StudySpec):
-    """The keys of the kinds "objectives" and "robustness"."""
+    """The keys of the kinds "objectives", "robustness" and "validated"."""
 
     hidden: Count = 100
     weights: Annotated[list[Positive], Field(min_length=1)] = Field(default=[0.01])
@@ -40,6 +40,28 @@ class RefinementSpec(StudySpec):
         """The starts of a method."""
         chosen = self.methods[method].starts
         return [name for name in self.starts.named if chosen is None or name in chosen]
+
+
+class ValidatedSpec(RefinementSpec):
+    """A study file of the kind "validated"; ``weights`` are the candidates.
+
+    Attributes
+    ----------
+    validation_fraction : float
+        Share of the training part that candidates are not trained on, drawn anew in every trial.
+    leader : str
+        The method whose cases the page counts.
+    """
+
+    kind: Literal["validated"]
+    validation_fraction: Fraction = 0.25
+    leader: str = ""
+
+    @model_validator(mode="after")
+    def _leader_exists(self) -> ValidatedSpec:
+        if self.leader:
+            Misplaced.check(("leader",), [self.leader], self.methods, "methods")
+        return self
 
 
 def refinement_check(study: Study[RefinementSpec]) -> None:

@@ -37,6 +37,10 @@ class GradientStart(Step, ABC):
     learning_rates: Grid = Field(default=[0.1, 0.03, 0.01, 0.003, 0.001])
     tune_epochs: Annotated[list[Count], Field(min_length=1)] = Field(default=[50, 100, 200])
 
+    @property
+    def weighted(self) -> bool:
+        return self.weight_decay is None
+
     def trained(self, trainer: Callable[..., Any], given: Given) -> Made:
         """By this trainer; what was chosen beside the network."""
         from certnet.train import tune
@@ -87,6 +91,10 @@ class AdmmStart(Step):
     update_every: Count = 1
     penalty: Positive | None = None
 
+    @property
+    def weighted(self) -> bool:
+        return True
+
     def make(self, given: Given) -> Made:
         from certnet.train import train_admm
 
@@ -104,6 +112,10 @@ class MlpStart(Step):
     epochs: Count = 500
     alpha: NonNegative = 1e-4
     learning_rate: Positive = 1e-3
+
+    @property
+    def weighted(self) -> bool:
+        return False
 
     def make(self, given: Given) -> Made:
         from sklearn.exceptions import ConvergenceWarning

@@ -56,6 +56,11 @@ class Made:
 class Step(Part, ABC):
     """A table of a study file that says how a network is made."""
 
+    @property
+    @abstractmethod
+    def weighted(self) -> bool:
+        """Does the network depend on the weight that is given?"""
+
     @abstractmethod
     def make(self, given: Given) -> Made:
         """The network, trained on the training part."""
