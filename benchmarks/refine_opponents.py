@@ -49,6 +49,7 @@ OURS: Final = "certnet.refine"
 RATES: Final = (1e-2, 3e-2)
 DECAYS: Final = (1e-3, 1e-2, 1e-1, 1.0)
 LOOKS: Final = 10
+SETTLED: Final = 5  # of the looks: before, the dials still swing, and what validation sees is chance
 INSIDE: Final = 1.0 - 1e-9  # scaled to a little below the limit: rounding must not leave it
 SAME: Final = 1e-10  # relative: what a network in NumPy may differ from the one that was trained
 ERRORS: Final = ("train", "test", "test_near", "test_far")
@@ -116,13 +117,14 @@ def opponent(method: Method, case: Case) -> list[Answer]:
     X, y, X_held, y_held = case.parts()
     limits = [limit for limit in case.limits for _ in RATES]
     run = Run(method, case.hidden, X, y, limits, RATES * len(case.limits), RunSettings(case.steps, LOOKS, case.seed))
-    scores = []
-    for layers in run.looks():
-        factor = (torch.tensor(limits) / run.slopes(layers)).clamp(max=1.0)[:, None]
-        mean = run.outputs(layers, X).mean(dim=1, keepdim=True)
-        scaled = mean + factor * (run.outputs(layers, X_held) - mean)
-        scores.append((scaled - torch.tensor(y_held)).square().mean(dim=1).numpy())
-    table = np.nan_to_num(np.array(scores), nan=np.inf).reshape(LOOKS, len(case.limits), len(RATES))
+    scores = np.full((LOOKS, len(limits)), np.inf)
+    for look, layers in enumerate(run.looks()):
+        if look + 1 >= SETTLED:
+            factor = (torch.tensor(limits) / run.slopes(layers)).clamp(max=1.0)[:, None]
+            mean = run.outputs(layers, X).mean(dim=1, keepdim=True)
+            outputs = mean + factor * (run.outputs(layers, X_held) - mean)
+            scores[look] = (outputs - torch.tensor(y_held)).square().mean(dim=1).numpy()
+    table = np.nan_to_num(scores, nan=np.inf).reshape(LOOKS, len(case.limits), len(RATES))
     best = [divmod(int(np.argmin(table[:, k])), len(RATES)) for k in range(len(case.limits))]
     networks = retrained(method, case, best)
     shared = (time.process_time() - begin) / len(case.limits)
