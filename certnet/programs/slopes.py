@@ -85,16 +85,14 @@ class SlopeLimits:
         if len(self.lower) != n_inputs:
             raise InvalidInputError(f"limits on the slopes of {len(self.lower)} features: there are {n_inputs}")
 
+    def times(self, factor: float) -> SlopeLimits:
+        """Limits of slopes in other units: multiplied by a positive factor."""
+        return SlopeLimits(self.lower * factor, self.upper * factor)
+
     @property
     def signs(self) -> NDArray[np.intp]:
         """1 where f may not fall, −1 where it may not rise, 0 elsewhere, (d,)."""
         return (self.lower == 0.0).astype(np.intp) - (self.upper == 0.0).astype(np.intp)
-
-    @property
-    def monotone_only(self) -> bool:
-        """Whether there are no other limits than signs, and no feature that may do neither."""
-        bounded = np.isfinite(self.lower).astype(int) + np.isfinite(self.upper).astype(int)
-        return bool((bounded == np.abs(self.signs)).all())
 
     def ends(self, directions: Float, U: Float) -> tuple[Float, Float]:
         """``Σ_j min(s_j u_ji, 0)`` and ``Σ_j max(s_j u_ji, 0)`` of weights U (k, d + 1), (d,) each."""

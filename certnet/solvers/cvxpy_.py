@@ -17,6 +17,7 @@ from certnet.core.validation import Float
 from certnet.programs.goal import FitAtMost, Goal, SlopeAtMost, Weighted
 from certnet.programs.penalties import LipschitzPenalty, NormPenalty, Penalty
 from certnet.programs.restriction import Restriction, Solution
+from certnet.programs.slopes import SlopeLimits
 from certnet.solvers.estimate import Size, conic_estimate, unfit
 from certnet.solvers.solved import Point, Solved
 from certnet.solvers.watch import UNWATCHED, Watch
@@ -83,6 +84,8 @@ class ConicSolver:
         eta = program.penalty.eta if "eta" not in variables else variables["eta"].value
         rho = None if "rho" not in variables else float(variables["rho"].value)
         solution = scaling.undo(U, c, eta, rho)
+        if program.slopes is not None:
+            solution = replace(solution, U=program.slopes.within(program.directions, solution.U))
         # what the solver claims, and the same from the data (with the solver's own ρ)
         value = program.goal.objective(program.fit(solution.U, solution.c), _charged(program, solution))
         claimed = scaling.objective(float(problem.value), program)
@@ -112,6 +115,7 @@ class _Scaling:
             rows=(program.rows - self.centre) / self.sigma,
             targets=(program.targets - self.offset) / self.tau,
             goal=self._goal(program, margin),
+            slopes=None if program.slopes is None else program.slopes.times(self.sigma / self.tau),
         )
 
     def _goal(self, program: Restriction, margin: float) -> Goal:
@@ -181,6 +185,8 @@ def build(program: Restriction, l2_map: Float | None = None) -> tuple[Any, dict[
     # rows of the cone have norm one: the cone is the same, its violation is comparable
     unit_rows = extended / np.linalg.norm(extended, axis=1, keepdims=True)
     constraints = [cp.multiply(np.where(program.patterns, 1.0, -1.0), unit_rows @ U.T) >= 0]
+    if program.slopes is not None:
+        constraints += _limited_slopes(program, U, program.slopes)
     penalty, more, variables = _FORMS[type(program.penalty)](program, U, l2_map)
     constraints += more
     goal, variables = program.goal, {"U": U, "c": c, **variables}
@@ -189,6 +195,19 @@ def build(program: Restriction, l2_map: Float | None = None) -> tuple[Any, dict[
     if isinstance(goal, FitAtMost):
         return cp.Problem(cp.Minimize(penalty), [*constraints, fit <= goal.limit]), variables
     return cp.Problem(cp.Minimize(fit + goal.weight * penalty), constraints), variables
+
+
+def _limited_slopes(program: Restriction, U: Any, limits: SlopeLimits) -> list[Any]:
+    """``Σ_j max(±s_j u_ji, 0)`` within the limits; signs where these are zero."""
+    import cvxpy as cp
+
+    slopes = cp.multiply(program.directions[0][:, None], U[:, :-1])
+    constraints = []
+    for side, limit in ((1.0, limits.upper), (-1.0, -limits.lower)):
+        for i in np.flatnonzero(np.isfinite(limit)):
+            one = side * slopes[:, int(i)]
+            constraints.append(one <= 0 if limit[i] == 0.0 else cp.sum(cp.pos(one)) <= limit[i])
+    return constraints
 
 
 def _norms(program: Restriction, U: Any, l2_map: Float | None) -> tuple[Any, list[Any], dict[str, Any]]:

@@ -8,8 +8,10 @@ weights of unit j is ``p_j = Σ_i (2 share_i D_ij r_iᵀ V_:j − z_ij S_ij) x̃
                   2 y_j = p_j − Y_0 V_:j,  tr P = λ,  Q ⪰ Y_0ᵀ P⁻¹ Y_0,  ¼ V_:jᵀ Q V_:j ≥ y_jᵀ P⁻¹ y_j.
 
 For fixed η the last two conditions go, and tr Q becomes ``<Y_0ᵀ P⁻¹ Y_0, K> + 2 Σ_j η_j y_jᵀ P⁻¹ y_j``; for the
-constraint ``ρ ≤ limit`` the trace of P is free and D loses ``limit · tr P``. D is concave along multiples of
-(r, z, Y_0), whose best is taken. The code shares nothing with the solvers.
+constraint ``ρ ≤ limit`` the trace of P is free and D loses ``limit · tr P``. Limits on slopes let any κ_j be added to
+the first d entries of p_j, for what ``Σ_j κ_jᵀ w_j`` can be at most within them: ``Σ_i upper_i max_j(s_j κ_ji)⁺ −
+lower_i max_j(−s_j κ_ji)⁺``. D is concave along multiples of (r, z, Y_0, κ), whose best is taken. The code shares
+nothing with the solvers.
 """
 
 from __future__ import annotations
@@ -47,6 +49,8 @@ class DualPoint:
         Q.
     units : ndarray, shape (k, d), or None
         y. Where it is given, z is moved to meet it before y is taken from z.
+    slopes : ndarray, shape (k, d), or None
+        κ, what limits on slopes add to the p_j.
     """
 
     residual: Float
@@ -55,13 +59,15 @@ class DualPoint:
     output: Float | None = None
     output_corner: Float | None = None
     units: Float | None = None
+    slopes: Float | None = None
 
 
 class _FitPart(NamedTuple):
-    """What the residuals r alone give: D at θ r is ``θ linear − θ² square``, less the penalty's part."""
+    """What the residuals r and κ alone give: D at θ r is ``θ linear − θ² square``, less the penalty's part."""
 
     r: Float
     z: Float
+    slopes: Float
     linear: float
     square: float
 
@@ -73,7 +79,8 @@ def lower_bound(program: Restriction, dual: DualPoint) -> float:
     mean = program.shares @ program.targets
     linear = -2.0 * float(program.shares @ np.sum(r * (program.targets - mean), axis=1))
     square = float(program.shares @ np.sum(r**2, axis=1))
-    part = _FitPart(r, np.maximum(dual.cone, 0.0), linear, square)
+    slopes, charge = _pushes(program, dual)
+    part = _FitPart(r, np.maximum(dual.cone, 0.0), slopes, linear - charge, square)
     return _BOUNDS[type(program.penalty)](program, dual, part) + program.spread
 
 
@@ -82,9 +89,10 @@ def _norm_bound(program: Restriction, dual: DualPoint, fit: _FitPart) -> float:
     if not isinstance(program.goal, Weighted):
         return 0.0
     pull, _, _ = _pulls(program, fit.r, fit.z, np.zeros(program.n_inputs))
+    pull[:, :-1] += fit.slopes
     longest = float(np.linalg.norm(pull, axis=1).max(initial=0.0))
     most = min(1.0, 2.0 * program.goal.weight / longest) if longest > 0.0 else 1.0
-    best = min(most, fit.linear / (2.0 * fit.square)) if fit.square > 0.0 else 0.0
+    best = min(most, max(0.0, fit.linear) / (2.0 * fit.square)) if fit.square > 0.0 else 0.0
     return max(0.0, best * fit.linear - best**2 * fit.square)
 
 
@@ -94,8 +102,8 @@ def _lipschitz_bound(program: Restriction, dual: DualPoint, fit: _FitPart) -> fl
         return 0.0
     z, linear = fit.z, fit.linear
     if dual.units is not None:
-        z = _moved(program, fit.r, z, 2.0 * dual.units + (dual.output @ program.directions).T)
-    pull = _balanced(program, fit.r, z)
+        z = _moved(program, fit.r, z, 2.0 * dual.units + (dual.output @ program.directions).T - fit.slopes)
+    pull = _balanced(program, fit.r, z) + fit.slopes
     charge, trace = _charge(program, pull, dual)
     if isinstance(program.goal, SlopeAtMost):
         # the best trace of P for each multiple: 2 θ sqrt(charge · limit · trace)
@@ -112,6 +120,23 @@ def _lipschitz_bound(program: Restriction, dual: DualPoint, fit: _FitPart) -> fl
 _BOUNDS: Final[Mapping[type[Penalty], Callable[[Restriction, DualPoint, _FitPart], float]]] = MappingProxyType(
     {LipschitzPenalty: _lipschitz_bound, NormPenalty: _norm_bound}
 )
+
+
+def _pushes(program: Restriction, dual: DualPoint) -> tuple[Float, float]:
+    """κ (k, d), nothing where a side has no limit, and what it is charged."""
+    kappa = np.zeros((program.directions.shape[1], program.n_inputs))
+    limits = program.slopes
+    if limits is None or dual.slopes is None:
+        return kappa, 0.0
+    signs = program.directions[0][:, None]
+    signed = signs * dual.slopes
+    signed = np.where((signed > 0.0) & np.isinf(limits.upper) | (signed < 0.0) & np.isinf(limits.lower), 0.0, signed)
+    above, below = signed.max(axis=0, initial=0.0), (-signed).max(axis=0, initial=0.0)
+    upper, lower = (
+        np.where(np.isinf(limits.upper), 0.0, limits.upper),
+        np.where(np.isinf(limits.lower), 0.0, limits.lower),
+    )
+    return signs * signed, float(upper @ above - lower @ below)
 
 
 def _pulls(program: Restriction, r: Float, z: Float, centre: Float) -> tuple[Float, Float, Float]:

@@ -26,6 +26,7 @@ from certnet.solvers.dual_bound import lower_bound
 from certnet.solvers.estimate import Size, own_estimate, unfit
 from certnet.solvers.maps import DataMaps
 from certnet.solvers.newton import NewtonSystem
+from certnet.solvers.slope_block import SlopeBlock
 from certnet.solvers.solved import Point, Solved
 from certnet.solvers.start import balanced_weights, centred
 from certnet.solvers.watch import UNWATCHED, InteriorStep, Watch
@@ -94,6 +95,8 @@ class InteriorPoint:
         if not len(data.units) or flat:
             return _constant(program, begin)
         block: Block = BLOCKS[type(program.penalty)](data)
+        if program.slopes is not None:
+            block = SlopeBlock(block, data)
         solved = _Iteration(data, block, constant, begin).run(self.tol, watch)
         return _without_weight(program, solved, constant) if weightless else solved
 
@@ -278,6 +281,8 @@ class _Iteration:
             status = Status.OPTIMAL
         elif status.ok:
             status, word = Status.INACCURATE, "the bound recomputed from the data stays away"
+        if status is Status.INACCURATE and data.n_edges:
+            word = f"signs leave the cells of {data.n_edges} units no interior: start from a network that keeps them"
         mismatch = abs(claimed - value) / max(abs(value), 1e-300)
         residuals = Residuals(program.cell_violation(solution.U), mismatch)
         seconds = time.perf_counter() - self._begin

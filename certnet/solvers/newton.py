@@ -88,7 +88,7 @@ class NewtonSystem:
         # the Schur complement F (H + gram)⁻¹ Fᵀ + D of the rows, from a factor of H + gram or of every block of H
         if self.dense:
             self._L = _factored_whole(self._gram, H)
-            flat = np.asfortranarray(self.rows.reshape(order, width))
+            flat = np.array(self.rows.reshape(order, width), order="F")  # a copy, for one column too
             self._half = blas.dtrsm(1.0, self._L, flat, lower=1, overwrite_b=1) if n_rows else flat
             inner = blas.dsyrk(1.0, self._half, trans=1, lower=1) if n_rows else np.zeros((0, 0), order="F")
         else:

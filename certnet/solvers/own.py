@@ -43,6 +43,9 @@ class OwnSolver:
 
     def objection(self, program: Restriction, seconds: float = np.inf) -> str | None:
         """See :class:`~certnet.solvers.solved.Solver`."""
+        if program.slopes is not None and (program.slopes.lower == program.slopes.upper).any():
+            where = int(np.argmax(program.slopes.lower == program.slopes.upper))
+            return f"feature {where} may neither rise nor fall: leave it out of X, or take CLARABEL"
         return unfit("certnet's own solver", Size.of(program), own_estimate, seconds)
 
     def solve(self, program: Restriction, *, start: Point | None = None, watch: Watch = UNWATCHED) -> Solved:

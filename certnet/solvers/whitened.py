@@ -65,6 +65,8 @@ class Whitened:
         Spread of the targets; zero where they are constant.
     unit : float
         Mean of the variances of the inputs, ``singular²``.
+    n_edges : int
+        Units that are left out although their cone may be more than zero: signs leave it no interior.
     """
 
     program: Restriction
@@ -82,6 +84,7 @@ class Whitened:
     offset: Float
     tau: float
     unit: float
+    n_edges: int = 0
 
     @classmethod
     def of(cls, program: Restriction, start: Float | None, watch: Watch = UNWATCHED) -> Whitened:
@@ -96,6 +99,9 @@ class Whitened:
         # x' = (x − mean) T, y' = (y − offset) / τ
         mean, offset = shares @ rows, shares @ program.targets
         X, basis, singular = _whitened(rows - mean, shares)
+        unit = float(np.mean(singular**2)) if len(singular) else 1.0
+        if program.slopes is not None and len(singular):
+            X, basis, singular = _completed(X, basis, singular, np.sqrt(unit))
         n, d = X.shape
         targets = program.targets - offset
         spread = float(shares @ np.sum(targets**2, axis=1))
@@ -110,16 +116,22 @@ class Whitened:
         if d == 0 or tau == 0.0:
             units, n_cone = units[:0], 0
         extended = np.column_stack([X, np.ones(n)])
-        pattern = np.ascontiguousarray(program.patterns[:, units[:n_cone]]).astype(np.uint8)
-        directions = np.ascontiguousarray(program.directions[:, units])
         # the start, its weights w' = Tᵀ⁻¹ w on the data's directions, moved inside
         begin = np.zeros((len(units), d + 1))
-        if n_cone:
-            given = None
-            if start is not None:
-                W = start[units[:n_cone], :-1]
-                given = np.column_stack([(W @ basis) * singular, start[units[:n_cone], -1] + W @ mean])
-            begin[:n_cone] = _inside(extended, pattern, given, watch)
+        if start is not None:
+            W = start[units, :-1]
+            begin = np.column_stack([(W @ basis) * singular, start[units, -1] + W @ mean])
+        if program.slopes is None:
+            pattern = np.ascontiguousarray(program.patterns[:, units[:n_cone]]).astype(np.uint8)
+            begin[:n_cone] = _inside(extended, pattern, None if start is None else begin[:n_cone], watch)
+            begin[n_cone:], n_edges = 0.0, 0
+        else:
+            known = None if start is None else begin
+            begin, kept = _inside_signs(program, units, n_cone, (extended, basis, singular), known, watch)
+            n_edges = int(np.sum(~kept))
+            units, begin, n_cone = units[kept], begin[kept], int(np.sum(kept[:n_cone]))
+            pattern = np.ascontiguousarray(program.patterns[:, units[:n_cone]]).astype(np.uint8)
+        directions = np.ascontiguousarray(program.directions[:, units])
         return cls(
             program=program,
             X=extended,
@@ -135,7 +147,8 @@ class Whitened:
             singular=singular,
             offset=offset,
             tau=tau,
-            unit=float(np.mean(singular**2)) if d else 1.0,
+            unit=unit,
+            n_edges=n_edges,
         )
 
     @property
@@ -203,14 +216,82 @@ def _inside(X: Float, pattern: NDArray[np.uint8], given: Float | None, watch: Wa
                 raise SolverError(
                     f"the cell of pattern {j} has no interior in floating point: move its unit off the data"
                 )
-        z = X @ U[j]
-        if np.isfinite(low) and np.isfinite(high):
-            U[j, -1] -= 0.5 * (low + high)
-        else:  # one side is empty: the bias alone decides
-            room = float(np.sqrt(np.mean(z**2))) or 1.0
-            U[j, -1] += max(0.0, -low) + room if np.isfinite(low) else -max(0.0, high) - room
-        U[j] /= np.sqrt(np.mean((X @ U[j]) ** 2))
+        U[j] = _middle(X, U[j], active)
     return U
+
+
+def _completed(X: Float, basis: Float, singular: Float, size: float) -> tuple[Float, Float, Float]:
+    """The same with directions without data too, of variance ``size²``: weights there may help to keep a sign."""
+    d, rank = basis.shape
+    if rank == d:
+        return X, basis, singular
+    rest = np.linalg.svd(basis, full_matrices=True)[0][:, rank:]
+    X = np.column_stack([X, np.zeros((len(X), d - rank))])
+    return X, np.column_stack([basis, rest]), np.append(singular, np.full(d - rank, size))
+
+
+def _inside_signs(
+    program: Restriction,
+    units: NDArray[np.intp],
+    n_cone: int,
+    data: tuple[Float, Float, Float],
+    given: Float | None,
+    watch: Watch,
+) -> tuple[Float, NDArray[np.bool_]]:
+    """Points strictly inside cones and signs of the units (h, p), and which units have any: others are zero.
+
+    ``data`` are the whitened rows with ones, basis and singular values.
+    """
+    X, basis, singular = data
+    slopes = program.slopes
+    signs = np.zeros(len(basis)) if slopes is None else slopes.signs
+    signed = np.flatnonzero(signs)
+    T = basis / singular
+    U, kept = np.zeros((len(units), X.shape[1])), np.ones(len(units), dtype=bool)
+    for j, unit in enumerate(units):
+        wanted = program.directions[0, unit] * signs
+        inward = np.append(np.linalg.solve(T, wanted / np.linalg.norm(T, axis=1)), 0.0)  # all signs kept alike
+        if j >= n_cone:
+            U[j] = inward / (np.sqrt(np.mean((X @ inward) ** 2)) or 1.0)
+            continue
+        rows = np.column_stack([wanted[signed, None] * T[signed], np.zeros(len(signed))])
+        active = program.patterns[:, unit]
+        u: Float | None = None if given is None else _nudged(X, active, rows, given[j], inward)
+        if u is None:
+            if watch.verdict is not None:
+                raise SolverError(f"stopped before a point inside the cell of pattern {unit} was found")
+            u = _deepest(X, active, watch.left, rows)
+            low, high, room = _sides(X, u, active)
+            if not (low > high + _THIN * room and (rows @ u > _THIN * np.linalg.norm(rows, axis=1)).all()):
+                kept[j] = False  # no interior: at most an edge, of which zero is a point
+                continue
+        U[j] = _middle(X, u, active)
+    return U, kept
+
+
+def _nudged(X: Float, active: NDArray[np.bool_], rows: Float, u: Float, inward: Float) -> Float | None:
+    """u a little way ``inward``, off the edges of the signs and still inside the cone; None where u is on its edge."""
+    low, high, room = _sides(X, u, active)
+    if not low > high + _THIN * room or (rows @ u < -_THIN * room * np.linalg.norm(rows, axis=1)).any():
+        return None
+    gap = low - high if np.isfinite(low) and np.isfinite(high) else room
+    moved = u + 0.1 * gap / max(float(np.abs(X @ inward).max()), 1e-300) * inward
+    low, high, room = _sides(X, moved, active)
+    inside = low > high + _THIN * room and (rows @ moved > 0.0).all()
+    return moved if inside else None
+
+
+def _middle(X: Float, u: Float, active: NDArray[np.bool_]) -> Float:
+    """u with its bias between the sides of its pattern, and outputs of size one."""
+    u = u.copy()
+    low, high, _ = _sides(X, u, active)
+    z = X @ u
+    if np.isfinite(low) and np.isfinite(high):
+        u[-1] -= 0.5 * (low + high)
+    else:  # one side is empty: the bias alone decides
+        room = float(np.sqrt(np.mean(z**2))) or 1.0
+        u[-1] += max(0.0, -low) + room if np.isfinite(low) else -max(0.0, high) - room
+    return u / np.sqrt(np.mean((X @ u) ** 2))
 
 
 def _sides(X: Float, u: Float, active: NDArray[np.bool_]) -> tuple[float, float, float]:
@@ -219,15 +300,18 @@ def _sides(X: Float, u: Float, active: NDArray[np.bool_]) -> tuple[float, float,
     return float(z[active].min(initial=np.inf)), float(z[~active].max(initial=-np.inf)), float(np.abs(z).max())
 
 
-def _deepest(X: Float, active: NDArray[np.bool_], seconds: float) -> Float:
-    """u with the largest margin over the inequalities of one pattern, |u| ≤ 1, within so many seconds."""
+def _deepest(X: Float, active: NDArray[np.bool_], seconds: float, rows: Float | None = None) -> Float:
+    """u with the largest margin over the inequalities of one pattern and ``rows u ≥ 0``, |u| ≤ 1, within so many
+    seconds."""
     signed = np.where(active, 1.0, -1.0)[:, None] * X
     size = np.linalg.norm(X, axis=1)
     p = X.shape[1]
+    if rows is not None:
+        signed, size = np.vstack([signed, rows]), np.append(size, np.linalg.norm(rows, axis=1))
     found = linprog(
         np.append(np.zeros(p), -1.0),
         A_ub=np.column_stack([-signed, size]),
-        b_ub=np.zeros(len(X)),
+        b_ub=np.zeros(len(signed)),
         bounds=[(-1.0, 1.0)] * p + [(None, 1.0)],
         method="highs",
         options={"time_limit": max(seconds, 0.1)},
