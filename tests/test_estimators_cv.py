@@ -32,7 +32,12 @@ def model(estimator: object = None, **options: object) -> CertifiedRegressorCV:
     return CertifiedRegressorCV(start, **{"weights": GRID, "cv": 2, "random_state": 0} | options)
 
 
-@parametrize_with_checks([CertifiedRegressorCV(mlp(3, max_iter=20), weights=[0.01, 0.1], cv=2, random_state=0)])
+@parametrize_with_checks(
+    [CertifiedRegressorCV(mlp(3, max_iter=20), weights=[0.01, 0.1], cv=2, random_state=0)],
+    expected_failed_checks=lambda _: {
+        "check_sample_weight_equivalence_on_dense_data": "repeated rows are split otherwise than weighted ones"
+    },
+)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
@@ -111,8 +116,9 @@ def test_parameters_are_kept_as_they_are(fitted):
     with pytest.raises(ValueError, match="weight"):
         copy.set_params(weight=0.1)
     own, plain = CertifiedRegressorCV().get_params(), CertifiedRegressor().get_params()
-    assert set(own) - set(plain) == {"weights", "epsilon", "cv"}
-    assert {name: own[name] for name in set(own) & set(plain)} == {n: v for n, v in plain.items() if n != "weight"}
+    assert set(own) - set(plain) == {"weights", "targets", "rule", "epsilon", "cv", "cv_effort"}
+    assert set(plain) - set(own) == {"weight", "target_lipschitz", "max_mse"}
+    assert all(own[name] == plain[name] for name in set(own) & set(plain))
 
 
 def test_pickle_and_prediction(fitted):
@@ -161,6 +167,54 @@ def test_splits_may_be_given(fitted):
     assert model(cv=None, weights=[0.1]).fit(X, y).cv_errors_.shape == (1, 5)
 
 
+def test_a_limit_is_chosen_likewise():
+    fitted = model(weights=None, targets=[2.0, 0.05, 0.5]).fit(*data())
+    assert fitted.weight_ is fitted.weights_ is None
+    assert_array_equal(fitted.targets_, [0.05, 0.5, 2.0])
+    assert fitted.target_lipschitz_ == fitted.targets_[np.argmin(fitted.cv_errors_.mean(axis=1))] != 0.05
+    assert np.all(fitted.cv_upper_ <= fitted.targets_[:, None])
+    assert fitted.refinement_.certificate.upper <= fitted.target_lipschitz_
+    plain = CertifiedRegressor(small_network(), target_lipschitz=fitted.target_lipschitz_, random_state=0).fit(*data())
+    assert plain.network_ == fitted.network_
+
+
+@pytest.mark.parametrize("grid", ["weights", "targets"])
+def test_the_flattest_within_one_standard_error(grid):
+    X, y = data(n=60)
+    options = (
+        {"weights": [0.001, 0.01, 0.02, 10.0]} if grid == "weights" else {"weights": None, "targets": [0.1, 0.9, 1]}
+    )
+    best, flat = (model(**options, rule=rule, cv=3).fit(X, y) for rule in ("best", "one_se"))
+    assert_array_equal(best.cv_errors_, flat.cv_errors_)
+    means = best.cv_errors_.mean(axis=1)
+    least = int(np.argmin(means))
+    limit = means[least] + best.cv_errors_[least].std(ddof=1) / np.sqrt(3)
+    chosen = flat.weight_ if grid == "weights" else flat.target_lipschitz_
+    near = (best.weights_ if grid == "weights" else best.targets_)[means <= limit]
+    assert chosen == (near.max() if grid == "weights" else near.min())
+
+
+def test_weights_of_samples_weigh_the_errors():
+    X, y = data()
+    weight = np.where(np.arange(40) % 4 == 0, 0.0, 1.0 + np.arange(40) % 3)
+    fitted = model(epsilon=0.0, standardise=False, weights=[0.1]).fit(X, y, sample_weight=weight)
+    for column, (train, test) in enumerate(KFold(2).split(X)):
+        kept = train[weight[train] > 0]
+        part = refine(small_network(), X[kept], y[kept], 0.1, sample_weight=weight[kept])
+        error = np.average((part.network.predict(X[test]) - y[test]) ** 2, weights=weight[test])
+        assert fitted.cv_errors_[0, column] == pytest.approx(error, rel=1e-3)
+    with pytest.raises(InvalidInputError, match="the test part of split 0"):
+        model().fit(X, y, sample_weight=np.arange(40) >= 20)
+
+
+def test_starts_are_chosen_within_every_split():
+    X, y = data()
+    fitted = CertifiedRegressorCV(hidden_layer_sizes=3, weights=[0.1], cv=2, random_state=0).fit(X, y)
+    plain = CertifiedRegressor(hidden_layer_sizes=3, weight=0.1, random_state=0).fit(X, y)
+    assert fitted.start_choice_ == plain.start_choice_
+    assert fitted.network_ == plain.network_
+
+
 @pytest.mark.parametrize(
     ("change", "error", "match"),
     [
@@ -173,6 +227,12 @@ def test_splits_may_be_given(fitted):
         ({"epsilon": -0.1}, InvalidInputError, "epsilon"),
         ({"epsilon": np.nan}, InvalidInputError, "epsilon"),
         ({"epsilon": None}, InvalidInputError, "epsilon"),
+        ({"targets": [0.0]}, InvalidInputError, "targets"),
+        ({"targets": [1.0]}, InvalidInputError, "weights and targets are two grids"),
+        ({"weights": None, "targets": []}, InvalidInputError, "targets must hold at least one"),
+        ({"rule": "middle"}, InvalidInputError, "rule must be one of 'best', 'one_se'"),
+        ({"cv_effort": "lazy"}, InvalidInputError, "cv_effort must be one of"),
+        ({"effort": "lazy"}, InvalidInputError, "effort must be one of"),
         ({"cells": 0}, InvalidInputError, "cells"),
         ({"method": "newton"}, InvalidInputError, "method"),
         ({"solver": "GUROBI"}, SolverUnavailableError, "GUROBI"),

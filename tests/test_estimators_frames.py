@@ -200,7 +200,7 @@ def test_affine_columns_are_folded_into_raw_units():
 class TestRefusedBeforeTraining:
     @pytest.fixture(autouse=True)
     def no_training(self, monkeypatch):
-        def fit(self, X, y):
+        def fit(self, X, y, sample_weight=None):
             raise AssertionError("trained")
 
         monkeypatch.setattr(MLPRegressor, "fit", fit)
@@ -214,9 +214,9 @@ class TestRefusedBeforeTraining:
     @pytest.mark.parametrize(
         ("estimator", "match"),
         [
-            (lambda: mlp(activation="tanh"), r"activation='tanh'.*one hidden layer and activation='relu'"),
-            (lambda: mlp(hidden_layer_sizes=(4, 4)), r"2 hidden layer\(s\)"),
-            (lambda: pipeline(activation="tanh"), "activation='tanh'"),
+            (lambda: mlp(activation="identity"), r"activation='identity', which is not refined: use activation='relu'"),
+            (lambda: mlp(hidden_layer_sizes=()), "no hidden layer"),
+            (lambda: pipeline(activation="identity"), "activation='identity'"),
             (lambda: MLPClassifier((4,)), "MLPClassifier: an MLPRegressor"),
             (
                 lambda: make_pipeline(make_column_transformer((PolynomialFeatures(2), ["width", "length"])), mlp()),

@@ -2,62 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.model_selection import check_cv
-from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from certnet.claims.certificate import Certificate
 from certnet.core.errors import InvalidInputError
 from certnet.core.outcome import Status
 from certnet.core.validation import Float, finite_array, positive_number
-from certnet.estimators.fitting import Fitted, fitting_of
-from certnet.estimators.samples import known_inputs, named_columns, regression_samples
-from certnet.networks.shallow import ShallowNetwork, require_shallow
-from certnet.programs.objectives import mean_squared_error
+from certnet.estimators.choice import StartChoice
+from certnet.estimators.fitting import DEFAULT_SIZES, Fitted, Fitting, fitting_of, require_effort
+from certnet.estimators.samples import Rows, known_inputs, named_columns, regression_samples
+from certnet.networks.network import Network
+from certnet.programs.goal import Goal, SlopeAtMost, Weighted
+from certnet.proofs.slopes import SlopeIntervals
 from certnet.refinement import RefineResult, TraceRow
-from certnet.robust.curves import adversarial_mse
+from certnet.refinement.shape import ShapeLimits
+from certnet.robust.attacks import PGDAttack
+from certnet.robust.residuals import squared_residuals
 
 __all__ = ["CertifiedRegressorCV"]
 
+RULES: Final = ("best", "one_se")
+
 
 class CertifiedRegressorCV(RegressorMixin, BaseEstimator):
-    r"""A :class:`CertifiedRegressor` whose weight is chosen by cross-validated adversarial error.
+    r"""A :class:`CertifiedRegressor` whose weight, or limit on L, is chosen by cross-validated adversarial error.
 
-    For every weight and every split, a network is trained on one part of the data, refined, and attacked on the rest by
-    projected gradients of radius ε; the weight of the least mean error is used for the fit on all data. All of this
-    is stated in units standardised by the training part (``standardise=False``: in the data's own).
+    For every split, a start is found on one part of the data as :class:`CertifiedRegressor` finds it, its weight decay
+    and stopping chosen within that part. For every weight it is refined, and attacked on the rest by projected
+    gradients of radius ε; the weight that the mean errors speak for is used for the fit on all data. All of this is
+    stated in units standardised by the training part (``standardise=False``: in the data's own).
 
     Parameters
     ----------
-    estimator, penalty, method, solver, tol, cells, standardise, prefit, time_limit, random_state, verbose
+    estimator, hidden_layer_sizes, effort, monotonic_cst, slope_limits, loss, huber_threshold, penalty, method, \
+    solver, tol, cells, standardise, prefit, time_limit, random_state, verbose
         Of :class:`CertifiedRegressor`. A prefit start has seen all of the data: its validation errors are too good, but
         the choice between weights stands.
     weights : array_like, shape (K,), optional
         Positive; by default ten between 1e-3 and 1.
+    targets : array_like, shape (K,), optional
+        Limits on the certified L to choose from instead of weights, in the units of ``target_lipschitz``.
     epsilon : float
         ε ≥ 0, in standardised units; 0 chooses by the clean error.
+    rule : {"best", "one_se"}
+        The weight of the least mean error, or the largest one (the smallest limit) whose mean error is at most one
+        standard error of the splits above the least.
     cv : int, splitter or None
         As in scikit-learn; None is five folds.
+    cv_effort : {"quick", "default", "thorough"} or float
+        Effort of the refinements in the splits; ``effort`` is that of the fit on all data.
 
     Attributes
     ----------
-    weight_ : float
-        The chosen one.
-    weights_ : ndarray, shape (K,)
+    weight_, target_lipschitz_ : float or None
+        The chosen one; the other is None.
+    weights_, targets_ : ndarray of shape (K,), or None
+        What it was chosen from, increasing.
     cv_errors_ : ndarray, shape (K, n_splits)
-        Adversarial mean squared errors.
+        Adversarial mean squared errors, weighted where samples are.
     cv_upper_ : ndarray, shape (K, n_splits)
         Certified bounds, in the units of the errors.
 
     Notes
     -----
-    The other attributes are those of :class:`CertifiedRegressor`, fitted with the chosen weight.
+    The other attributes are those of :class:`CertifiedRegressor`, fitted with the chosen weight or limit.
 
     Examples
     --------
@@ -70,15 +86,19 @@ class CertifiedRegressorCV(RegressorMixin, BaseEstimator):
     True
     """
 
-    weight_: float
-    weights_: Float
+    weight_: float | None
+    target_lipschitz_: float | None
+    weights_: Float | None
+    targets_: Float | None
     cv_errors_: Float
     cv_upper_: Float
     estimator_: Any
-    network_: ShallowNetwork
+    start_choice_: StartChoice | None
+    network_: Network
     certificate_: Certificate
     lipschitz_upper_: float
     lipschitz_lower_: float
+    slopes_: SlopeIntervals | None
     objective_before_: float
     objective_after_: float
     improved_: bool
@@ -90,14 +110,23 @@ class CertifiedRegressorCV(RegressorMixin, BaseEstimator):
         self,
         estimator: Any = None,
         *,
+        hidden_layer_sizes: int | Sequence[int] = DEFAULT_SIZES,
         weights: ArrayLike | None = None,
+        targets: ArrayLike | None = None,
         epsilon: float = 0.1,
+        rule: str = "best",
         cv: Any = None,
+        cv_effort: str | float = "default",
+        effort: str | float = "default",
+        monotonic_cst: ArrayLike | Mapping[str, int] | None = None,
+        slope_limits: Mapping[str | int, tuple[float, float]] | None = None,
+        loss: str = "squared",
+        huber_threshold: float = 1.0,
         penalty: str = "lipschitz",
         method: str = "joint",
         solver: str = "auto",
         tol: float | None = None,
-        cells: int = 1,
+        cells: int | None = None,
         standardise: bool = True,
         prefit: bool = False,
         time_limit: float | None = None,
@@ -105,9 +134,18 @@ class CertifiedRegressorCV(RegressorMixin, BaseEstimator):
         verbose: bool = False,
     ) -> None:
         self.estimator = estimator
+        self.hidden_layer_sizes = hidden_layer_sizes
         self.weights = weights
+        self.targets = targets
         self.epsilon = epsilon
+        self.rule = rule
         self.cv = cv
+        self.cv_effort = cv_effort
+        self.effort = effort
+        self.monotonic_cst = monotonic_cst
+        self.slope_limits = slope_limits
+        self.loss = loss
+        self.huber_threshold = huber_threshold
         self.penalty = penalty
         self.method = method
         self.solver = solver
@@ -124,34 +162,60 @@ class CertifiedRegressorCV(RegressorMixin, BaseEstimator):
         tags.target_tags.multi_output = True
         return tags
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Choose the weight, then fit with it on all data; raises what :meth:`CertifiedRegressor.fit` does."""
-        weights = np.geomspace(1e-3, 1.0, 10) if self.weights is None else self.weights
-        grid = np.unique(finite_array(weights, "weights", ndim=(1,)))
-        if grid.size == 0 or not np.all(grid > 0.0):
-            raise InvalidInputError("weights must hold at least one number, all of them positive")
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Choose the weight or the limit, then fit with it on all data.
+
+        Takes and raises what :meth:`CertifiedRegressor.fit` does; ``sample_weight`` also weighs the errors.
+        """
+        grid, goals = self._grid()
         epsilon = positive_number(self.epsilon, "epsilon", zero=True)
+        if self.rule not in RULES:
+            raise InvalidInputError(f"rule must be one of {', '.join(map(repr, RULES))}, got {self.rule!r}")
         how = fitting_of(self)
+        quick = fitting_of(self, effort=require_effort(self.cv_effort, "cv_effort"))
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        inputs, targets = regression_samples(self, X, y, whole=how.whole)
+        rows = regression_samples(self, X, y, sample_weight, whole=how.whole)
         names = named_columns(self)
-        splits = list(check_cv(self.cv).split(inputs, targets))
-        self.weights_ = grid
+        asked = how.asked(rows.counted("all rows"), names)
+        splits = list(check_cv(self.cv).split(rows.X, rows.y))
         self.cv_errors_, self.cv_upper_ = np.empty((2, len(grid), len(splits)))
         for column, (train, test) in enumerate(splits):
-            begun = how.begin(_safe_indexing(inputs, train), targets[train], names, seed)
-            start = begun.network
-            part, rest = (begun.data(_safe_indexing(inputs, rows), targets[rows]) for rows in (train, test))
-            for row, weight in enumerate(grid):
-                done = how.refine(start, *part, float(weight), seed)
-                if done.status is Status.INTERRUPTED:
-                    raise KeyboardInterrupt  # errors of unfinished refinements choose nothing
-                self.cv_errors_[row, column] = _attacked_error(require_shallow(done.network), *rest, epsilon)
-                self.cv_upper_[row, column] = done.certificate.upper
-        self.weight_ = float(grid[int(np.argmin(self.cv_errors_.mean(axis=1)))])
-        made = how.fit(inputs, targets, names, self.weight_, seed)
+            parts = [
+                rows.at(part).counted(f"the {what} part of split {column}")
+                for part, what in ((train, "training"), (test, "test"))
+            ]
+            measured = _measured(quick, parts[0], parts[1], names, asked, goals, epsilon, seed)
+            self.cv_errors_[:, column], self.cv_upper_[:, column] = measured
+        best = self._chosen(goals)
+        limited = self.targets is not None
+        self.weights_, self.targets_ = (None, grid) if limited else (grid, None)
+        self.weight_, self.target_lipschitz_ = (None, float(grid[best])) if limited else (float(grid[best]), None)
+        made = how.fit(rows.counted("all rows"), names, goals[best], seed)
         self.__dict__.update(made.attributes())
         return self
+
+    def _grid(self) -> tuple[Float, list[Goal]]:
+        """The numbers to choose from, increasing, and the goals that they stand for."""
+        if self.weights is not None and self.targets is not None:
+            raise InvalidInputError("weights and targets are two grids: give one of them")
+        name, given = ("weights", self.weights) if self.targets is None else ("targets", self.targets)
+        grid = np.unique(finite_array(np.geomspace(1e-3, 1.0, 10) if given is None else given, name, ndim=(1,)))
+        if grid.size == 0 or not np.all(grid > 0.0):
+            raise InvalidInputError(f"{name} must hold at least one number, all of them positive")
+        kind = Weighted if self.targets is None else SlopeAtMost
+        return grid, [kind(float(value)) for value in grid]
+
+    def _chosen(self, goals: Sequence[Goal]) -> int:
+        """The goal that the errors speak for."""
+        means = self.cv_errors_.mean(axis=1)
+        best = int(np.argmin(means))
+        n_splits = self.cv_errors_.shape[1]
+        if self.rule == "best" or n_splits < 2:
+            return best
+        spread = self.cv_errors_[best].std(ddof=1) / np.sqrt(n_splits)
+        near = np.flatnonzero(means <= means[best] + spread)
+        # the flattest: the largest weight, or the smallest limit
+        return int(near[-1] if isinstance(goals[0], Weighted) else near[0])
 
     def predict(self, X: ArrayLike) -> Float:
         """``network_`` at every row of X (N, d), in raw units: shape (N,) for one output, else (N, m)."""
@@ -165,7 +229,7 @@ class CertifiedRegressorCV(RegressorMixin, BaseEstimator):
         inputs = known_inputs(self, X, whole=self._fitted.by_columns is not None)
         return self._fitted.interval(inputs, epsilon)
 
-    def network_for(self, fixed: Mapping[Any, Any] | None = None) -> ShallowNetwork:
+    def network_for(self, fixed: Mapping[Any, Any] | None = None) -> Network:
         """The network in the numeric columns of X, the categorical ones held at values, such as ``{"colour": "red"}``.
 
         Without a pipeline that treats columns differently it is ``network_``.
@@ -181,8 +245,33 @@ class CertifiedRegressorCV(RegressorMixin, BaseEstimator):
         return self._fitted.at(fixed or {})
 
 
-def _attacked_error(network: ShallowNetwork, X: Float, y: Float, epsilon: float) -> float:
-    """Mean squared error of the network on X and y, attacked within ε where that is not 0."""
-    if epsilon == 0.0:
-        return mean_squared_error(network, X, y)
-    return float(adversarial_mse(network, X, y, [epsilon]).adversarial[0])
+def _measured(
+    how: Fitting,
+    train: Rows,
+    test: Rows,
+    names: Sequence[str] | None,
+    asked: ShapeLimits | None,
+    goals: Sequence[Goal],
+    epsilon: float,
+    seed: int,
+) -> tuple[list[float], list[float]]:
+    """Of every goal, the attacked error on ``test`` of one start refined on ``train``, and the certified bound."""
+    begun = how.begin(train, names, asked, seed)
+    part, rest = begun.data(train), begun.data(test)
+    errors, uppers = [], []
+    for goal in goals:
+        done = how.refine(begun, part, goal, seed)
+        if done.status is Status.INTERRUPTED:
+            raise KeyboardInterrupt  # errors of unfinished refinements choose nothing
+        errors.append(_attacked_error(done.network, rest, epsilon))
+        uppers.append(done.certificate.upper)
+    return errors, uppers
+
+
+def _attacked_error(network: Network, rows: Rows, epsilon: float) -> float:
+    """Weighted mean squared error of the network on rows that are attacked within ε where that is not 0."""
+    worst = squared_residuals(network, rows.X, rows.y)
+    if epsilon > 0.0:
+        attacked = PGDAttack().perturb(network, rows.X, rows.y, epsilon)
+        worst = np.maximum(worst, squared_residuals(network, attacked, rows.y))
+    return float(np.average(worst, weights=rows.weight))

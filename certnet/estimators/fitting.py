@@ -4,26 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from itertools import pairwise
+from typing import Any, Final
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 
-from certnet.certification import certify
 from certnet.certification.bracket import certify_checked
 from certnet.claims.certificate import Certificate
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float, positive_number, whole_number
 from certnet.estimators.intervals import interval_about
+from certnet.estimators.limits import as_option, asked_limits, limits_behind, limits_in_numbers, proved_slopes
 from certnet.estimators.preparation import Preparation, parted, takes_frames
+from certnet.estimators.samples import Rows
 from certnet.estimators.standardisation import Standardisation
-from certnet.estimators.starts import is_fitted, read_fitted, require_columns, require_trainable, thawed, trained
-from certnet.networks.shallow import ShallowNetwork, require_shallow
+from certnet.estimators.starts import (
+    Start,
+    is_fitted,
+    read_fitted,
+    require_columns,
+    require_trainable,
+    stand_in,
+    thawed,
+    trained,
+)
+from certnet.networks.feedforward import FeedForward
+from certnet.networks.network import Network
+from certnet.networks.shallow import ShallowNetwork
+from certnet.programs.goal import Goal, SlopeAtMost, Weighted
+from certnet.programs.loss import loss_named
 from certnet.programs.objectives import PENALTIES
+from certnet.proofs.slopes import SlopeIntervals
 from certnet.refinement.refinement import METHODS, RefineResult, refine, require_solver
+from certnet.refinement.shape import ShapeLimits
 
-__all__ = ["Beginning", "ByColumns", "Fitted", "Fitting", "fitting_of"]
+__all__ = ["DEFAULT_SIZES", "Beginning", "ByColumns", "Fitted", "Fitting", "fitting_of", "require_effort"]
+
+DEFAULT_SIZES: Final = (100,)
+EFFORTS: Final = ("quick", "default", "thorough")
+
+_OF_WEIGHTS: Final = ("shallow", "neuron", "layer", "composition", "product")  # kinds of proof without a word of biases
+_DEFAULTS: Final = {
+    "effort": "default",
+    "loss": "squared",
+    "huber_threshold": 1.0,
+    "penalty": "lipschitz",
+    "method": "joint",
+    "solver": "auto",
+    "tol": None,
+    "cells": None,
+}
+"""Options of the refinement, each with the value that leaves it to the refinement."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,31 +65,37 @@ class Beginning:
 
     Attributes
     ----------
-    model : estimator, ShallowNetwork or torch module
-        What the start was read from.
-    raw : ShallowNetwork
-        The start in the units of the data.
+    start : Start
+        In the units of the data.
     units : Standardisation or None
         None where the objective is stated in the units of the data.
     prepared : Preparation or None
         What is done to the inputs before the start sees them; "the data" are then what it gives.
+    limits : ShapeLimits or None
+        On the slopes along the inputs of the start, in the units of the data.
     """
 
-    model: Any
-    raw: ShallowNetwork
+    start: Start
     units: Standardisation | None
     prepared: Preparation | None = None
+    limits: ShapeLimits | None = None
 
     @property
-    def network(self) -> ShallowNetwork:
+    def network(self) -> ShallowNetwork | FeedForward:
         """The start in the units of the objective."""
-        return self.raw if self.units is None else self.units.inward(self.raw)
+        return self.start.network if self.units is None else self.units.inward(self.start.network)
 
-    def data(self, X: Any, y: Float) -> tuple[Float, Float]:
+    @property
+    def inner_limits(self) -> ShapeLimits | None:
+        """The limits in the units of the objective."""
+        if self.limits is None or self.units is None:
+            return self.limits
+        return self.limits.scaled(self.units.slope_scale)
+
+    def data(self, rows: Rows) -> Rows:
         """Data in the units of the objective."""
-        if self.prepared is not None:
-            X = self.prepared.inputs(X)
-        return (X, y) if self.units is None else self.units.data(X, y)
+        X = rows.X if self.prepared is None else self.prepared.inputs(rows.X)
+        return Rows(*((X, rows.y) if self.units is None else self.units.data(X, rows.y)), rows.weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,24 +105,23 @@ class ByColumns:
     Attributes
     ----------
     prepared : Preparation
-    inner : ShallowNetwork
+    inner : ShallowNetwork or FeedForward
         The network as a map of what the preprocessing gives.
-    reference : ShallowNetwork
+    reference : ShallowNetwork or FeedForward
         The network in the user's numeric columns, at the categories of the first sample.
     certificate : Certificate
         Of ``reference``.
     """
 
     prepared: Preparation
-    inner: ShallowNetwork
-    reference: ShallowNetwork
+    inner: Network
+    reference: Network
     certificate: Certificate
 
     @classmethod
-    def of(cls, prepared: Preparation, inner: ShallowNetwork, X: Any, seed: int) -> ByColumns:
+    def of(cls, prepared: Preparation, inner: Network, X: Any, seed: int) -> ByColumns:
         """Certify ``inner`` in the numeric columns of X."""
-        first = dict(zip(prepared.columns.categorical, prepared.categories(X)[0])) if not prepared.folds else {}
-        reference = prepared.at(inner, first)
+        reference = prepared.at(inner, prepared.first(X))
         return cls(prepared, inner, reference, certify_checked(reference, tol=1e-7, random_state=seed))
 
     def predict(self, X: Any) -> Float:
@@ -105,14 +143,15 @@ class ByColumns:
         lower, upper = ends[..., 0] if self.inner.n_outputs == 1 else ends
         return lower, upper
 
-    def _upper_of(self, network: ShallowNetwork) -> float:
+    def _upper_of(self, network: Network) -> float:
         """A proved bound for the network at some categories.
 
-        They change its biases alone, of which a proof by multipliers for all inputs does not speak
-        (:mod:`certnet.proofs.shallow`): it serves every network with the same W and V, bit for bit.
+        They change its biases alone, of which a proof for all inputs without branches does not speak
+        (:mod:`certnet.proofs.shallow`, :mod:`certnet.proofs.deep`): it serves every network with the same weights, bit
+        for bit.
         """
-        same = np.array_equal(network.W, self.reference.W) and np.array_equal(network.V, self.reference.V)
-        if same and self.certificate.kind == "shallow" and self.certificate.around is None:
+        same = all(map(np.array_equal, network.weights, self.reference.weights))
+        if same and self.certificate.kind in _OF_WEIGHTS and self.certificate.around is None:
             return self.certificate.upper
         return certify_checked(network, tol=1e-7, random_state=0).upper
 
@@ -123,31 +162,35 @@ class Fitted:
 
     Attributes
     ----------
-    model : estimator, ShallowNetwork or torch module
-        The start.
-    network : ShallowNetwork
+    start : Start
+    network : ShallowNetwork or FeedForward
     certificate : Certificate
     refinement : RefineResult
         In the units of the objective.
+    slopes : SlopeIntervals or None
+        The proof that limits on slopes are kept, where there are some.
     by_columns : ByColumns or None
         Of a pipeline that treats columns differently.
     """
 
-    model: Any
-    network: ShallowNetwork
+    start: Start
+    network: Network
     certificate: Certificate
     refinement: RefineResult
+    slopes: SlopeIntervals | None = None
     by_columns: ByColumns | None = None
 
     def attributes(self) -> dict[str, Any]:
         """What an estimator says of it, by scikit-learn's names."""
         done = self.refinement
         return {
-            "estimator_": self.model,
+            "estimator_": self.start.model,
+            "start_choice_": self.start.choice,
             "network_": self.network,
             "certificate_": self.certificate,
             "lipschitz_upper_": self.certificate.upper,
             "lipschitz_lower_": self.certificate.lower,
+            "slopes_": self.slopes,
             "objective_before_": done.objective_before,
             "objective_after_": done.objective_after,
             "improved_": done.improved,
@@ -166,7 +209,7 @@ class Fitted:
             return interval_about(self.network, self.certificate.upper, X, epsilon)
         return self.by_columns.interval(X, epsilon)
 
-    def at(self, fixed: Mapping[Any, Any]) -> ShallowNetwork:
+    def at(self, fixed: Mapping[Any, Any]) -> Network:
         """The network in the user's numeric columns, the categories held at the values of ``fixed``.
 
         Raises
@@ -185,16 +228,20 @@ class Fitted:
 
 @dataclass(frozen=True, eq=False)
 class Fitting:
-    """How networks are found and refined, whatever the data, the weight and the seed are.
+    """How networks are found and refined, whatever the data, the goal and the seed are.
 
     Parameters
     ----------
-    estimator : estimator, ShallowNetwork, torch module or None
+    estimator : estimator, ShallowNetwork, FeedForward, torch module or None
+    hidden_layer_sizes : int or sequence of int
+        Of the start where ``estimator`` is None.
     prefit : bool
         Is ``estimator`` used as it stands?
     standardise : bool
         Is the objective stated in standardised units?
-    penalty, method, solver, tol, cells, time_limit, verbose
+    monotonic_cst, slope_limits
+        Of the columns of the data, in their units.
+    effort, loss, huber_threshold, penalty, method, solver, tol, cells, time_limit, verbose
         Of :func:`certnet.refinement.refine`.
 
     Raises
@@ -206,110 +253,184 @@ class Fitting:
     """
 
     estimator: Any
+    hidden_layer_sizes: Any
     prefit: bool
     standardise: bool
+    monotonic_cst: Any
+    slope_limits: Any
+    effort: Any
+    loss: str
+    huber_threshold: float
     penalty: str
     method: str
     solver: str
     tol: float | None
-    cells: int
+    cells: int | None
     time_limit: float | None
     verbose: bool
 
     def __post_init__(self) -> None:
-        whole_number(self.cells, "cells", least=1)
+        if self.cells is not None:
+            whole_number(self.cells, "cells", least=1)
         if self.tol is not None:
             positive_number(self.tol, "tol")
         if self.time_limit is not None:
             positive_number(self.time_limit, "time_limit")
+        require_effort(self.effort, "effort")
+        loss_named(self.loss, self.huber_threshold)
         for name, value, known in (("penalty", self.penalty, PENALTIES), ("method", self.method, METHODS)):
             if value not in known:
                 raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
         require_solver(self.solver)
+        if self.sizes != DEFAULT_SIZES and self.estimator is not None:
+            raise InvalidInputError(
+                "hidden_layer_sizes is for the start that is trained where estimator is None: an estimator has its own"
+            )
 
-    def begin(self, X: Any, y: Float, names: Sequence[str] | None, seed: int) -> Beginning:
-        """Train the start on X (N, d) and y, or read it; ``names`` are those of the columns of X, if they have any."""
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The widths of the hidden layers of the default start."""
+        given = self.hidden_layer_sizes
+        sizes = tuple(given) if np.iterable(given) and not isinstance(given, str) else (given,)
+        if not sizes:
+            raise InvalidInputError("hidden_layer_sizes is empty: at least one hidden layer is needed")
+        return tuple(whole_number(size, "hidden_layer_sizes", least=1) for size in sizes)
+
+    def asked(self, rows: Rows, names: Sequence[str] | None) -> ShapeLimits | None:
+        """What is asked of the slopes along the columns of the data, whose names are ``names``; before any training."""
+        if self.monotonic_cst is None and self.slope_limits is None:
+            return None
+        n_outputs = 1 if rows.y.ndim == 1 else rows.y.shape[1]
+        n_inputs = rows.X.shape[1]
+        if is_fitted(self.estimator, prefit=self.prefit):
+            read = read_fitted(parted(self.estimator)[1] if self.whole else thawed(self.estimator))
+            widths = (n_inputs, *read.widths[1:-1], n_outputs)
+            weights = [np.zeros((n, m)) for m, n in pairwise(widths)]
+            like = FeedForward(weights, [np.zeros(n) for n in widths[1:]], read.activations)
+        else:
+            if self.estimator is not None:
+                require_trainable(self.estimator)
+            like = stand_in(self.estimator, n_inputs, n_outputs)
+        return asked_limits(like, rows.X, names, self.monotonic_cst, self.slope_limits)
+
+    def begin(self, rows: Rows, names: Sequence[str] | None, asked: ShapeLimits | None, seed: int) -> Beginning:
+        """Train the start on the rows, or read it; ``names`` are those of the columns of X, if they have any."""
         if self.whole:
-            return self._begin_prepared(X, y, seed)
-        units = Standardisation.of(X, y) if self.standardise else None
+            return self._begin_prepared(rows, asked, seed)
+        units = Standardisation.of(rows.X, rows.y, rows.weight) if self.standardise else None
         if not is_fitted(self.estimator, prefit=self.prefit):
-            return Beginning(*trained(self.estimator, X, y, standardise=self.standardise, seed=seed), units)
+            return Beginning(self._trained(self.estimator, rows, seed), units, limits=asked)
         model = thawed(self.estimator)
         network = read_fitted(model)
-        require_columns(network, X, y, names, getattr(model, "feature_names_in_", None))
-        return Beginning(model, network, units)
+        require_columns(network, rows.X, rows.y, names, getattr(model, "feature_names_in_", None))
+        return Beginning(Start(model, network), units, limits=asked)
 
     @property
     def whole(self) -> bool:
         """Must the estimator see the columns as the user gave them?"""
         return takes_frames(self.estimator)
 
-    def _begin_prepared(self, X: Any, y: Float, seed: int) -> Beginning:
+    def _trained(self, estimator: Any, rows: Rows, seed: int) -> Start:
+        return trained(estimator, rows, standardise=self.standardise, sizes=self.sizes, seed=seed)
+
+    def _begin_prepared(self, rows: Rows, asked: ShapeLimits | None, seed: int) -> Beginning:
         """The same for a pipeline that treats columns differently: on what its steps give."""
+        limits: ShapeLimits | None = None
         if is_fitted(self.estimator, prefit=self.prefit):
             steps, last = parted(self.estimator)
             network = read_fitted(last)  # before the columns: an unfitted model is told as such
             prepared = Preparation.of(Pipeline(steps))
-            inputs = prepared.inputs(X)
-            require_columns(network, inputs, y, None, None)
-            model = thawed(self.estimator)
+            start = Start(thawed(self.estimator), network)
         else:
             require_trainable(self.estimator)  # refused before any training
             steps, last = parted(clone(self.estimator))
-            prepared = Preparation.fitted(steps, X, y)
-            inputs = prepared.inputs(X)
-            regressor, network = trained(last, inputs, y, standardise=self.standardise, seed=seed)
-            model = Pipeline([("preprocessing", prepared.steps), ("regressor", regressor)])
-        units = Standardisation.of(inputs, y) if self.standardise else None
-        return Beginning(model, network, units, prepared)
+            prepared = Preparation.fitted(steps, rows.X, rows.y)
+        inputs = prepared.inputs(rows.X)
+        if asked is not None:
+            limits = limits_behind(limits_in_numbers(asked, prepared), prepared, rows.X)
+        given = Rows(inputs, rows.y, rows.weight)
+        if is_fitted(self.estimator, prefit=self.prefit):
+            require_columns(network, inputs, rows.y, None, None)
+        else:
+            found = self._trained(last, given, seed)
+            model = Pipeline([("preprocessing", prepared.steps), ("regressor", found.model)])
+            start = Start(model, found.network, found.choice)
+        units = Standardisation.of(inputs, rows.y, rows.weight) if self.standardise else None
+        return Beginning(start, units, prepared, limits)
 
-    def refine(self, start: ShallowNetwork, X: Float, y: Float, weight: float, seed: int) -> RefineResult:
-        """Refine a start; everything in the units of the objective."""
+    def refine(self, begun: Beginning, rows: Rows, goal: Goal, seed: int) -> RefineResult:
+        """Refine a start on rows in the units of the objective."""
+        options = _goal_options(goal) | self._options()
+        if rows.weight is not None:
+            options["sample_weight"] = rows.weight
+        if begun.inner_limits is not None:
+            options["slope_limits"] = as_option(begun.inner_limits)
+        limit = self.time_limit
         return refine(
-            start,
-            X,
-            y,
-            weight,
-            penalty=self.penalty,
-            method=self.method,
-            solver=self.solver,
-            tol=self.tol,
-            cells=self.cells,
-            time_limit=self.time_limit,
-            random_state=seed,
-            verbose=self.verbose,
+            begun.network, rows.X, rows.y, time_limit=limit, random_state=seed, verbose=self.verbose, **options
         )
 
-    def fit(self, X: Any, y: Float, names: Sequence[str] | None, weight: float, seed: int) -> Fitted:
+    def _options(self) -> dict[str, Any]:
+        """Options of the refinement that the caller has set."""
+        given = {name: getattr(self, name) for name in _DEFAULTS}
+        return {name: value for name, value in given.items() if value != _DEFAULTS[name]}
+
+    def fit(self, rows: Rows, names: Sequence[str] | None, goal: Goal, seed: int) -> Fitted:
         """Find the start, refine it, and fold the result back into raw units."""
-        begun = self.begin(X, y, names, seed)
-        done = self.refine(begun.network, *begun.data(X, y), weight, seed)
-        if begun.units is None:
-            network = require_shallow(done.network)
-        else:
-            # without an improvement the start itself, which has not been through the units and back
-            network = begun.raw
-            if done.improved:
-                network = begun.units.outward(require_shallow(done.network), begun.raw.units)
+        asked = self.asked(rows, names)
+        begun = self.begin(rows, names, asked, seed)
+        inner = begun.data(rows)
+        done = self.refine(begun, inner, goal, seed)
+        # without an improvement the start itself, which has not been through the units and back
+        network = done.network
+        if begun.units is not None:
+            raw = begun.start.network
+            network = begun.units.outward(network, raw.units) if done.improved else raw
         if begun.prepared is not None:
-            return self._fit_prepared(begun, begun.prepared, network, done, X, seed)
+            return self._fit_prepared(begun, begun.prepared, network, done, rows.X, asked, seed)
+        slopes = None if asked is None else proved_slopes(asked, network)
         if begun.units is None:
-            return Fitted(begun.model, network, done.certificate, done)
-        return Fitted(begun.model, network, certify(network, X=X, tol=1e-7, random_state=seed), done)
+            return Fitted(begun.start, network, done.certificate, done, slopes)
+        certificate = certify_checked(network, rows.X, tol=1e-7, random_state=seed)
+        return Fitted(begun.start, network, certificate, done, slopes)
 
     def _fit_prepared(
-        self, begun: Beginning, prepared: Preparation, inner: ShallowNetwork, done: RefineResult, X: Any, seed: int
+        self,
+        begun: Beginning,
+        prepared: Preparation,
+        inner: Network,
+        done: RefineResult,
+        X: Any,
+        asked: ShapeLimits | None,
+        seed: int,
     ) -> Fitted:
         """The bound in the user's columns where the steps are affine, else of what the steps give."""
         made = ByColumns.of(prepared, inner, X, seed)
+        slopes = None if asked is None else proved_slopes(limits_in_numbers(asked, prepared), made.reference)
         if prepared.folds:
-            return Fitted(begun.model, made.reference, made.certificate, done, made)
+            return Fitted(begun.start, made.reference, made.certificate, done, slopes, made)
         told = prepared.described(inner)
         certificate = certify_checked(told, prepared.inputs(X), tol=1e-7, random_state=seed)
-        return Fitted(begun.model, told, certificate, done, made)
+        return Fitted(begun.start, told, certificate, done, slopes, made)
 
 
-def fitting_of(estimator: BaseEstimator) -> Fitting:
+def _goal_options(goal: Goal) -> dict[str, Any]:
+    """A goal as :func:`certnet.refinement.refine` takes it."""
+    if isinstance(goal, SlopeAtMost):
+        return {"target_lipschitz": goal.limit}
+    return {"weight": goal.weight} if isinstance(goal, Weighted) else {"max_mse": goal.limit, "weight": goal.trial}
+
+
+def require_effort(effort: Any, name: str) -> Any:
+    """``effort``, if a refinement can be made with it."""
+    if not isinstance(effort, str):
+        return positive_number(effort, name)
+    if effort not in EFFORTS:
+        raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, EFFORTS))}, or seconds, got {effort!r}")
+    return effort
+
+
+def fitting_of(estimator: BaseEstimator, **changes: Any) -> Fitting:
     """The fitting that the parameters of an estimator ask for; they bear the names of its fields."""
-    given = estimator.get_params(deep=False)
+    given = estimator.get_params(deep=False) | changes
     return Fitting(**{field.name: given[field.name] for field in fields(Fitting)})

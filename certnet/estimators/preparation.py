@@ -6,7 +6,7 @@ import copy
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy.sparse import issparse
@@ -25,10 +25,13 @@ from certnet.core.validation import Float, finite_array
 from certnet.io import from_sklearn, to_sklearn
 from certnet.io.sklearn_ import Columns, columns_of
 from certnet.networks.about import About
-from certnet.networks.shallow import ShallowNetwork, require_shallow
+from certnet.networks.feedforward import FeedForward
+from certnet.networks.network import Network
+from certnet.networks.shallow import ShallowNetwork
 
 __all__ = ["Preparation", "parted", "require_numbers", "require_readable", "takes_frames"]
 
+N = TypeVar("N", bound=Network)
 _OF_COLUMNS = (ColumnTransformer, FeatureUnion, OneHotEncoder, OrdinalEncoder, TargetEncoder)
 
 
@@ -104,12 +107,25 @@ class Preparation:
         names = (column_names(X) if is_frame(X) else ()) or self.columns.names
         return [names.index(name) for name in wanted]
 
-    def at(self, network: ShallowNetwork, fixed: Mapping[Any, Any]) -> ShallowNetwork:
-        """``network`` behind the steps, in the user's numeric columns, the categories held at values."""
-        whole = Pipeline([("preprocessing", self.steps), ("network", to_sklearn(network))])
-        return require_shallow(from_sklearn(whole, fixed=fixed))
+    def first(self, X: Any) -> dict[str, Any]:
+        """The categories of the first row of X, by column."""
+        return dict(zip(self.columns.categorical, self.categories(X)[0])) if self.columns.categorical else {}
 
-    def described(self, network: ShallowNetwork) -> ShallowNetwork:
+    def at(self, network: Network, fixed: Mapping[Any, Any]) -> ShallowNetwork | FeedForward:
+        """``network`` behind the steps, in the user's numeric columns, the categories held at values."""
+        whole = Pipeline([("preprocessing", self.steps), ("network", to_sklearn(_known(network)))])
+        return from_sklearn(whole, fixed=fixed)
+
+    def slopes_in_numbers(self, X: Any) -> Float:
+        """What the steps multiply numeric columns by: the derivatives of all that they give, shape (k, n_numeric).
+
+        The categories of X are held: the steps are affine in the numbers beside them.
+        """
+        k = self.inputs(X).shape[1]
+        identity = ShallowNetwork(np.eye(k), np.zeros(k), np.eye(k), np.zeros(k))
+        return self.at(identity, self.first(X)).weights[0]
+
+    def described(self, network: N) -> N:
         """``network``, whose inputs are what the steps give, with words that say so."""
         try:
             names = tuple(map(str, self.steps.get_feature_names_out()))
@@ -117,6 +133,11 @@ class Preparation:
             names = ()
         words = f"the inputs are those after the preprocessing, which encodes {', '.join(self.columns.categorical)}"
         return network.described(About(network.about.read, names, network.about.outputs, (words,)))
+
+
+def _known(network: Network) -> ShallowNetwork | FeedForward:
+    """A network in one of the two forms that are read and written."""
+    return network if isinstance(network, ShallowNetwork) else FeedForward.of(network)
 
 
 def takes_frames(estimator: Any) -> bool:

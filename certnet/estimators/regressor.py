@@ -1,8 +1,8 @@
-"""A regressor that is trained or taken, refined by a convex program, and certified."""
+"""A regressor that is trained or taken, refined, and certified."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from numpy.typing import ArrayLike
@@ -12,73 +12,102 @@ from sklearn.utils.validation import check_is_fitted
 
 from certnet.claims.certificate import Certificate
 from certnet.core.validation import Float, positive_number
-from certnet.estimators.fitting import Fitted, fitting_of
+from certnet.estimators.choice import StartChoice
+from certnet.estimators.fitting import DEFAULT_SIZES, Fitted, fitting_of
 from certnet.estimators.samples import known_inputs, named_columns, regression_samples
-from certnet.networks.shallow import ShallowNetwork
+from certnet.networks.network import Network
+from certnet.programs.goal import chosen_goal
+from certnet.proofs.slopes import SlopeIntervals
 from certnet.refinement import RefineResult, TraceRow
 
 __all__ = ["CertifiedRegressor"]
 
 
 class CertifiedRegressor(RegressorMixin, BaseEstimator):
-    r"""A one-hidden-layer ReLU regressor, refined by a convex program, with a proved Lipschitz bound.
+    r"""A regressor of ReLU layers that is trained or taken, refined, and has a proved Lipschitz bound.
 
-    ``fit`` starts from a trained network and minimises, over the network's activation cell
-    (:func:`certnet.refinement.refine`),
+    ``fit`` starts from a trained network and decreases (:func:`certnet.refinement.refine`)
 
         J(f) = (1/N) Σ_i ‖f(z_i) − t_i‖² + weight · ρ,    z = (x − x_mean) / x_std,   t = (y − y_mean) / y_std
 
-    with ρ ≥ L² certified; mean and standard deviation (divisor N) are those of every column of the ``X`` and ``y``
-    given to ``fit``, and a constant column keeps scale 1. Thus ``weight`` means the same whatever the data are
-    measured in. The refined network is then folded back: everything that the fitted estimator says of the network,
-    its bound included, is in the units of the ``X`` and ``y`` given to ``fit`` (*raw* units); only the objective
-    values and the refinement's own record are in standardised units.
+    with ρ ≥ L² certified, or one of the two with a limit on the other; mean and standard deviation (divisor N) are
+    those of every column of the ``X`` and ``y`` given to ``fit``, and a constant column keeps scale 1. Thus ``weight``,
+    ``target_lipschitz`` and ``max_mse`` mean the same whatever the data are measured in. The refined network is then
+    folded back: everything that the fitted estimator says of the network, its bound included, is in the units of the
+    ``X`` and ``y`` given to ``fit`` (*raw* units); only the objective values and the refinement's own record are in
+    standardised units.
 
     Parameters
     ----------
-    estimator : estimator, ShallowNetwork or torch module, optional
-        What training starts from. None: an ``MLPRegressor`` with 100 hidden units. An ``MLPRegressor`` with one
-        hidden layer and ReLU, or one within ``Pipeline`` and ``TransformedTargetRegressor`` with ``StandardScaler``:
-        a clone of it is trained, on standardised data, with its own ``random_state``. A ``ShallowNetwork``, or a
-        fitted model inside ``sklearn.frozen.FrozenEstimator``: used as it stands, see ``prefit``.
+    estimator : estimator, ShallowNetwork, FeedForward or torch module, optional
+        What the refinement starts from. None: an ``MLPRegressor`` whose weight decay and stopping are chosen on a fifth
+        of the rows (at least 10) that is held out, drawn by ``random_state``; it is then trained on all of them, see
+        ``start_choice_``. An ``MLPRegressor`` of any depth, or one within ``Pipeline`` and
+        ``TransformedTargetRegressor`` with ``StandardScaler``: a clone of it is trained as it says, on standardised
+        data, with its own ``random_state``. A ``ShallowNetwork``, a ``FeedForward``, or a fitted model inside
+        ``sklearn.frozen.FrozenEstimator``: used as it stands, see ``prefit``.
         A ``Pipeline`` with a ``ColumnTransformer`` of affine steps and encoders takes frames with text columns; see the
         notes.
+    hidden_layer_sizes : int or sequence of int
+        Of the start where ``estimator`` is None.
     weight : float, default 0.01
         λ ≥ 0: explained variance given up per squared standardised Lipschitz constant. With ``standardise=False``,
         in units of mean squared error per squared Lipschitz constant of the data as given.
+    target_lipschitz : float, optional
+        Instead of a weight: the least error with a certified L of at most this, the constant of the network from z to
+        t, in standard deviations: ``refinement_.certificate`` proves it. ``lipschitz_upper_`` is raw, and another
+        number. With ``standardise=False`` both are raw.
+    max_mse : float, optional
+        Instead of a weight: the least certified L with a training error of at most this, in variances of y (with
+        ``standardise=False`` in squared units of y).
+    effort : {"quick", "default", "thorough"} or float
+        How long the refinement may work, a number being seconds; see :func:`certnet.refinement.refine`.
+    monotonic_cst : array_like of shape (d,), or mapping from names of columns, optional
+        1: the prediction never falls along the column, −1: never rises, 0: nothing is asked (scikit-learn's
+        convention). One output.
+    slope_limits : mapping from name or index of a column to (low, high), optional
+        Least and greatest slope along a column, in units of y per unit of the column as given; an end may be infinite.
+        One output. What is proved of the result is in ``slopes_``.
+    loss : {"squared", "huber"}
+        What residuals are charged in the refinement: squared, or squared up to a threshold and linear beyond.
+    huber_threshold : float
+        In standard deviations of y (with ``standardise=False`` in units of y).
     penalty : {"lipschitz", "l2"}
         ρ, or ``‖W‖_F² + ‖b‖² + ‖V‖_F²`` of the standardised network in its place.
     method : {"joint", "alternating"}
         See :func:`certnet.refinement.refine`.
     solver : {"auto", "CERTNET", "CLARABEL", "SCS", "MOSEK"}
-        Solver of the convex programs; "auto" is certnet's own, with Clarabel where it fails.
+        Solver of the convex programs; "auto" is certnet's own.
     tol : float, optional
         See :func:`certnet.refinement.refine`.
-    cells : int
-        Activation cells that may be visited, 1 for the start's own; see :func:`certnet.refinement.refine`.
+    cells : int, optional
+        Activation cells that may be visited, 1 for the start's own, instead of an effort; see
+        :func:`certnet.refinement.refine`.
     standardise : bool
         False trains and refines on the data as they are: all units are raw, and ``weight`` depends on them.
     prefit : bool
         Use ``estimator`` as it stands: a fitted scikit-learn model of the kinds above, which predicts raw ``y`` from
-        raw ``X``, a ``ShallowNetwork``, or an ``nn.Sequential(Linear, ReLU, Linear)`` of torch. It is read, not
-        changed, and the data given to ``fit`` only refine it. Cloning unfits scikit-learn models: for
+        raw ``X``, a ``ShallowNetwork`` or ``FeedForward``, or an ``nn.Sequential`` of linear layers and ReLU of torch.
+        It is read, not changed, and the data given to ``fit`` only refine it. Cloning unfits scikit-learn models: for
         ``GridSearchCV`` and ``cross_val_score`` pass ``FrozenEstimator(model)`` instead, which needs no ``prefit``.
     time_limit : float, optional
         Seconds for the refinement (training is not counted).
     random_state : int, RandomState or None
-        Seed of the default estimator's training and of the certificates' searches.
+        Seed of the default estimator's rows and training, and of the certificates' searches.
     verbose : bool
         Print the solver's own log.
 
     Attributes
     ----------
-    network_ : ShallowNetwork
-        The refined network in raw units (a ``ShallowNetwork`` that was given keeps its own label of units). Where
-        ``improved_`` is false it is the start itself.
+    network_ : ShallowNetwork or FeedForward
+        The refined network in raw units (a network that was given keeps its own label of units): a ``ShallowNetwork``
+        where it has one hidden layer of ReLU. Where ``improved_`` is false it is the start itself.
     certificate_ : Certificate
         Of ``network_``, in raw units: ``certificate_.check(network_)`` proves it again.
     lipschitz_upper_, lipschitz_lower_ : float
         ``lower ≤ L ≤ upper`` for the l2 → l2 Lipschitz constant of ``network_``, in units of y per unit of X.
+    slopes_ : SlopeIntervals or None
+        With ``monotonic_cst`` or ``slope_limits``: the proved intervals of the slopes along the numeric columns.
     objective_before_, objective_after_ : float
         J of start and result, recomputed with certified ρ; the second is never above the first.
     improved_ : bool
@@ -86,14 +115,20 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
         What the refinement tried, in the units of J.
     refinement_ : RefineResult
         The refinement itself, in the units of J: with its certificates in standardised units.
-    estimator_ : estimator, ShallowNetwork or torch module
+    estimator_ : estimator, ShallowNetwork, FeedForward or torch module
         The start. Trained here, it is a pipeline that scales, and predicts in raw units.
+    start_choice_ : StartChoice or None
+        With ``estimator=None``: the weight decay and the number of iterations that the start was trained with, and the
+        errors on held-out rows that they were chosen by.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Only where ``X`` has column names.
 
     Notes
     -----
+    J is a training objective: a lower one is not a lower error on new data. :class:`CertifiedRegressorCV` chooses
+    ``weight`` or ``target_lipschitz`` by validation.
+
     With a ``ColumnTransformer``, ``FeatureUnion`` or encoder in the pipeline, its steps are fitted first, and the
     network is refined on what they give, standardised as ever. Where all steps are affine, ``network_`` and
     ``certificate_`` speak of the columns of X, those that the steps drop left out. Where columns are encoded, they
@@ -103,9 +138,9 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
 
     In every pipeline, steps that are neither affine nor encoders are refused before the network is trained.
 
-    Several outputs are supported: L then bounds the l2 norm of all of them together. Sample weights and sparse inputs
-    are not supported. What the training says (``ConvergenceWarning``) and what the refinement says
-    (:class:`~certnet.core.errors.NotConvergedWarning`) is passed on.
+    Several outputs are supported: L then bounds the l2 norm of all of them together. Sparse inputs are not. What the
+    training says (``ConvergenceWarning``; not of the default start, whose stopping is chosen) and what the refinement
+    says (:class:`~certnet.core.errors.NotConvergedWarning`) is passed on.
 
     Examples
     --------
@@ -119,10 +154,12 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
     """
 
     estimator_: Any
-    network_: ShallowNetwork
+    start_choice_: StartChoice | None
+    network_: Network
     certificate_: Certificate
     lipschitz_upper_: float
     lipschitz_lower_: float
+    slopes_: SlopeIntervals | None
     objective_before_: float
     objective_after_: float
     improved_: bool
@@ -134,12 +171,20 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
         self,
         estimator: Any = None,
         *,
+        hidden_layer_sizes: int | Sequence[int] = DEFAULT_SIZES,
         weight: float = 0.01,
+        target_lipschitz: float | None = None,
+        max_mse: float | None = None,
+        effort: str | float = "default",
+        monotonic_cst: ArrayLike | Mapping[str, int] | None = None,
+        slope_limits: Mapping[str | int, tuple[float, float]] | None = None,
+        loss: str = "squared",
+        huber_threshold: float = 1.0,
         penalty: str = "lipschitz",
         method: str = "joint",
         solver: str = "auto",
         tol: float | None = None,
-        cells: int = 1,
+        cells: int | None = None,
         standardise: bool = True,
         prefit: bool = False,
         time_limit: float | None = None,
@@ -147,7 +192,15 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
         verbose: bool = False,
     ) -> None:
         self.estimator = estimator
+        self.hidden_layer_sizes = hidden_layer_sizes
         self.weight = weight
+        self.target_lipschitz = target_lipschitz
+        self.max_mse = max_mse
+        self.effort = effort
+        self.monotonic_cst = monotonic_cst
+        self.slope_limits = slope_limits
+        self.loss = loss
+        self.huber_threshold = huber_threshold
         self.penalty = penalty
         self.method = method
         self.solver = solver
@@ -164,8 +217,16 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
         tags.target_tags.multi_output = True
         return tags
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train the start (unless it is fitted), refine it on X (N, d) and y (N,) or (N, m), and certify the result.
+
+        Parameters
+        ----------
+        X, y : array_like
+        sample_weight : array_like of shape (N,), optional
+            At least 0; only their ratios count. Rows of weight 0 are left out, a weight of 2 counts as two rows in the
+            standardisation, the training, the choice of its options and the objective. The steps of a pipeline that is
+            given are fitted without weights, and so is an ``MLPRegressor`` of scikit-learn before 1.7.
 
         Raises
         ------
@@ -175,16 +236,17 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
         InvalidInputError
             Unknown or impossible parameters, refused before any training; or data that do not fit a prefit model.
         UnsupportedModelError
-            ``estimator`` is of a kind that certnet does not read or has not one hidden layer with ReLU, or is prefit
-            and not fitted.
+            ``estimator`` is of a kind that certnet does not read or refine, or is prefit and not fitted.
         SolverUnavailableError
             The solver is not installed or has no licence; raised before any training.
+        CertificateError
+            The refinement ended before it reached ``monotonic_cst`` and ``slope_limits``.
         """
-        positive_number(self.weight, "weight", zero=True)
+        goal = chosen_goal(self.weight, self.target_lipschitz, self.max_mse)
         how = fitting_of(self)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        inputs, targets = regression_samples(self, X, y, whole=how.whole)
-        made = how.fit(inputs, targets, named_columns(self), self.weight, seed)
+        rows = regression_samples(self, X, y, sample_weight, whole=how.whole)
+        made = how.fit(rows.counted("all rows"), named_columns(self), goal, seed)
         self.__dict__.update(made.attributes())
         return self
 
@@ -220,7 +282,7 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
         inputs = known_inputs(self, X, whole=self._fitted.by_columns is not None)
         return self._fitted.interval(inputs, epsilon)
 
-    def network_for(self, fixed: Mapping[Any, Any] | None = None) -> ShallowNetwork:
+    def network_for(self, fixed: Mapping[Any, Any] | None = None) -> Network:
         """The network in the numeric columns of X, the categorical ones held at values, such as ``{"colour": "red"}``.
 
         Without a pipeline that treats columns differently it is ``network_``.

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float
-from certnet.networks.shallow import ShallowNetwork
+from certnet.networks.network import Network
 
 __all__ = ["Standardisation"]
+
+N = TypeVar("N", bound=Network)
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +24,8 @@ class Standardisation:
     Attributes
     ----------
     x_shift, x_scale : ndarray, shape (d,)
-        Mean and standard deviation (divisor N) of the columns of X; scale 1 where a column is constant.
+        Mean and standard deviation (divisor N) of the columns of X, weighted where samples are; scale 1 where a
+        column is constant.
     y_shift, y_scale : ndarray, shape (m,)
         Those of y.
     """
@@ -33,8 +36,8 @@ class Standardisation:
     y_scale: Float
 
     @classmethod
-    def of(cls, X: Float, y: Float) -> Self:
-        """From data X (N, d) and y (N,) or (N, m).
+    def of(cls, X: Float, y: Float, sample_weight: Float | None = None) -> Self:
+        """From data X (N, d), y (N,) or (N, m) and weights (N,), of which only the ratios count.
 
         Raises
         ------
@@ -42,7 +45,8 @@ class Standardisation:
             The squares of the deviations overflow.
         """
         with np.errstate(over="ignore", invalid="ignore"):  # told by the scale below
-            x, target = StandardScaler().fit(X), StandardScaler().fit(y.reshape(len(y), -1))
+            x = StandardScaler().fit(X, sample_weight=sample_weight)
+            target = StandardScaler().fit(y.reshape(len(y), -1), sample_weight=sample_weight)
         for name, scaler in (("X", x), ("y", target)):
             bad = ~np.isfinite(scaler.scale_)
             if bad.any():
@@ -56,7 +60,12 @@ class Standardisation:
         """X and y in standardised units."""
         return (X - self.x_shift) / self.x_scale, (y - self.y_shift) / self.y_scale
 
-    def inward(self, network: ShallowNetwork) -> ShallowNetwork:
+    @property
+    def slope_scale(self) -> Float:
+        """A slope of the first output in raw units, times this, is one in standardised units; shape (d,)."""
+        return np.asarray(self.x_scale / self.y_scale[0], dtype=np.float64)
+
+    def inward(self, network: N) -> N:
         """The raw network as a map from standardised inputs to standardised outputs."""
         return network.rescaled(
             x_shift=-self.x_shift / self.x_scale,
@@ -66,7 +75,7 @@ class Standardisation:
             units="standardised",
         )
 
-    def outward(self, network: ShallowNetwork, units: str) -> ShallowNetwork:
+    def outward(self, network: N, units: str) -> N:
         """The standardised network as a map from raw inputs to raw outputs, labelled ``units``."""
         return network.rescaled(
             x_shift=self.x_shift, x_scale=self.x_scale, y_shift=self.y_shift, y_scale=self.y_scale, units=units
