@@ -4,45 +4,20 @@ from __future__ import annotations
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from row_tables import Fit, same, table
 from threadpoolctl import threadpool_info
 
 from certnet.core.errors import FileFormatError, InvalidInputError
-from certnet.rows import Block, Layout, MemoryRows, Rows, opening, rows_of
+from certnet.rows import Block, Layout, MemoryRows, opening, rows_of
 from certnet.rows.block import BLOCK, FAN, rows_per_block
 from certnet.rows.memory import ArrayRows
 from certnet.rows.sums import TreeSum, added, in_order, one_thread
-
-
-@dataclass(frozen=True)
-class Fit:
-    """Squared error of a tanh model, its gradient, and a number."""
-
-    W: np.ndarray
-
-    def __call__(self, block: Block) -> tuple[np.ndarray, float]:
-        z = np.tanh(block.X @ self.W)
-        residual = block.shares[:, None] * (z - block.y)
-        return block.X.T @ residual, float(np.sum(residual * residual))
-
-
-def table(n: int, d: int = 3, m: int = 2, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return rng.standard_normal((n, d)), rng.standard_normal((n, m)), rng.random(n)
-
-
-def same(a: Rows, b: Rows) -> None:
-    """Bit for bit."""
-    part = Fit(np.linspace(-1.0, 1.0, a.n_inputs * a.n_outputs).reshape(a.n_inputs, a.n_outputs))
-    for x, y in zip(a.total(part), b.total(part)):
-        np.testing.assert_array_equal(x, y)
-    assert a.describe().digest == b.describe().digest
 
 
 @pytest.mark.parametrize("n", [1, 15, 16, 17, 16 * FAN, 16 * FAN + 1, 16 * FAN * FAN + 3])
@@ -229,6 +204,7 @@ def test_memory_maps_and_files(tmp_path, monkeypatch, dtype, limit):
         rows_of(str(tmp_path / "X.npy"), str(tmp_path / "y.npy"), w, **shape, n_jobs=2),
         rows_of(mapped, y, w, **shape),
         rows_of(X, y.tolist(), w, **shape),
+        rows_of(X, tmp_path / "y.npy", w, **shape),
     ):
         small = limit > 0 or (dtype == "float64" and found is not None and isinstance(found, MemoryRows))
         assert isinstance(found, MemoryRows if small else ArrayRows)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +16,10 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_rows import Fit, same, table
+from row_tables import Fatal, Fit, same, table
 
 from certnet.core.errors import InvalidInputError
-from certnet.rows import Block, MemoryRows, dask_, opening, rows_of
+from certnet.rows import MemoryRows, dask_, opening, rows_of
 from certnet.rows.dask_ import DaskRows
 
 dask = pytest.importorskip("dask", reason="Dask is not installed (certnet[dask])")
@@ -216,21 +214,6 @@ def test_a_cluster_that_is_lost(monkeypatch, error):
     monkeypatch.setattr(dask, "compute", compute)
     with pytest.raises(InvalidInputError, match=r"the Dask cluster did not give a sum .*start it again .* and resume"):
         rows_of(da.ones((9, 3)), da.ones((9, 2)), **SHAPE)
-
-
-@dataclass(frozen=True)
-class Fatal:
-    """Ends the process that comes to a certain row for the first time."""
-
-    inner: Fit
-    row: int
-    mark: Path
-
-    def __call__(self, block: Block) -> tuple[np.ndarray, float]:
-        if block.first == self.row and not self.mark.exists():
-            self.mark.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return self.inner(block)
 
 
 def free_port() -> int:

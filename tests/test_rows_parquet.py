@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from decimal import Decimal
@@ -12,10 +13,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_rows import Fit, same, table
+from row_tables import Fit, same, table
 
 from certnet.core.errors import FileFormatError, InvalidInputError, MissingDependencyError
-from certnet.rows import Layout, MemoryRows, Rows, opening, parquet_, rows_of
+from certnet.rows import Block, Layout, MemoryRows, Rows, opening, parquet_, rows_of
 from certnet.rows.parquet_ import ParquetRows
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (certnet[parquet])")
@@ -100,6 +101,37 @@ def test_ways_to_name_files_and_columns(tmp_path, large):
     turned = rows_of(files, ["t", "u"], "w", **SHAPE, names=("c", "a", "b"))
     np.testing.assert_array_equal(turned.in_memory().X, X[:, [2, 0, 1]])
     assert [len(rows_of(file, ["t", "u"], "w", **SHAPE)) for file in files] == [30, 30, 40]
+
+
+def test_tables_of_arrow_in_memory(tmp_path):
+    X, y, w = write(tmp_path, 50, [], 20)
+    there = pq.read_table(tmp_path)
+    same(rows_of(there, ["t", "u"], "w", **SHAPE), rows_of(tmp_path, ["t", "u"], "w", **SHAPE))
+    same(rows_of(there.select(["a", "b", "c"]), y, w, **SHAPE), rows_of(X, y, w, **SHAPE))
+
+
+def test_rows_can_be_sent(tmp_path, large):
+    write(tmp_path, 50, [20], 20)
+    rows = rows_of(tmp_path, ["t", "u"], "w", **SHAPE)
+    same(pickle.loads(pickle.dumps(rows)), rows)
+
+
+def test_an_error_in_a_part_ends_the_reading(tmp_path, large):
+    write(tmp_path, 100, [20], 20)
+    rows = rows_of(tmp_path, ["t", "u"], "w", **SHAPE, rows_in_block=1)
+
+    def part(block: Block) -> tuple[float]:
+        if block.first == 33:
+            raise InvalidInputError("row 33")
+        return (1.0,)
+
+    with pytest.raises(InvalidInputError, match="row 33"):
+        rows.total(part)
+    assert rows.total(len_of) == (100,)
+
+
+def len_of(block: Block) -> tuple[int]:
+    return (len(block),)
 
 
 def test_small_tables_are_loaded(tmp_path):
