@@ -6,8 +6,9 @@ interval B_0. For ReLU its ends are the sums of the positive and of the negative
 from the input to the output, so that a monotone network is one whose paths all have the right sign; for one hidden
 layer that is ``s_j u_ji ≥ 0`` of the product weights.
 
-A descent has :meth:`ShapeLimits.penalty`, which is zero where the limits are kept, and :meth:`ShapeLimits.projected`,
-the near network that keeps them.
+A descent begins with :meth:`ShapeLimits.penalty` at a small weight, under which the network finds out which of its
+units may rise and which fall, takes :meth:`ShapeLimits.projected`, the near network that keeps the limits, and goes on
+over :class:`SignedWeights`, among the networks whose paths keep their signs. :meth:`ShapeLimits.proved` is the proof.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from certnet.networks.network import Network
 from certnet.proofs.intervals import slopes_of_products
 from certnet.proofs.slopes import SlopeIntervals
 
-__all__ = ["ShapeLimits"]
+__all__ = ["ShapeLimits", "SignedWeights"]
 
 _HAIR: Final = 1e-9  # of a finite limit: what rounding in a proof, and other units of the same network, may take
+_SEED: Final = 1e-6  # of the largest weight: where a parameter starts whose weight is zero
 Weights = Sequence[Float]
 
 
@@ -172,15 +174,23 @@ class ShapeLimits:
         return float(max(below.max(), above.max(), 0.0))
 
     def penalty(self, weights: Weights) -> tuple[float, list[Float]]:
-        """``Σ_i max(lower_i − low_i, 0)² + max(high_i − upper_i, 0)²`` and its gradient in every W_k.
+        """How far the weights are from keeping the limits, and its gradient in every W_k.
 
-        [low_i, high_i] is the interval of B_0; the gradient is one where B has kinks.
+        Where a limit is zero, the sum of the squares of the products of weights along all paths of the wrong sign,
+        times the square of the steepest slopes: smooth, where the limit's own violation, the sum of these products,
+        has kinks at every weight. Elsewhere the square of the violation. Zero where every path has its sign and the
+        other limits are kept.
         """
+        value, gradients = _wrong_paths(weights, self.lower >= 0.0, self.upper <= 0.0)
+        steep = float(np.prod([max(map(abs, pair)) for pair in self.slopes])) ** 2
+        value, gradients = steep * value, [steep * G for G in gradients]
+        if not (np.isfinite(self.lower[self.lower != 0.0]).any() or np.isfinite(self.upper[self.upper != 0.0]).any()):
+            return value, gradients
         ends = _Ends.of(weights, self.slopes)
-        below = np.maximum(self.lower - ends.low[-1], 0.0)
-        above = np.maximum(ends.high[-1] - self.upper, 0.0)
-        value = float(below @ below + above @ above)
-        return value, ends.pulled_back(-2.0 * below, 2.0 * above)
+        below = np.where(self.lower == 0.0, 0.0, np.maximum(self.lower - ends.low[-1], 0.0))
+        above = np.where(self.upper == 0.0, 0.0, np.maximum(ends.high[-1] - self.upper, 0.0))
+        more = ends.pulled_back(-2.0 * below, 2.0 * above)
+        return value + float(below @ below + above @ above), [a + b for a, b in zip(gradients, more)]
 
     def projected(self, weights: Weights) -> list[Float]:
         """Weights near the given ones that keep the limits, with a hair to spare where these are not zero.
@@ -195,14 +205,35 @@ class ShapeLimits:
         """
         made = [W.copy() for W in weights]
         made[0][:, (self.lower == 0.0) & (self.upper == 0.0)] = 0.0
-        signs = np.where(self.lower >= 0.0, 1, 0) - np.where(self.upper <= 0.0, 1, 0)
+        signs = self._signs
         if signs.any() and not self._keep_signs(made, signs):
             made = _of_one_sign(made, signs)
         for i in self.limited:
             self._scale_column(made, int(i), int(signs[i]))
         return made
 
-    def _keep_signs(self, weights: Weights, signs: NDArray[np.int_]) -> bool:
+    def signed(self, weights: Weights) -> SignedWeights:
+        """The networks near the :meth:`projected` weights that keep the limits of zero: by the signs of weights."""
+        made = self.projected(weights)
+        signs, found = self._signs, []
+        for W, (rising, falling) in zip(made[:-1], _path_sums(made)[::-1]):
+            moved = W * signs
+            # a unit that moves with no such input may yet, if its paths to the output have one sign
+            onward = np.where(falling == 0.0, 1.0, 0.0) - np.where(rising == 0.0, 1.0, 0.0)
+            unit = np.where((moved > 0.0).any(axis=1), 1.0, np.where((moved < 0.0).any(axis=1), -1.0, onward))
+            found.append(_allowed(unit, signs))
+            signs = unit
+        found.append(_allowed(np.ones(1), signs))
+        ignored = (self.lower == 0.0) & (self.upper == 0.0)
+        found[0][:, ignored] = 0.0
+        return SignedWeights(tuple(found))
+
+    @property
+    def _signs(self) -> NDArray[np.float64]:
+        """1 where slopes may not be negative, −1 where not positive; 0 for both or neither."""
+        return np.where(self.lower >= 0.0, 1.0, 0.0) - np.where(self.upper <= 0.0, 1.0, 0.0)
+
+    def _keep_signs(self, weights: Weights, signs: Float) -> bool:
         """Is it proved, with a hair to spare where an interval does not end at 0?"""
         units = [tuple(np.full(len(W), s) for s in pair) for W, pair in zip(weights, self.slopes)]
         ends = slopes_of_products(weights, units)  # type: ignore[arg-type]
@@ -245,13 +276,80 @@ class ShapeLimits:
         column *= factor if smaller * factor >= floor * (1.0 - 0.5 * _HAIR) else floor / smaller
 
 
+def _path_sums(weights: Weights) -> list[tuple[Float, Float]]:
+    """Of the hidden layers, from the last one down: sums of the positive and of the negative products to the output."""
+    sums = [(np.maximum(weights[-1][0], 0.0), np.maximum(-weights[-1][0], 0.0))]
+    for W in weights[-2:0:-1]:
+        up, down = np.maximum(W, 0.0), np.maximum(-W, 0.0)
+        plus, minus = sums[-1]
+        sums.append((plus @ up + minus @ down, plus @ down + minus @ up))
+    return sums
+
+
+def _allowed(units: Float, inputs: Float) -> Float:
+    """The sign that a weight from an input of a sign into a unit of one may have; NaN where any, 0 where none."""
+    return np.where(inputs != 0.0, np.outer(units, inputs), np.nan)
+
+
+def _wrong_paths(weights: Weights, rising: NDArray[np.bool_], falling: NDArray[np.bool_]) -> tuple[float, list[Float]]:
+    """``Σ (Π weights)²`` over paths to the output, and its gradient.
+
+    Over those of negative sign from the inputs that are ``rising``, and of positive sign from those that are
+    ``falling``. From the output, with squares of the positive and the negative parts of the weights.
+    """
+    squares = [(np.maximum(W, 0.0) ** 2, np.minimum(W, 0.0) ** 2) for W in weights]
+    sums = [(squares[-1][0][0], squares[-1][1][0])]  # over paths of positive and of negative sign
+    for up, down in squares[-2::-1]:
+        plus, minus = sums[-1]
+        sums.append((plus @ up + minus @ down, plus @ down + minus @ up))
+    to_plus, to_minus = falling.astype(np.float64), rising.astype(np.float64)
+    value = float(sums[-1][0] @ to_plus + sums[-1][1] @ to_minus)
+    gradients = []
+    for W, (up, down), (plus, minus) in zip(weights[:-1], squares, sums[-2::-1]):
+        to_up = np.outer(plus, to_plus) + np.outer(minus, to_minus)
+        to_down = np.outer(minus, to_plus) + np.outer(plus, to_minus)
+        gradients.append(2.0 * W * np.where(W > 0.0, to_up, to_down))
+        to_plus, to_minus = up @ to_plus + down @ to_minus, down @ to_plus + up @ to_minus
+    W = weights[-1]
+    return value, [*gradients, 2.0 * W * np.where(W > 0.0, to_plus, to_minus)]
+
+
+@dataclass(frozen=True, eq=False)
+class SignedWeights:
+    """Weights ``W = s θ²`` of given signs s, and ``W = θ`` where any sign will do: a smooth map from all θ.
+
+    Attributes
+    ----------
+    signs : tuple of ndarray
+        Of every matrix: 1 or −1, 0 where the weight is zero, NaN where it is free.
+    """
+
+    signs: tuple[Float, ...]
+
+    def parameters(self, weights: Weights) -> list[Float]:
+        """θ of weights; those of the wrong sign, and zeros, become small ones, which may grow."""
+        found = []
+        for W, s in zip(weights, self.signs):
+            least = _SEED * max(float(np.abs(W).max(initial=0.0)), 2.0**-500)
+            found.append(np.where(np.isnan(s), W, np.sqrt(np.maximum(W * s, least)) * (s != 0.0)))
+        return found
+
+    def weights(self, parameters: Weights) -> list[Float]:
+        return [np.where(np.isnan(s), t, s * t * t) for t, s in zip(parameters, self.signs)]
+
+    def pulled_back(self, parameters: Weights, gradients: Weights) -> list[Float]:
+        """Gradients in θ from those in W."""
+        both = zip(parameters, gradients, self.signs)
+        return [np.where(np.isnan(s), G, 2.0 * s * t * G) for t, G, s in both]
+
+
 def _terms(column: Float, low: Float, high: Float) -> tuple[Float, Float]:
     """The ends of ``[low_j, high_j] w_j``."""
     up, down = np.maximum(column, 0.0), np.maximum(-column, 0.0)
     return low * up - high * down, high * up - low * down
 
 
-def _of_one_sign(weights: Weights, signs: NDArray[np.int_]) -> list[Float]:
+def _of_one_sign(weights: Weights, signs: Float) -> list[Float]:
     """Weights of which every path from input i to the output has the sign ``signs_i``, where that is not 0.
 
     From the inputs up every unit that such an input moves is given a sign, that of its paths to the output, or cut off
@@ -259,16 +357,8 @@ def _of_one_sign(weights: Weights, signs: NDArray[np.int_]) -> list[Float]:
     one is taken that loses the least sum of products ``|weights|`` along paths.
     """
     made = [W.copy() for W in weights]
-    rising, falling = [np.maximum(weights[-1][0], 0.0)], [np.maximum(-weights[-1][0], 0.0)]
-    for W in weights[-2:0:-1]:
-        up, down = np.maximum(W, 0.0), np.maximum(-W, 0.0)
-        rising, falling = (
-            [*rising, rising[-1] @ up + falling[-1] @ down],
-            [*falling, rising[-1] @ down + falling[-1] @ up],
-        )
     reach = np.ones(len(signs))  # products along the paths to a unit
-    for k, W in enumerate(made[:-1]):
-        above, below = rising[-1 - k], falling[-1 - k]
+    for W, (above, below) in zip(made[:-1], _path_sums(weights)[::-1]):
         signed = W * signs
         whole = np.abs(W) @ reach
         wrong = np.stack([np.maximum(-signed, 0.0) @ reach, np.maximum(signed, 0.0) @ reach])  # for signs 1 and −1
