@@ -368,3 +368,14 @@ def test_one_thread_of_linear_algebra_until_the_last_has_left():
     assert threads_of_blas() == {1}
     inner.__exit__(None, None, None)
     assert threads_of_blas() == before
+
+
+def test_a_table_that_was_made_before():
+    X, y, w = table(9)
+    rows = rows_of(X, y, w, n_inputs=3, n_outputs=2)
+    assert rows_of(rows, n_inputs=3, n_outputs=2) is rows
+    with pytest.raises(InvalidInputError, match=r"a table with 3 inputs and 2 output\(s\), the network has 4 and 2"):
+        rows_of(rows, n_inputs=4, n_outputs=2)
+    for more in ({"y": y}, {"sample_weight": w}, {"target": "t"}, {"columns": ["a"]}):
+        with pytest.raises(InvalidInputError, match="targets and weights of its own: give it alone"):
+            rows_of(rows, **more, n_inputs=3, n_outputs=2)

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -206,10 +207,19 @@ def test_what_is_not_finite_is_told_with_its_row(large):
         rows_of(da.from_array(X, chunks=700), da.from_array(y, chunks=700), **SHAPE)
 
 
-@pytest.mark.parametrize("error", [ConnectionResetError("gone"), dask_.CancelledError("lost")])
-def test_a_cluster_that_is_lost(monkeypatch, error):
+@needs_cluster
+@pytest.mark.parametrize("kind", ["connection", "cancelled", "killed"])
+def test_a_cluster_that_is_lost(monkeypatch, kind):
+    from distributed import KilledWorker
+
+    errors = {
+        "connection": ConnectionResetError("gone"),
+        "cancelled": dask_.CancelledError("lost"),
+        "killed": KilledWorker("_sum_of", SimpleNamespace(address="tcp://there:1"), 3),
+    }
+
     def compute(*_: object) -> None:
-        raise error
+        raise errors[kind]
 
     monkeypatch.setattr(dask, "compute", compute)
     with pytest.raises(InvalidInputError, match=r"the Dask cluster did not give a sum .*start it again .* and resume"):

@@ -227,6 +227,8 @@ def test_files_that_are_refused(tmp_path):
         rows_of(one, "z", **SHAPE)
     with pytest.raises(InvalidInputError, match=r"has 4 columns for inputs \('a', 'b', 'c', 'w'\), the network has 3"):
         rows_of(one, ["t", "u"], **SHAPE)
+    with pytest.raises(InvalidInputError, match=r"no column 'x1': it has 'a', .*by columns="):
+        rows_of(one, ["t", "u"], **SHAPE, names=("x1", "x2", "x3"))
     with pytest.raises(InvalidInputError, match="y is missing"):
         rows_of(one, **SHAPE)
 

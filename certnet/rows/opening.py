@@ -48,11 +48,11 @@ def rows_of(
 
     Parameters
     ----------
-    X : array_like, frame, memory map, path or paths, or Dask collection
+    X : array_like, frame, memory map, path or paths, Dask collection, or Rows
         Inputs (N, d). Arrays of more than :data:`LOADED_BYTES` are not copied: they must not change while they are in
         use. A path names an ``.npy`` file, a Parquet file, or a folder of Parquet files, whose rows follow each other
         in the order of the files' names; a list of Parquet files keeps its own order. Dask: an Array of known chunks
-        or a DataFrame.
+        or a DataFrame. A table that this function made is returned as it is.
     y : array_like, frame, path, Dask collection, or str or sequence of str
         Targets (N,) or (N, m); or the names of target columns, where X has named columns. Beside a Dask collection,
         an array or another collection.
@@ -86,6 +86,9 @@ def rows_of(
     MissingDependencyError
         pyarrow or dask is needed and not installed.
     """
+    if isinstance(X, Rows):
+        given = [value is not None for value in (y, sample_weight, target, columns)]
+        return _fitting(X, n_inputs, n_outputs, alone=not any(given))
     wanted = _wanted(y, sample_weight, target, columns, (n_inputs, n_outputs), tuple(names))
     y = None if wanted.targets else y
     sample_weight = None if wanted.weight is not None else sample_weight
@@ -105,6 +108,18 @@ def rows_of(
         )
     X = X if places is None else _mapped(places[0], "X")
     return _from_arrays(X, _array_or_file(y), sample_weight, wanted, layout)
+
+
+def _fitting(rows: Rows, n_inputs: int, n_outputs: int, *, alone: bool) -> Rows:
+    """A table that was made before."""
+    if not alone:
+        raise InvalidInputError("X is a table of rows, which has targets and weights of its own: give it alone")
+    if (rows.n_inputs, rows.n_outputs) != (n_inputs, n_outputs):
+        raise InvalidInputError(
+            f"X is a table with {rows.n_inputs} inputs and {rows.n_outputs} output(s), the network has {n_inputs} and "
+            f"{n_outputs}"
+        )
+    return rows
 
 
 def _wanted(

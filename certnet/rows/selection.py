@@ -75,7 +75,8 @@ class Selection:
             found = available.count(name)
             if found != 1:
                 what = "no column" if not found else "two columns"
-                raise InvalidInputError(f"{table} has {what} {name!r}: it has {_some(available)}")
+                advice = "; name the inputs, in the network's order, by columns=" if inputs is wanted.names else ""
+                raise InvalidInputError(f"{table} has {what} {name!r}: it has {_some(available)}{advice}")
         twice = [name for name in set(inputs) if inputs.count(name) + beside.count(name) > 1]
         twice += [name for name in set(beside) if beside.count(name) > 1]
         if twice:
