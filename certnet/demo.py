@@ -19,7 +19,7 @@ from certnet.data import Dataset, load_dataset
 from certnet.io import from_sklearn
 from certnet.networks.shallow import ShallowNetwork, require_shallow
 from certnet.refinement import RefineResult, refine
-from certnet.report import Evaluation, evaluate, html_page, table
+from certnet.report import Evaluation, evaluate, findings, html_page, layer_rows, pictures_of, table, trace_rows
 
 __all__ = ["OUTPUTS", "DemoResult", "run", "write"]
 
@@ -83,7 +83,7 @@ def run(
     trained = time.perf_counter() - begin
     start = require_shallow(from_sklearn(model, units=dataset.units))
     certify(start)  # compiles the kernels, so that the seconds below are of the work
-    progress("refining: one convex program over the network's activation cell")
+    progress("refining")
     begin = time.perf_counter()
     refined = refine(start, *train, weight)
     solved = time.perf_counter() - begin
@@ -158,37 +158,19 @@ def _results(result: DemoResult) -> str:
 
 
 def _pictures(result: DemoResult) -> dict[str, tuple[bytes, str]]:
-    from certnet.plot import AdversarialCurveDisplay, BoundsDisplay, figure_png
-
-    curves = {name: evaluation.curve for name, evaluation in result.evaluations.items()}
-    bounds = {
-        name: {"lower": e.certificate.lower, "upper": e.certificate.upper} | dict(e.cheaper)
-        for name, e in result.evaluations.items()
-    }
-    tradeoff = AdversarialCurveDisplay.from_curves(curves, units="standardised").figure_
-    bracket = BoundsDisplay.from_bounds(bounds, title="Lipschitz constant, l2 to l2, standardised units").figure_
-    return {
-        "tradeoff.png": (
-            figure_png(tradeoff),
-            "Test error against the size of the perturbation: what an attack found, and what the certificate allows.",
-        ),
-        "bracket.png": (
-            figure_png(bracket),
-            "Proved brackets of the Lipschitz constant (bars), and cheaper upper bounds (markers).",
-        ),
-    }
+    return {f"{name}.png": drawn for name, drawn in pictures_of(result.evaluations, units="standardised").items()}
 
 
 def _page(result: DemoResult, pictures: list[tuple[bytes, str]]) -> str:
     before, after = result.evaluations["before"], result.evaluations["after"]
-    decrease = 100.0 * (1.0 - after.objective / before.objective)
+    decrease = 100.0 * (1.0 - result.refined.objective_after / result.refined.objective_before)
     d = result.dataset
     paragraphs = [
         f"scikit-learn's MLPRegressor with {result.start.n_hidden} hidden units was trained on the {d.name} data "
         f"({len(d.y_train)} training and {len(d.y_test)} test samples, {d.X_train.shape[1]} inputs, {d.target_name}), "
-        f"then refined with weight {result.weight:g}: one convex program over the network's activation cell.",
-        f"The objective fell by {decrease:.1f} %. All figures are in standardised units; in raw units the refined "
-        f"network's Lipschitz constant is at most {above(result.raw_certificate.upper)}.",
+        f"then refined with weight {result.weight:g}, with the defaults of refine.",
+        f"The training objective fell by {decrease:.1f} %. All figures are in standardised units; in raw units the "
+        f"refined network's Lipschitz constant is at most {above(result.raw_certificate.upper)}.",
         f"Versions: certnet {__version__}, numpy {np.__version__}.",
     ]
     commands = ["certnet check certificate.json refined.npz", "certnet check certificate_raw.json refined_raw.npz"]
@@ -199,4 +181,9 @@ def _page(result: DemoResult, pictures: list[tuple[bytes, str]]) -> str:
         result.refined.certificate,
         pictures,
         commands,
+        warnings=findings(before, after),
+        sections={
+            "Layers": layer_rows(result.refined.network),
+            "Stages of the refinement": trace_rows(result.refined.trace),
+        },
     )

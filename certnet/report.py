@@ -1,23 +1,44 @@
-"""Two networks side by side: figures measured on data, as rows of a table and as an HTML page with pictures."""
+"""Networks side by side: figures measured on data, as rows of a table and as an HTML page with pictures.
+
+Training objective and test error are two things: a refinement never raises the first, and may raise the second, or L.
+What did rise is said in plain sentences, with what to try.
+"""
 
 from __future__ import annotations
 
 import base64
 import html
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from certnet._version import __version__
 from certnet.certification import Certificate, certify
 from certnet.core.digits import above, below
-from certnet.networks.shallow import ShallowNetwork
+from certnet.networks.network import Network
 from certnet.programs.objectives import mean_squared_error
+from certnet.refinement import RefineResult, TraceRow
 from certnet.robust import AdversarialCurve, PGDAttack, adversarial_mse
 
-__all__ = ["Evaluation", "evaluate", "html_page", "table"]
+__all__ = [
+    "Evaluation",
+    "evaluate",
+    "findings",
+    "html_page",
+    "layer_rows",
+    "pictures_of",
+    "refinement_report",
+    "table",
+    "trace_rows",
+]
+
+_RISE: Final = 1e-9  # relative: what rounding may do
+_PARTS: Final[Mapping[str, str]] = MappingProxyType({"Dense": "matrix", "Convolution": "convolution"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +53,8 @@ class Evaluation:
     certificate : Certificate
     cheaper : dict of str to float
         Cheaper upper bounds of the Lipschitz constant.
-    objective : float
-        ``train mse + weight · ρ``.
+    objective : float or None
+        ``train mse + weight · ρ``; None without a weight.
     seconds : float
         To certify it.
     """
@@ -43,7 +64,7 @@ class Evaluation:
     curve: AdversarialCurve
     certificate: Certificate
     cheaper: Mapping[str, float]
-    objective: float
+    objective: float | None
     seconds: float
 
     def as_dict(self) -> dict[str, object]:
@@ -63,15 +84,15 @@ class Evaluation:
 
 
 def evaluate(
-    network: ShallowNetwork,
+    network: Network,
     train: tuple[ArrayLike, ArrayLike],
     test: tuple[ArrayLike, ArrayLike],
     *,
-    weight: float,
+    weight: float | None,
     epsilons: ArrayLike,
     attack: PGDAttack | None = None,
 ) -> Evaluation:
-    """Certify ``network``, attack it on the test part, and recompute its objective on the training part."""
+    """Certify a network of any depth, attack it on the test part, and recompute its objective on the training part."""
     start = time.perf_counter()
     certificate = certify(network, X=train[0], tol=1e-7)
     seconds = time.perf_counter() - start
@@ -82,7 +103,7 @@ def evaluate(
         curve=adversarial_mse(network, *test, epsilons, attack, lipschitz=certificate.upper),
         certificate=certificate,
         cheaper=certificate.cheaper,
-        objective=train_mse + weight * certificate.rho,
+        objective=None if weight is None else train_mse + weight * certificate.rho,
         seconds=seconds,
     )
 
@@ -92,7 +113,8 @@ def table(
 ) -> list[tuple[str, ...]]:
     """Rows of text: a head with the models' names, then one row per figure.
 
-    ``seconds`` is what each took to make; ``epsilons`` are the radii to show, all that were evaluated by default.
+    ``seconds`` is what each took to make, as far as it is known; ``epsilons`` are the radii to show, all that were
+    evaluated by default. The objective has a row if all were evaluated with a weight.
     """
     values = list(models.values())
     rows: list[tuple[str, ...]] = [("", *models)]
@@ -100,7 +122,9 @@ def table(
     def add(name: str, cells: Sequence[str]) -> None:
         rows.append((name, *cells))
 
-    add("objective (train MSE + weight · L²)", [f"{v.objective:.4f}" for v in values])
+    objectives = [v.objective for v in values if v.objective is not None]
+    if len(objectives) == len(values):
+        add("objective (train MSE + weight · L²)", [f"{objective:.4f}" for objective in objectives])
     add("train MSE", [f"{v.train_mse:.4f}" for v in values])
     add("test MSE", [f"{v.test_mse:.4f}" for v in values])
     for i, epsilon in enumerate(values[0].curve.epsilons):
@@ -110,8 +134,108 @@ def table(
     add("Lipschitz constant, at most (certified)", [above(v.certificate.upper, 5) for v in values])
     add("product of spectral norms", [above(v.cheaper["product of spectral norms"], 5) for v in values])
     add("seconds to certify", [f"{v.seconds:.4f}" for v in values])
-    add("seconds to train or refine", [f"{seconds[name]:.1f}" for name in models])
+    add("seconds to train or refine", [f"{seconds[name]:.1f}" if name in seconds else "" for name in models])
     return rows
+
+
+def layer_rows(network: Network) -> list[tuple[str, ...]]:
+    """Rows of text: a head, then one row per layer, hidden layers first."""
+    last = len(network.layers)
+    rows: list[tuple[str, ...]] = [("layer", "takes", "gives", "map", "activation")]
+    for k, layer in enumerate(network.layers, start=1):
+        kind = type(layer.operator).__name__
+        carried = f", {layer.carried} units carried past it" if layer.carried else ""
+        activation = "none: the output" if k == last else f"{layer.activation}{carried}"
+        sizes = (str(layer.operator.n_inputs), str(layer.operator.n_outputs))
+        rows.append((str(k), *sizes, _PARTS.get(kind, "structured"), activation))
+    return rows
+
+
+def trace_rows(trace: Sequence[TraceRow]) -> list[tuple[str, ...]]:
+    """Rows of text: a head, then one row per stage of a refinement; empty where a stage gave no network."""
+
+    def told(value: float, text: str) -> str:
+        if value != value:
+            return ""
+        return text if value < float("inf") else "beyond the limit"
+
+    rows: list[tuple[str, ...]] = [("stage", "objective", "train MSE", "L at most", "seconds", "kept")]
+    for row in trace:
+        figures = (row.objective, f"{row.objective:.6g}"), (row.mse, f"{row.mse:.6g}"), (row.upper, above(row.upper, 5))
+        kept = "yes" if row.accepted else "no"
+        rows.append((row.stage, *(told(*one) for one in figures), f"{row.seconds:.1f}", kept))
+    return rows
+
+
+def findings(before: Evaluation, after: Evaluation) -> list[str]:
+    """What rose from one network to the other although it should not, in plain sentences, with what to try.
+
+    Looked at are the test error, the test error under attack at the largest radius, and the certified L.
+    """
+    return list(_findings(before, after))
+
+
+def _findings(before: Evaluation, after: Evaluation) -> Iterator[str]:
+    fitted = after.train_mse < before.train_mse
+    cure = (
+        "the training error fell, so the network fits its training data too closely: try a larger weight, or one that "
+        "is chosen on validation data (CertifiedRegressorCV)"
+        if fitted
+        else "the training error rose too, so the network was made too flat: try a smaller weight, or one that is "
+        "chosen on validation data (CertifiedRegressorCV)"
+    )
+    if _rose(before.test_mse, after.test_mse):
+        yield f"The test error rose from {before.test_mse:.4g} to {after.test_mse:.4g}; {cure}."
+    first, last = float(before.curve.adversarial[-1]), float(after.curve.adversarial[-1])
+    radius = float(after.curve.epsilons[-1])
+    if radius > 0.0 and _rose(first, last):
+        yield (
+            f"The test error under attacks of radius {radius:g} rose from {first:.4g} to {last:.4g}: try a larger "
+            "weight, or one that is chosen on validation data by the error under attack."
+        )
+    if _rose(before.certificate.upper, after.certificate.upper):
+        yield (
+            f"The certified Lipschitz constant rose from {above(before.certificate.upper, 4)} to "
+            f"{above(after.certificate.upper, 4)}: the gain in training error outweighed it. Try a larger weight, or "
+            "target_lipschitz with the L that you want."
+        )
+
+
+def _rose(before: float, after: float) -> bool:
+    return after > before * (1.0 + _RISE)
+
+
+def pictures_of(
+    models: Mapping[str, Evaluation], trace: Sequence[TraceRow] = (), *, units: str = "as given"
+) -> dict[str, tuple[bytes, str]]:
+    """PNG pictures by name, each with its caption: errors under attack, brackets of L, and stages if there are any.
+
+    Raises
+    ------
+    MissingDependencyError
+        matplotlib is not installed.
+    """
+    from certnet.plot import AdversarialCurveDisplay, BoundsDisplay, TraceDisplay, figure_png
+
+    curves = {name: model.curve for name, model in models.items()}
+    bounds = {
+        name: {"lower": model.certificate.lower, "upper": model.certificate.upper} | dict(model.cheaper)
+        for name, model in models.items()
+    }
+    title = "Lipschitz constant, l2 to l2" + ("" if units == "as given" else f", {units} units")
+    drawn = {
+        "tradeoff": (
+            AdversarialCurveDisplay.from_curves(curves, units=units),
+            "Test error against the size of the perturbation: what an attack found, and what the certificate allows.",
+        ),
+        "bracket": (
+            BoundsDisplay.from_bounds(bounds, title=title),
+            "Proved brackets of the Lipschitz constant (bars), and cheaper upper bounds (markers).",
+        ),
+    }
+    if sum(row.objective < float("inf") for row in trace) > 1:
+        drawn["trace"] = (TraceDisplay.from_rows(trace), "The objective stage by stage; hollow marks were not kept.")
+    return {name: (figure_png(display.figure_), caption) for name, (display, caption) in drawn.items()}
 
 
 _STYLE = """
@@ -122,6 +246,7 @@ th:first-child, td:first-child { text-align: left; }
 figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; } figcaption { color: #555; }
 code { background: #f3f3f3; padding: .1rem .3rem; }
 .card { border: 1px solid #bbb; border-radius: .4rem; padding: 1rem; }
+.warning { border-color: #D55E00; background: #fdf3ec; margin: 1rem 0; }
 """
 
 
@@ -132,24 +257,27 @@ def html_page(
     certificate: Certificate,
     pictures: Sequence[tuple[bytes, str]],
     commands: Sequence[str],
+    *,
+    warnings: Sequence[str] = (),
+    sections: Mapping[str, Sequence[Sequence[str]]] = MappingProxyType({}),
 ) -> str:
-    """One self-contained page: text, table, the certificate in words, PNG pictures with captions, and commands."""
-    head, *body = rows
-    cells = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>\n" for row in body)
+    """One self-contained page: text, table, the certificate in words, PNG pictures with captions, and commands.
+
+    ``warnings`` stand in a box below the table, ``sections`` are further tables by their headings.
+    """
     figures = "".join(
         f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>\n"
         for png, caption in pictures
     )
+    box = f'<div class="card warning">{_paragraphs(warnings)}</div>\n' if warnings else ""
+    more = "".join(f"<h2>{html.escape(heading)}</h2>\n{_grid(body)}" for heading, body in sections.items())
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style></head>
 <body>
 <h1>{html.escape(title)}</h1>
-{"".join(f"<p>{html.escape(text)}</p>" for text in paragraphs)}
-<table><thead><tr>{"".join(f"<th>{html.escape(cell)}</th>" for cell in head)}</tr></thead>
-<tbody>
-{cells}</tbody></table>
-{figures}<h2>The certificate</h2>
+{_paragraphs(paragraphs)}
+{_grid(rows)}{box}{figures}{more}<h2>The certificate</h2>
 <div class="card">{_in_words(certificate)}</div>
 <h2>Check it again</h2>
 <pre>{html.escape(chr(10).join(commands))}</pre>
@@ -157,12 +285,118 @@ def html_page(
 """
 
 
-def _in_words(certificate: Certificate) -> str:
-    d, h, m = certificate.shape
-    return (
-        f"<p>For all inputs x and y of the {d}-{h}-{m} network with SHA-256 <code>{certificate.digest[:16]}…</code>, "
-        f"‖f(x) − f(y)‖₂ ≤ <b>{above(certificate.upper)}</b> ‖x − y‖₂ ({html.escape(certificate.units)} units). "
-        f"No number below {below(certificate.lower)} would do: the gradient at the witness is that steep.</p>"
-        f"<p>It is proved by {int(np.count_nonzero(certificate.multipliers))} multipliers and one matrix inequality of "
-        f"order {d + m}, with every rounding error accounted for.</p>"
+def refinement_report(
+    start: Network,
+    result: RefineResult,
+    train: tuple[ArrayLike, ArrayLike],
+    test: tuple[ArrayLike, ArrayLike],
+    *,
+    weight: float | None = None,
+    epsilons: ArrayLike = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5),
+    attack: PGDAttack | None = None,
+    title: str = "A network, refined and certified",
+    commands: Sequence[str] = (),
+) -> str:
+    """A page about a refinement of a network of any depth: both networks measured, what rose, layers and stages.
+
+    Parameters
+    ----------
+    start : ShallowNetwork or FeedForward
+        What was refined.
+    result : RefineResult
+        What :func:`certnet.refine` made of it.
+    train, test : pair of array_like, shapes (N, d) and (N,) or (N, m)
+        In the networks' units.
+    weight : float, optional
+        The refinement's, if it had one.
+    epsilons : array_like, shape (K,)
+        Radii of the attacks on the test part, increasing, in the units of the inputs.
+    attack : PGDAttack, optional
+    title : str
+    commands : sequence of str
+        To be shown as the way to check the certificate again.
+
+    Returns
+    -------
+    str
+        A self-contained HTML page.
+
+    Raises
+    ------
+    MissingDependencyError
+        matplotlib is not installed.
+    InvalidInputError
+        Data that do not fit the networks, radii that do not increase.
+    """
+    networks = {"before": start, "after": result.network}
+    models = {
+        name: evaluate(network, train, test, weight=weight, epsilons=epsilons, attack=attack)
+        for name, network in networks.items()
+    }
+    rows = table(models, {"after": result.trace[-1].seconds})
+    rows[1:1] = [("objective of the refinement", f"{result.objective_before:.6g}", f"{result.objective_after:.6g}")]
+    sizes = "-".join(map(str, result.network.widths))
+    depth = result.network.depth
+    paragraphs = [
+        f"A network {sizes} with {depth} hidden layer{'s' if depth > 1 else ''} was refined in "
+        f"{len(result.trace) - 1} stages on {len(np.asarray(train[1]))} samples and measured on "
+        f"{len(np.asarray(test[1]))} others ({result.network.units} units). {_change(result)}",
+        f"Versions: certnet {__version__}, numpy {np.__version__}.",
+    ]
+    return html_page(
+        title,
+        paragraphs,
+        rows,
+        models["after"].certificate,
+        list(pictures_of(models, result.trace, units=result.network.units).values()),
+        commands or ["certificate.check(network)"],
+        warnings=findings(models["before"], models["after"]),
+        sections={"Layers": layer_rows(result.network), "Stages": trace_rows(result.trace)},
     )
+
+
+def _change(result: RefineResult) -> str:
+    if not result.improved:
+        return "No better network was found: the input is what is shown as the result."
+    if not result.objective_before < float("inf"):
+        return "The input was beyond the limit; the result is within it."
+    if not result.objective_before > 0.0:
+        return ""
+    return f"The training objective fell by {100.0 * (1.0 - result.objective_after / result.objective_before):.1f} %."
+
+
+def _paragraphs(texts: Sequence[str]) -> str:
+    return "".join(f"<p>{html.escape(text)}</p>" for text in texts)
+
+
+def _grid(rows: Sequence[Sequence[str]]) -> str:
+    head, *body = rows
+    cells = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>\n" for row in body)
+    return (
+        f"<table><thead><tr>{''.join(f'<th>{html.escape(cell)}</th>' for cell in head)}</tr></thead>\n"
+        f"<tbody>\n{cells}</tbody></table>\n"
+    )
+
+
+def _in_words(certificate: Certificate) -> str:
+    sizes = "-".join(map(str, certificate.shape))
+    subject = f", {html.escape(certificate.subject)}" if certificate.subject else ""
+    return (
+        f"<p>For all inputs x and y of the {sizes} network with SHA-256 <code>{certificate.digest[:16]}…</code>, "
+        f"‖f(x) − f(y)‖₂ ≤ <b>{above(certificate.upper)}</b> ‖x − y‖₂ ({certificate.units} units{subject}). "
+        f"No number below {below(certificate.lower)} would do: the gradient at the witness is that steep.</p>"
+        f"<p>It is proved by {_proof_in_words(certificate)}, with every rounding error accounted for.</p>"
+    )
+
+
+def _proof_in_words(certificate: Certificate) -> str:
+    d, *hidden, m = certificate.shape
+    if certificate.kind == "shallow":
+        n = int(np.count_nonzero(certificate.multipliers))
+        return f"{n} multipliers and one matrix inequality of order {d + m}"
+    if certificate.kind == "neuron":
+        n = sum(int(np.count_nonzero(part)) for part in certificate.multipliers)
+        return f"{n} multipliers, one per hidden unit, and one matrix inequality of order {d + sum(hidden)}"
+    if certificate.kind == "tree":
+        return "a tree of cases, with multipliers and a matrix inequality in each"
+    return f"bounds of its parts, one after another (a proof of the kind “{html.escape(certificate.kind)}”)"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from certnet.core.errors import InvalidInputError, MissingDependencyError, OutputError
+from certnet.core.outcome import Status
 from certnet.plot import (
     AdversarialCurveDisplay,
     BoundsDisplay,
@@ -15,6 +16,7 @@ from certnet.plot import (
     figure_png,
     save_figure,
 )
+from certnet.refinement.trace import TraceRow
 from certnet.robust.curves import AdversarialCurve
 
 BOUNDS = {
@@ -142,6 +144,24 @@ def test_trace_by_stage():
     assert [text.get_text() for text in ax.texts] == ["0.25", "0.12", "0.11"]
     assert ax.get_yscale() == "linear"
     assert drawn(display)
+
+
+def row(stage, objective, accepted):
+    return TraceRow(stage, objective, objective, 1.0, accepted, Status.OPTIMAL, "", None, 0.0)
+
+
+def test_the_stages_of_a_refinement_with_those_that_were_not_kept():
+    rows = [row("input", float("inf"), True), row("one", 0.4, True), row("two", 0.5, False), row("3", 0.3, True)]
+    display = TraceDisplay.from_rows([*rows, row("failed", float("nan"), False)])
+    line, hollow = display.ax_.lines
+    np.testing.assert_allclose(line.get_xydata(), [[0, 0.4], [2, 0.3]])
+    np.testing.assert_allclose(hollow.get_xydata(), [[1, 0.5]])
+    assert [label.get_text() for label in display.ax_.get_xticklabels()] == ["one", "two", "3"]
+    assert drawn(display)
+    with pytest.raises(InvalidInputError, match="at least one stage"):
+        TraceDisplay.from_rows(rows[:1])
+    with pytest.raises(InvalidInputError, match="kept has 1 entries, objectives has 2"):
+        TraceDisplay(np.ones(2), ["a", "b"], [True])
 
 
 def test_a_long_trace_thins_its_labels():

@@ -20,6 +20,7 @@ from certnet.plot.figures import (
     legend_above,
     wide,
 )
+from certnet.refinement.trace import TraceRow
 
 __all__ = ["PredictionDisplay", "TraceDisplay"]
 
@@ -92,12 +93,15 @@ class TraceDisplay(Display):
     objectives : ndarray, shape (K,)
     labels : sequence of str, length K
         Names of the stages.
+    kept : sequence of bool, length K, optional
+        False where a stage's network was not kept: a hollow mark, off the line.
     ax_, figure_ : matplotlib Axes and Figure
         Set by :meth:`plot`.
     """
 
     objectives: Float
     labels: Sequence[str]
+    kept: Sequence[bool] | None = None
     ax_: Any = field(init=False, repr=False)
     figure_: Any = field(init=False, repr=False)
 
@@ -108,6 +112,18 @@ class TraceDisplay(Display):
                 f"{self.objectives.size} objectives and {len(self.labels)} labels: one label per stage is needed, "
                 "and at least one stage"
             )
+        if self.kept is not None and len(self.kept) != self.objectives.size:
+            raise InvalidInputError(f"kept has {len(self.kept)} entries, objectives has {self.objectives.size}")
+
+    @classmethod
+    def from_rows(cls, trace: Sequence[TraceRow], *, ax: Any = None) -> TraceDisplay:
+        """Draw the stages of a refinement of any depth, ``RefineResult.trace``.
+
+        Left out are stages that gave no network, or one beyond a limit, which have no objective.
+        """
+        rows = [row for row in trace if row.objective < float("inf")]
+        objectives = np.array([row.objective for row in rows])
+        return cls(objectives, [row.stage for row in rows], [row.accepted for row in rows]).plot(ax)
 
     @classmethod
     def from_trace(cls, objectives: ArrayLike, labels: Sequence[str], *, ax: Any = None) -> TraceDisplay:
@@ -118,7 +134,10 @@ class TraceDisplay(Display):
         """Draw on ``ax``, or on a new figure."""
         self.figure_, self.ax_ = axes_for(ax, self)
         stages = np.arange(self.objectives.size)
-        self.ax_.plot(stages, self.objectives, "-o", color=COLOURS[0], ms=5)
+        kept = np.ones(stages.size, dtype=bool) if self.kept is None else np.asarray(self.kept, dtype=bool)
+        self.ax_.plot(stages[kept], self.objectives[kept], "-o", color=COLOURS[0], ms=5)
+        if not kept.all():
+            self.ax_.plot(stages[~kept], self.objectives[~kept], "o", color=COLOURS[0], mfc="white", ms=5)
         if wide(self.objectives):
             self.ax_.set_yscale("log")
         self.ax_.margins(x=0.1, y=0.15)
