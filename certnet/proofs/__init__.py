@@ -13,6 +13,7 @@ from certnet.proofs.lifted_layers import LayerwiseProof, TheoremProof
 from certnet.proofs.lifted_matrix import MatrixProof
 from certnet.proofs.lifted_slope import SlopeWitness
 from certnet.proofs.shallow import ShallowProof
+from certnet.proofs.slopes import SlopeIntervals
 from certnet.proofs.sup_norm import SupProof
 from certnet.proofs.tree import TreeProof
 
@@ -25,6 +26,7 @@ __all__ = [
     "MatrixProof",
     "ProductProof",
     "ShallowProof",
+    "SlopeIntervals",
     "SlopeWitness",
     "SupProof",
     "TheoremProof",

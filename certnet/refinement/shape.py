@@ -8,29 +8,29 @@ layer that is ``s_j u_ji ≥ 0`` of the product weights.
 
 A descent begins with :meth:`ShapeLimits.penalty` at a small weight, under which the network finds out which of its
 units may rise and which fall, takes :meth:`ShapeLimits.projected`, the near network that keeps the limits, and goes on
-over :class:`SignedWeights`, among the networks whose paths keep their signs. :meth:`ShapeLimits.proved` is the proof.
+over :meth:`ShapeLimits.signed`, the networks whose paths keep their signs. :meth:`ShapeLimits.proved` is the proof.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from certnet.core.errors import CertificateError, InvalidInputError, UnsupportedModelError
-from certnet.core.validation import Float, finite_array, whole_number
+from certnet.core.validation import Float
 from certnet.networks.network import Network
 from certnet.proofs.intervals import slopes_of_products
 from certnet.proofs.slopes import SlopeIntervals
+from certnet.refinement.named_inputs import NamedInputs
+from certnet.refinement.signs import SignedWeights, of_one_sign, signs_of_weights, wrong_paths
 
-__all__ = ["ShapeLimits", "SignedWeights"]
+__all__ = ["ShapeLimits"]
 
 _HAIR: Final = 1e-9  # of a finite limit: what rounding in a proof, and other units of the same network, may take
-_SEED: Final = 1e-6  # of the largest weight: where a parameter starts whose weight is zero
 Weights = Sequence[Float]
 
 
@@ -87,7 +87,7 @@ class ShapeLimits:
         if monotonic_cst is None and slope_limits is None:
             return None
         d = network.n_inputs
-        inputs = _Inputs(tuple(names) or network.about.inputs, d)
+        inputs = NamedInputs(tuple(names) or network.about.inputs, d)
         signs = inputs.signs(monotonic_cst)
         lower, upper = np.where(signs > 0, 0.0, -np.inf), np.where(signs < 0, 0.0, np.inf)
         for i, (low, high) in inputs.limits(slope_limits).items():
@@ -120,7 +120,7 @@ class ShapeLimits:
         found._refuse_unreachable(inputs)
         return found
 
-    def _refuse_unreachable(self, inputs: _Inputs) -> None:
+    def _refuse_unreachable(self, inputs: NamedInputs) -> None:
         """Limits that only a network keeps which ignores the input, or none at all."""
         least = _least_share(self.slopes)
         for i in self.limited:
@@ -161,7 +161,10 @@ class ShapeLimits:
 
     def proved(self, network: Network) -> SlopeIntervals | None:
         """The proof that a network keeps the limits; None where there is none."""
-        found = SlopeIntervals.of(network)
+        try:
+            found = SlopeIntervals.of(network)
+        except CertificateError:  # weights that overflow prove nothing
+            return None
         kept = (found.lower[0] >= self.lower) & (found.upper[0] <= self.upper)
         return found if kept.all() else None
 
@@ -181,7 +184,7 @@ class ShapeLimits:
         has kinks at every weight. Elsewhere the square of the violation. Zero where every path has its sign and the
         other limits are kept.
         """
-        value, gradients = _wrong_paths(weights, self.lower >= 0.0, self.upper <= 0.0)
+        value, gradients = wrong_paths(weights, self.lower >= 0.0, self.upper <= 0.0)
         steep = float(np.prod([max(map(abs, pair)) for pair in self.slopes])) ** 2
         value, gradients = steep * value, [steep * G for G in gradients]
         if not (np.isfinite(self.lower[self.lower != 0.0]).any() or np.isfinite(self.upper[self.upper != 0.0]).any()):
@@ -196,7 +199,7 @@ class ShapeLimits:
         """Weights near the given ones that keep the limits, with a hair to spare where these are not zero.
 
         Those that keep them come back as they are. Otherwise paths of a sign that a limit of zero forbids are cut
-        where that takes least from the network (:func:`_of_one_sign`), then columns of W_0 are scaled.
+        where that takes least from the network, then columns of W_0 are scaled.
 
         Raises
         ------
@@ -207,26 +210,19 @@ class ShapeLimits:
         made[0][:, (self.lower == 0.0) & (self.upper == 0.0)] = 0.0
         signs = self._signs
         if signs.any() and not self._keep_signs(made, signs):
-            made = _of_one_sign(made, signs)
+            made = of_one_sign(made, signs)
         for i in self.limited:
             self._scale_column(made, int(i), int(signs[i]))
         return made
 
     def signed(self, weights: Weights) -> SignedWeights:
         """The networks near the :meth:`projected` weights that keep the limits of zero: by the signs of weights."""
-        made = self.projected(weights)
-        signs, found = self._signs, []
-        for W, (rising, falling) in zip(made[:-1], _path_sums(made)[::-1]):
-            moved = W * signs
-            # a unit that moves with no such input may yet, if its paths to the output have one sign
-            onward = np.where(falling == 0.0, 1.0, 0.0) - np.where(rising == 0.0, 1.0, 0.0)
-            unit = np.where((moved > 0.0).any(axis=1), 1.0, np.where((moved < 0.0).any(axis=1), -1.0, onward))
-            found.append(_allowed(unit, signs))
-            signs = unit
-        found.append(_allowed(np.ones(1), signs))
+        made, signs = self.projected(weights), self._signs
+        if signs.any():
+            made = of_one_sign(made, signs)  # slopes away from 0 may have made up for wrong paths
+        found = signs_of_weights(made, signs)
         ignored = (self.lower == 0.0) & (self.upper == 0.0)
-        found[0][:, ignored] = 0.0
-        return SignedWeights(tuple(found))
+        return SignedWeights((np.where(ignored, 0.0, found.signs[0]), *found.signs[1:]))
 
     @property
     def _signs(self) -> NDArray[np.float64]:
@@ -276,99 +272,10 @@ class ShapeLimits:
         column *= factor if smaller * factor >= floor * (1.0 - 0.5 * _HAIR) else floor / smaller
 
 
-def _path_sums(weights: Weights) -> list[tuple[Float, Float]]:
-    """Of the hidden layers, from the last one down: sums of the positive and of the negative products to the output."""
-    sums = [(np.maximum(weights[-1][0], 0.0), np.maximum(-weights[-1][0], 0.0))]
-    for W in weights[-2:0:-1]:
-        up, down = np.maximum(W, 0.0), np.maximum(-W, 0.0)
-        plus, minus = sums[-1]
-        sums.append((plus @ up + minus @ down, plus @ down + minus @ up))
-    return sums
-
-
-def _allowed(units: Float, inputs: Float) -> Float:
-    """The sign that a weight from an input of a sign into a unit of one may have; NaN where any, 0 where none."""
-    return np.where(inputs != 0.0, np.outer(units, inputs), np.nan)
-
-
-def _wrong_paths(weights: Weights, rising: NDArray[np.bool_], falling: NDArray[np.bool_]) -> tuple[float, list[Float]]:
-    """``Σ (Π weights)²`` over paths to the output, and its gradient.
-
-    Over those of negative sign from the inputs that are ``rising``, and of positive sign from those that are
-    ``falling``. From the output, with squares of the positive and the negative parts of the weights.
-    """
-    squares = [(np.maximum(W, 0.0) ** 2, np.minimum(W, 0.0) ** 2) for W in weights]
-    sums = [(squares[-1][0][0], squares[-1][1][0])]  # over paths of positive and of negative sign
-    for up, down in squares[-2::-1]:
-        plus, minus = sums[-1]
-        sums.append((plus @ up + minus @ down, plus @ down + minus @ up))
-    to_plus, to_minus = falling.astype(np.float64), rising.astype(np.float64)
-    value = float(sums[-1][0] @ to_plus + sums[-1][1] @ to_minus)
-    gradients = []
-    for W, (up, down), (plus, minus) in zip(weights[:-1], squares, sums[-2::-1]):
-        to_up = np.outer(plus, to_plus) + np.outer(minus, to_minus)
-        to_down = np.outer(minus, to_plus) + np.outer(plus, to_minus)
-        gradients.append(2.0 * W * np.where(W > 0.0, to_up, to_down))
-        to_plus, to_minus = up @ to_plus + down @ to_minus, down @ to_plus + up @ to_minus
-    W = weights[-1]
-    return value, [*gradients, 2.0 * W * np.where(W > 0.0, to_plus, to_minus)]
-
-
-@dataclass(frozen=True, eq=False)
-class SignedWeights:
-    """Weights ``W = s θ²`` of given signs s, and ``W = θ`` where any sign will do: a smooth map from all θ.
-
-    Attributes
-    ----------
-    signs : tuple of ndarray
-        Of every matrix: 1 or −1, 0 where the weight is zero, NaN where it is free.
-    """
-
-    signs: tuple[Float, ...]
-
-    def parameters(self, weights: Weights) -> list[Float]:
-        """θ of weights; those of the wrong sign, and zeros, become small ones, which may grow."""
-        found = []
-        for W, s in zip(weights, self.signs):
-            least = _SEED * max(float(np.abs(W).max(initial=0.0)), 2.0**-500)
-            found.append(np.where(np.isnan(s), W, np.sqrt(np.maximum(W * s, least)) * (s != 0.0)))
-        return found
-
-    def weights(self, parameters: Weights) -> list[Float]:
-        return [np.where(np.isnan(s), t, s * t * t) for t, s in zip(parameters, self.signs)]
-
-    def pulled_back(self, parameters: Weights, gradients: Weights) -> list[Float]:
-        """Gradients in θ from those in W."""
-        both = zip(parameters, gradients, self.signs)
-        return [np.where(np.isnan(s), G, 2.0 * s * t * G) for t, G, s in both]
-
-
 def _terms(column: Float, low: Float, high: Float) -> tuple[Float, Float]:
     """The ends of ``[low_j, high_j] w_j``."""
     up, down = np.maximum(column, 0.0), np.maximum(-column, 0.0)
     return low * up - high * down, high * up - low * down
-
-
-def _of_one_sign(weights: Weights, signs: Float) -> list[Float]:
-    """Weights of which every path from input i to the output has the sign ``signs_i``, where that is not 0.
-
-    From the inputs up every unit that such an input moves is given a sign, that of its paths to the output, or cut off
-    from these inputs. Weights into it of the wrong sign become zero, and so will those out of it. Of the three ways the
-    one is taken that loses the least sum of products ``|weights|`` along paths.
-    """
-    made = [W.copy() for W in weights]
-    reach = np.ones(len(signs))  # products along the paths to a unit
-    for W, (above, below) in zip(made[:-1], _path_sums(weights)[::-1]):
-        signed = W * signs
-        whole = np.abs(W) @ reach
-        wrong = np.stack([np.maximum(-signed, 0.0) @ reach, np.maximum(signed, 0.0) @ reach])  # for signs 1 and −1
-        onward = np.stack([below, above])
-        losses = np.vstack([wrong * (above + below) + (whole - wrong) * onward, wrong.sum(axis=0) * (above + below)])
-        choice = np.where(signed.any(axis=1), np.array([1, -1, 0])[losses.argmin(axis=0)], 0)
-        W[(signed * choice[:, None] < 0.0) | ((choice == 0)[:, None] & (signed != 0.0))] = 0.0
-        reach, signs = np.abs(W) @ reach, np.where((W * signs).any(axis=1), choice, 0)
-    made[-1][:, made[-1][0] * signs < 0.0] = 0.0
-    return made
 
 
 @dataclass(frozen=True, eq=False)
@@ -438,95 +345,3 @@ def _reachable(low: float, high: float, least: float) -> bool:
     if not high > 0.0:
         return False
     return low < 0.0 or (low == 0.0 <= least) or (least > 0.0 and high * least >= low)
-
-
-@dataclass(frozen=True)
-class _Inputs:
-    """Inputs as a caller names them: by index, or by name where there are names."""
-
-    names: tuple[str, ...]
-    d: int
-
-    def __post_init__(self) -> None:
-        if self.names and len(self.names) != self.d:
-            raise InvalidInputError(f"there are {len(self.names)} names of inputs, the network has {self.d}")
-
-    def called(self, i: int) -> str:
-        return f"input {i} ({self.names[i]!r})" if self.names else f"input {i}"
-
-    def index(self, key: object, argument: str) -> int:
-        if isinstance(key, str):
-            if key in self.names:
-                return self.names.index(key)
-            if not self.names:
-                raise InvalidInputError(
-                    f"{argument} names the input {key[:60]!r}, but the inputs have no names: give its index, or X as a "
-                    "frame with column names"
-                )
-            near = get_close_matches(key, self.names, n=1, cutoff=0.0)[0]
-            raise InvalidInputError(f"{argument}: there is no input {key[:60]!r}; did you mean {near!r}?")
-        return whole_number(key, f"an input of {argument}", most=self.d - 1)  # type: ignore[arg-type]
-
-    def by_index(self, given: Mapping[Any, Any], argument: str) -> dict[int, Any]:
-        found: dict[int, Any] = {}
-        for key, value in given.items():
-            i = self.index(key, argument)
-            if i in found:
-                raise InvalidInputError(f"{argument} speaks of {self.called(i)} twice, by name and by index")
-            found[i] = value
-        return found
-
-    def signs(self, given: object) -> NDArray[np.int64]:
-        """1, −1 or 0 of every input."""
-        values = np.zeros(self.d)
-        if isinstance(given, Mapping):
-            for i, sign in self.by_index(given, "monotonic_cst").items():
-                values[i] = _number(sign, f"monotonic_cst of {self.called(i)}")
-        elif given is not None:
-            values = finite_array(given, "monotonic_cst", ndim=(1,))  # type: ignore[arg-type]
-            if values.shape != (self.d,):
-                raise InvalidInputError(
-                    f"monotonic_cst has {len(values)} entries, the network has {self.d} inputs: one of −1, 0, 1 for "
-                    "each is needed, or a mapping from names to signs"
-                )
-        bad = ~np.isin(values, (-1.0, 0.0, 1.0))
-        if bad.any():
-            i = int(np.argmax(bad))
-            raise InvalidInputError(
-                f"monotonic_cst of {self.called(i)} is {values[i]:g}: 1 (never falls), −1 (never rises) or 0 is needed"
-            )
-        return values.astype(np.int64)
-
-    def limits(self, given: object) -> dict[int, tuple[float, float]]:
-        """(low, high) of the inputs that have some."""
-        if given is None:
-            return {}
-        if not isinstance(given, Mapping):
-            raise InvalidInputError(
-                f"slope_limits must map names or indices of inputs to (low, high), got {type(given).__name__}"
-            )
-        found = {}
-        for i, pair in self.by_index(given, "slope_limits").items():
-            what = f"slope_limits of {self.called(i)}"
-            try:
-                low, high = pair
-            except (TypeError, ValueError) as error:
-                raise InvalidInputError(f"{what} must be a pair (low, high), got {str(pair)[:40]}") from error
-            low, high = _number(low, what), _number(high, what)
-            if low > high:
-                raise InvalidInputError(f"{what} are ({low:g}, {high:g}): the first is the lower one")
-            if low == np.inf or high == -np.inf:
-                raise InvalidInputError(f"{what} are ({low:g}, {high:g}): no slope is infinite")
-            found[i] = (low, high)
-        return found
-
-
-def _number(value: object, what: str) -> float:
-    """A number that may be infinite."""
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidInputError(f"{what}: a number is needed, got {str(value)[:40]}") from error
-    if np.isnan(number):
-        raise InvalidInputError(f"{what} is NaN: leave it out where nothing is asked")
-    return number
