@@ -182,7 +182,7 @@ def test_the_page_says_who_is_ahead_and_by_how_much():
 @needs_matplotlib
 def test_a_picture_of_every_case():
     drawn = validated.pictures(load_study("yin-robustness-validated"), rows_of(start=1.0, refine=0.5))
-    assert list(drawn) == ["robustness-servo-sgd"]
+    assert list(drawn) == ["validated-servo-sgd"]
 
 
 @pytest.mark.parametrize(

@@ -189,16 +189,17 @@ def _named(cases: set[tuple[str, str]]) -> str:
 
 def pictures(study: Study[RobustnessSpec], rows: Sequence[Row]) -> dict[str, Any]:
     """One picture per data set and start: attacked and certified errors, means over trials."""
-    return case_pictures(cases_of(rows, by_weight=len(study.spec.weights) > 1), study.spec.attack.norm)
+    cases = cases_of(rows, by_weight=len(study.spec.weights) > 1)
+    return case_pictures(cases, study.spec.attack.norm, "robustness")
 
 
-def case_pictures(cases: Sequence[Case], norm: str) -> dict[str, Any]:
-    """A picture of every case."""
+def case_pictures(cases: Sequence[Case], norm: str, name: str) -> dict[str, Any]:
+    """A picture of every case, by ``name``, data set and start."""
     from certnet.study.kinds.refinement.pictures import robustness_display
 
     return {
-        f"robustness-{case.data}-{case.start}": robustness_display(
-            {case.label(name): same for name, same in case.methods.items()}, norm
+        f"{name}-{case.data}-{case.start}": robustness_display(
+            {case.label(method): same for method, same in case.methods.items()}, norm
         ).figure_
         for case in cases
     }

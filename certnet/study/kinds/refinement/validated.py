@@ -85,7 +85,7 @@ def _standing(case: Case, leader: str) -> str:
 
 def pictures(study: Study[ValidatedSpec], rows: Sequence[Row]) -> dict[str, Any]:
     """As of the kind "robustness"."""
-    return case_pictures(cases_of(rows), study.spec.attack.norm)
+    return case_pictures(cases_of(rows), study.spec.attack.norm, "validated")
 
 
 KIND = Kind(
