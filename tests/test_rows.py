@@ -123,19 +123,30 @@ def test_the_digest_sees_every_change():
     for array in swapped:
         array[[7, 8]] = array[[8, 7]]
     moved = X.copy()
-    moved[20, 1] = np.nextafter(moved[20, 1], 9.0) + 1e-9
-    for a, b, c in [
+    moved[20, 1] = np.nextafter(moved[20, 1], 9.0)
+    for inputs, targets, weights in [
         (X, y, w),
         (X, y, None),
         (moved, y, w),
         (X, swapped[1], w),
         (X, y, swapped[2]),
-        (*swapped[:2], swapped[2]),
+        (*swapped[:2], w),
+        tuple(swapped),
         (X[:49], y[:49], w[:49]),
     ]:
-        digests.add(rows_of(a, b, c, n_inputs=3, n_outputs=2).describe().digest)
+        digests.add(rows_of(inputs, targets, weights, n_inputs=3, n_outputs=2).describe().digest)
     digests.add(rows_of(X, y, w, n_inputs=3, n_outputs=2, names=("a", "b", "c")).describe().digest)
-    assert len(digests) == 8
+    assert len(digests) == 9
+    # blocks that change places too
+    ends = [
+        rows_of(array, np.ones(8), n_inputs=1, n_outputs=1, rows_in_block=4)
+        for array in (np.eye(8)[:, :1], np.eye(8)[:, 4:5])
+    ]
+    assert ends[0].describe().digest != ends[1].describe().digest
+    assert (
+        rows_of(X, y, 7.0 * w, n_inputs=3, n_outputs=2).describe().digest
+        == rows_of(X, y, w, n_inputs=3, n_outputs=2).describe().digest
+    )
 
 
 def test_samples():

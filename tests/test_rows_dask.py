@@ -108,6 +108,16 @@ def test_frames_give_the_same_bits_as_in_memory(large, n):
         rows_of(numbered, "t", **SMALL)
 
 
+@needs_frames
+def test_files_that_dask_reads_are_those_that_are_read_here(large, tmp_path):
+    import dask.dataframe as dd
+
+    for k in range(3):
+        frame_of(*table(40 + k, seed=k)).to_parquet(tmp_path / f"{k}.parquet")
+    there = dd.read_parquet(tmp_path)
+    same(rows_of(there, ["t", "u"], "w", **SMALL), rows_of(tmp_path, ["t", "u"], "w", **SMALL))
+
+
 def test_small_collections_are_loaded():
     X, y, w = table(100)
     found = rows_of(da.from_array(X), da.from_array(y), da.from_array(w), **SHAPE)

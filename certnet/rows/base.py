@@ -35,8 +35,8 @@ class Description:
     target_mean, target_scale : ndarray, shape (m,)
         Of the targets.
     digest : str
-        SHA-256 over numbers of rows and columns, names, and sums over all values, weights and the order of rows: the
-        same wherever the table is stored.
+        SHA-256 over numbers of rows and columns, names, all values in the order of the rows, and two moments of the
+        weights to eight digits: the same wherever the table is stored, and whichever processor computes it.
     """
 
     mean: Float
@@ -111,7 +111,7 @@ class Rows(ABC):
         """``Σ part(block)`` over all blocks, entry by entry.
 
         Terms are added in an order that the number of rows alone decides (:mod:`certnet.rows.sums`), each block on one
-        thread: the same bits whatever the storage, the scheduler and the number of threads.
+        thread: the same bits whatever the storage, the scheduler and the number of threads, on processors of one kind.
 
         Parameters
         ----------
@@ -173,29 +173,32 @@ class Rows(ABC):
         first = next(self.blocks())
         centres = _nearest_to_mean(first.X), _nearest_to_mean(first.y)
         with np.errstate(over="ignore", invalid="ignore"):
-            sums = self.total(_Moments(*centres, self.n_samples))
-            mean, scale = _mean_and_scale(centres[0], *sums[:2])
-            target_mean, target_scale = _mean_and_scale(centres[1], *sums[2:4])
-        sha = hashlib.sha256(f"{self.n_samples} {self.n_inputs} {self.n_outputs} {self.names}".encode())
-        for array in (*centres, *sums):
-            sha.update(np.asarray(array, dtype="<f8").tobytes())
+            *moments, place, square, values = self.total(_Moments(*centres, self.n_samples))
+            mean, scale = _mean_and_scale(centres[0], *moments[:2])
+            target_mean, target_scale = _mean_and_scale(centres[1], *moments[2:])
+        head = f"{self.n_samples} {self.n_inputs} {self.n_outputs} {self.names} {place:.8e} {square:.8e}"
+        sha = hashlib.sha256(head.encode())
+        sha.update(values.astype("<u8").tobytes())
         return Description(mean, scale, target_mean, target_scale, sha.hexdigest())
 
 
 @dataclass(frozen=True, eq=False)
 class _Moments:
-    """First and second moments about centres, and sums that move when rows or weights change places."""
+    """First and second moments about centres, those of the shares, and a sum of hashes of values and their places."""
 
     inputs: Float
     targets: Float
     n_samples: int
 
     def __call__(self, block: Block) -> Sums:
-        s = block.shares
-        place = s * (np.arange(block.first + 1, block.first + 1 + len(block)) / self.n_samples)
+        s, rows = block.shares, np.arange(block.first + 1, block.first + 1 + len(block))
+        sha = hashlib.sha256(str(block.first).encode())
+        for array in (block.X, block.y):
+            sha.update(array.astype("<f8", copy=False).tobytes())
+        values = np.frombuffer(sha.digest(), dtype="<u8").astype(np.uint64)  # sums wrap around, exactly
         with np.errstate(over="ignore", invalid="ignore"):
             X, y = block.X - self.inputs, block.y - self.targets
-            return s @ X, s @ (X * X), s @ y, s @ (y * y), place @ X, place @ y, float(np.sum(place)), float(s @ s)
+            return s @ X, s @ (X * X), s @ y, s @ (y * y), float(s @ rows) / self.n_samples, float(s @ s), values
 
 
 def _nearest_to_mean(array: Float) -> Float:

@@ -1,7 +1,7 @@
 """Sums over blocks, added up in an order that the number of blocks alone decides.
 
 Floating-point sums depend on their order. Here :data:`~certnet.rows.block.FAN` consecutive blocks are added from left
-to right, then so many of these sums, and so on: a tree, the same for every storage, number of threads and cluster.
+to right, then so many of these sums, and so on: a tree, the same for every storage and number of threads.
 Whoever computes its lower nodes elsewhere hands them in one level higher.
 """
 
