@@ -34,6 +34,10 @@ class Squared:
         """Of the value in the residuals, (n, m)."""
         return 2.0 * shares[:, None] * residual
 
+    def per(self, unit: float) -> Squared:
+        """The loss of residuals that are divided by ``unit``; its values are those divided by ``unit²``."""
+        return self
+
 
 @dataclass(frozen=True)
 class Huber:
@@ -61,6 +65,10 @@ class Huber:
     def excess(self, residual: Float) -> Float:
         """What residuals (n, m) exceed the threshold by, with their sign: ``argmin_s (r − s)² + 2 δ |s|``."""
         return residual - self._clipped(residual)
+
+    def per(self, unit: float) -> Huber:
+        """The loss of residuals that are divided by ``unit``; its values are those divided by ``unit²``."""
+        return Huber(self.threshold / unit)
 
     def _clipped(self, residual: Float) -> Float:
         # r (2 δ sign r) − δ² is c (2 r − c) with c the residual clipped to the threshold

@@ -23,8 +23,6 @@ from certnet.solvers.watch import UNWATCHED, Watch
 
 __all__ = ["BudgetSearch"]
 
-_MAX_PROGRAMS = 60
-
 
 @dataclass(frozen=True, eq=False)
 class _Trial:
@@ -47,9 +45,12 @@ class BudgetSearch:
     ----------
     tol : float
         Relative gap of ρ.
+    max_programs : int
+        Weights that are tried at most.
     """
 
     tol: float = 1e-6
+    max_programs: int = 60
 
     def solve(self, program: Restriction, *, start: Point | None = None, watch: Watch = UNWATCHED) -> Solved:
         """Minimise ρ over the cell subject to a limit on the fit.
@@ -65,15 +66,16 @@ class BudgetSearch:
         """
         if not isinstance(program.penalty, LipschitzPenalty) or not isinstance(program.goal, FitAtMost):
             raise SolverUnavailableError("an error budget needs the Lipschitz penalty")
-        return _Search(program, program.goal, self.tol, start).run(watch)
+        return _Search(program, program.goal, self, start).run(watch)
 
 
 class _Search:
     """Weights on both sides of the one whose solution meets the budget."""
 
-    def __init__(self, program: Restriction, goal: FitAtMost, tol: float, start: Point | None) -> None:
+    def __init__(self, program: Restriction, goal: FitAtMost, how: BudgetSearch, start: Point | None) -> None:
         self._begin = time.perf_counter()
-        self._program, self._goal, self._tol, self._start = program, goal, tol, start
+        self._program, self._goal, self._start = program, goal, start
+        self._tol, self._max_programs = how.tol, how.max_programs
         self._below: _Trial | None = None
         self._above: _Trial | None = None
         self._lower, self._steps, self._part = 0.0, 0, 1.0
@@ -86,7 +88,7 @@ class _Search:
             return self._solved(flat, Status.OPTIMAL, "the constant network", 0.0)
         weight = self._goal.trial or 1e-2 * level / max(self._scale(), 1e-300)
         status, word = Status.MAX_ITERATIONS, ""
-        for _ in range(_MAX_PROGRAMS):
+        for _ in range(self._max_programs):
             if watch.expired:
                 status = Status.TIME_LIMIT
                 break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -15,15 +16,18 @@ from certnet.core.errors import SolverUnavailableError
 from certnet.core.outcome import Residuals, Status
 from certnet.core.validation import Float
 from certnet.programs.goal import FitAtMost, Goal, SlopeAtMost, Weighted
+from certnet.programs.loss import Huber, Loss, Squared
 from certnet.programs.penalties import LipschitzPenalty, NormPenalty, Penalty
 from certnet.programs.restriction import Restriction, Solution
 from certnet.programs.slopes import SlopeLimits
 from certnet.solvers.estimate import Size, conic_estimate, unfit
+from certnet.solvers.flattest import flattened
 from certnet.solvers.solved import Point, Solved
 from certnet.solvers.watch import UNWATCHED, Watch
 
 __all__ = ["ConicSolver", "build"]
 
+_AS_GOOD = 4e-6  # relative, that fits may differ by where a limit on the slope is slack
 _UNNOTICED = 1.0  # seconds beyond the time that nobody minds
 
 
@@ -70,6 +74,10 @@ class ConicSolver:
             raise SolverUnavailableError(objection)
         if conic_estimate(Size.of(program)).setup > watch.left + _UNNOTICED:  # which no limit of the solver's ends
             return Solved(None, Status.TIME_LIMIT, self.objection(program, watch.left) or "no time is left")
+        return flattened(program, self._once(program, watch), partial(self._once, watch=watch), _AS_GOOD)
+
+    def _once(self, program: Restriction, watch: Watch) -> Solved:
+        """What the solver gives, whatever limits are slack."""
         limit = watch.left if np.isfinite(watch.deadline) else None
         # the program in units of its data, a limit on the fit less the margin
         scaling = _Scaling.of(program)
@@ -115,6 +123,7 @@ class _Scaling:
             rows=(program.rows - self.centre) / self.sigma,
             targets=(program.targets - self.offset) / self.tau,
             goal=self._goal(program, margin),
+            loss=program.loss.per(self.tau),
             slopes=None if program.slopes is None else program.slopes.times(self.sigma / self.tau),
         )
 
@@ -181,7 +190,7 @@ def build(program: Restriction, l2_map: Float | None = None) -> tuple[Any, dict[
     m, k = program.directions.shape
     extended = np.column_stack([program.rows, np.ones(n)])
     U, c = cp.Variable((k, d + 1), name="U"), cp.Variable(m, name="c")
-    fit = _squared_error(program, extended, U, c)
+    fit = _FITS[type(program.loss)](program, extended, U, c)
     # rows of the cone have norm one: the cone is the same, its violation is comparable
     unit_rows = extended / np.linalg.norm(extended, axis=1, keepdims=True)
     constraints = [cp.multiply(np.where(program.patterns, 1.0, -1.0), unit_rows @ U.T) >= 0]
@@ -266,6 +275,21 @@ def _squared_error(program: Restriction, extended: Float, U: Any, c: Any) -> Any
         stacked = qr(stacked, mode="r", check_finite=False)[0][: stacked.shape[1]]
     x = cp.hstack([cp.reshape(U, (k * width,), order="C"), c])
     return cp.sum_squares(stacked[:, :-1] @ x - stacked[:, -1])
+
+
+def _huber_error(program: Restriction, extended: Float, U: Any, c: Any) -> Any:
+    """``Σ_i share_i Σ_o φ(…)`` of the same residuals."""
+    import cvxpy as cp
+
+    active = cp.multiply(program.patterns.astype(float), extended @ U.T)
+    outputs = active @ program.directions.T + np.ones((len(extended), 1)) @ cp.reshape(c, (1, c.size), order="C")
+    threshold = program.loss.threshold if isinstance(program.loss, Huber) else np.inf
+    return cp.sum(cp.multiply(program.shares[:, None], cp.huber(outputs - program.targets, threshold)))
+
+
+_FITS: Final[Mapping[type[Loss], Callable[[Restriction, Float, Any, Any], Any]]] = MappingProxyType(
+    {Squared: _squared_error, Huber: _huber_error}
+)
 
 
 def _lipsdp(program: Restriction, W: Any, eta: Any, rho: Any) -> list[Any]:

@@ -10,8 +10,8 @@ weights of unit j is ``p_j = Σ_i (2 share_i D_ij r_iᵀ V_:j − z_ij S_ij) x̃
 For fixed η the last two conditions go, and tr Q becomes ``<Y_0ᵀ P⁻¹ Y_0, K> + 2 Σ_j η_j y_jᵀ P⁻¹ y_j``; for the
 constraint ``ρ ≤ limit`` the trace of P is free and D loses ``limit · tr P``. Limits on slopes let any κ_j be added to
 the first d entries of p_j, for what ``Σ_j κ_jᵀ w_j`` can be at most within them: ``Σ_i upper_i max_j(s_j κ_ji)⁺ −
-lower_i max_j(−s_j κ_ji)⁺``. D is concave along multiples of (r, z, Y_0, κ), whose best is taken. The code shares
-nothing with the solvers.
+lower_i max_j(−s_j κ_ji)⁺``. D is concave along multiples of (r, z, Y_0, κ), whose best is taken; for Huber's loss no
+entry of the multiple of r may be beyond the threshold. The code shares nothing with the solvers.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import numpy as np
 
 from certnet.core.validation import Float
 from certnet.programs.goal import SlopeAtMost, Weighted
+from certnet.programs.loss import Huber
 from certnet.programs.penalties import LipschitzPenalty, NormPenalty, Penalty
 from certnet.programs.restriction import Chunk, Restriction
 
@@ -70,6 +71,15 @@ class _FitPart(NamedTuple):
     slopes: Float
     linear: float
     square: float
+    most: float
+    """θ of Huber's loss; infinite for the squared one."""
+
+    def best(self, linear: float, total: float, most: float = np.inf) -> float:
+        """The largest ``θ linear − θ² total`` for θ up to ``most``, and up to its own limit."""
+        if not linear > 0.0 or not total > 0.0:
+            return 0.0
+        theta = min(self.most, most, linear / (2.0 * total))
+        return theta * (linear - theta * total)
 
 
 def lower_bound(program: Restriction, dual: DualPoint) -> float:
@@ -80,7 +90,9 @@ def lower_bound(program: Restriction, dual: DualPoint) -> float:
     linear = -2.0 * float(program.shares @ np.sum(r * (program.targets - mean), axis=1))
     square = float(program.shares @ np.sum(r**2, axis=1))
     slopes, charge = _pushes(program, dual)
-    part = _FitPart(r, np.maximum(dual.cone, 0.0), slopes, linear - charge, square)
+    largest = float(np.abs(r).max(initial=0.0))
+    most = program.loss.threshold / largest if isinstance(program.loss, Huber) and largest > 0.0 else np.inf
+    part = _FitPart(r, np.maximum(dual.cone, 0.0), slopes, linear - charge, square, most)
     return _BOUNDS[type(program.penalty)](program, dual, part) + program.spread
 
 
@@ -92,8 +104,7 @@ def _norm_bound(program: Restriction, dual: DualPoint, fit: _FitPart) -> float:
     pull[:, :-1] += fit.slopes
     longest = float(np.linalg.norm(pull, axis=1).max(initial=0.0))
     most = min(1.0, 2.0 * program.goal.weight / longest) if longest > 0.0 else 1.0
-    best = min(most, max(0.0, fit.linear) / (2.0 * fit.square)) if fit.square > 0.0 else 0.0
-    return max(0.0, best * fit.linear - best**2 * fit.square)
+    return fit.best(fit.linear, fit.square, most)
 
 
 def _lipschitz_bound(program: Restriction, dual: DualPoint, fit: _FitPart) -> float:
@@ -113,8 +124,7 @@ def _lipschitz_bound(program: Restriction, dual: DualPoint, fit: _FitPart) -> fl
         charge *= trace / program.goal.weight  # tr P = λ
     else:
         return 0.0
-    total = fit.square + charge
-    return max(linear, 0.0) ** 2 / (4.0 * total) if total > 0.0 else 0.0
+    return fit.best(linear, fit.square + charge)
 
 
 _BOUNDS: Final[Mapping[type[Penalty], Callable[[Restriction, DualPoint, _FitPart], float]]] = MappingProxyType(

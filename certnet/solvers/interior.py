@@ -18,6 +18,7 @@ from certnet.core.errors import SolverError, SolverUnavailableError
 from certnet.core.outcome import Residuals, Status
 from certnet.core.validation import Float
 from certnet.programs.goal import FitAtMost, SlopeAtMost, Weighted
+from certnet.programs.loss import Squared
 from certnet.programs.restriction import Restriction, Solution
 from certnet.solvers.block import Block
 from certnet.solvers.blocks import BLOCKS
@@ -72,11 +73,13 @@ class InteriorPoint:
         Raises
         ------
         SolverUnavailableError
-            The goal is a limit on the fit, or a limit without the Lipschitz penalty.
+            The goal is a limit on the fit, or a limit without the Lipschitz penalty; the loss is not the squared one.
         """
         begin = time.perf_counter()
         if isinstance(program.goal, FitAtMost):
             raise SolverUnavailableError("an interior-point method alone does not keep a limit on the fit")
+        if not isinstance(program.loss, Squared):
+            raise SolverUnavailableError("an interior-point method alone is for the squared loss")
         cost = own_estimate(Size.of(program))
         if cost.setup + _WORTH * cost.step > watch.left + _UNNOTICED:
             word = unfit("the interior-point method", Size.of(program), own_estimate, watch.left) or "no time is left"
