@@ -12,9 +12,10 @@ from certnet.errors import InvalidInputError, NotConvergedWarning, UnsupportedMo
 from certnet.networks.activations import Activation
 from certnet.networks.layers import Dense, Layer, read_only
 from certnet.networks.operators import Blocks, Identity
-from certnet.programs.restriction import Samples
-from certnet.refinement.deep import Fit
+from certnet.programs.loss import SQUARED, Huber
+from certnet.refinement.fit import Bend, Fit
 from certnet.refinement.gauge import Penalty, bound_at_one, unit_gauge
+from certnet.rows.memory import MemoryRows
 from certnet.searches.vectors import multipliers_with_slack, search_vectors
 
 RELU, LEAKY = Activation("relu"), Activation("leaky_relu", (0.2,))
@@ -106,7 +107,7 @@ def gauged(slopes: tuple[float, float], seed: int = 0, slack: float = 0.05):
 @pytest.mark.parametrize("fixed", [False, True])
 def test_gradient_of_the_penalty(name, fixed):
     weights, slopes = gauged(SLOPES[name])
-    penalty = Penalty(slopes, rho=1.3 * bound_at_one(weights, slopes)) if fixed else Penalty(slopes, weight=0.3)
+    penalty = Penalty(slopes, 0.3, 1.3 * bound_at_one(weights, slopes) if fixed else np.inf)
     _, gradient = penalty(weights, 0.02)
     rng = np.random.default_rng(1)
     for _ in range(4):
@@ -116,12 +117,31 @@ def test_gradient_of_the_penalty(name, fixed):
         assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(slope, rel=1e-5, abs=1e-7)
 
 
-def test_the_penalty_is_a_minimum_over_rho():
-    weights, slopes = gauged((0.0, 1.0))
-    mu, weight = 0.02, 0.3
-    value, _ = Penalty(slopes, weight)(weights, mu)
-    least = bound_at_one(weights, slopes)
-    tried = [weight * rho + Penalty(slopes, rho=rho)(weights, mu)[0] for rho in least + np.geomspace(1e-3, 10.0, 4000)]
+@pytest.mark.parametrize("d", [3, 9])  # fewer inputs than units, and more
+@pytest.mark.parametrize("m", [2, 7])
+@pytest.mark.parametrize("limited", [False, True])
+def test_the_penalty_is_a_minimum_over_rho(d, m, limited):
+    net = network(d, 6, 5, m)
+    T = multipliers_with_slack(search_vectors(net).multipliers, 0.05)
+    weights, _ = unit_gauge(net.weights, net.biases, T, net.slopes)
+    mu, weight, least = 0.02, 0.3, bound_at_one(weights, net.slopes)
+    limit = 1.2 * least if limited else np.inf
+
+    def barrier(rho: float) -> float:
+        """λ ρ − μ log det P(W, ρ) with P written out."""
+        P = np.zeros((d + 11, d + 11))
+        P[:d, :d] = rho * np.eye(d)
+        P[d:, d:] = 2.0 * np.eye(11)
+        P[d + 6 :, d + 6 :] -= weights[2].T @ weights[2]
+        P[d : d + 6, :d], P[d + 6 :, d : d + 6] = -weights[0], -weights[1]
+        P[:d, d : d + 6], P[d : d + 6, d + 6 :] = -weights[0].T, -weights[1].T
+        sign, log = np.linalg.slogdet(P)
+        assert sign > 0
+        return weight * rho - mu * log - (mu * np.log(1.0 - rho / limit) if limited else 0.0)
+
+    value, _ = Penalty(net.slopes, weight, limit)(weights, mu)
+    reach = (limit - least) * (1.0 - 1e-9) if limited else 10.0
+    tried = [barrier(rho) for rho in least + np.geomspace(1e-6 * reach, reach, 3000)]
     assert value <= min(tried) + 1e-12
     assert value == pytest.approx(min(tried), rel=1e-5)
 
@@ -131,7 +151,7 @@ def test_the_penalty_is_convex_and_infinite_outside(fixed):
     a, slopes = gauged((0.0, 1.0), seed=0)
     b, _ = gauged((0.0, 1.0), seed=1)
     most = 1.2 * max(bound_at_one(W, slopes) for W in (a, b))
-    penalty = Penalty(slopes, rho=most) if fixed else Penalty(slopes, weight=0.3)
+    penalty = Penalty(slopes, 0.3, most if fixed else np.inf)
     shares = np.linspace(0.0, 1.0, 21)
     direction = [y - x for x, y in zip(a, b)]
     values = np.array([penalty(moved(a, direction, t), 0.02)[0] for t in shares])
@@ -144,12 +164,14 @@ def test_the_penalty_is_convex_and_infinite_outside(fixed):
 
 @pytest.mark.parametrize("left", [0.0, 0.2, -0.4])
 @pytest.mark.parametrize("delta", [0.0, 0.3])
-def test_gradient_of_the_fit(left, delta):
+@pytest.mark.parametrize("loss", [SQUARED, Huber(0.5)])
+def test_gradient_of_the_fit(left, delta, loss):
     net = network(3, 6, 5, 2, seed=3)
     X, y = samples(m=2)
-    fit = Fit(Samples.of(X, y), (left, left))
+    phi = RELU if left == 0.0 else Activation("leaky_relu", (left,))
+    fit = Fit(MemoryRows.of(X, y), (Bend(phi),) * 2, loss)
     value, to_W, to_b = fit(net.weights, net.biases, delta)
-    if delta == 0.0:
+    if delta == 0.0 and loss is SQUARED:
         plain = FeedForward(net.weights, net.biases, Activation("leaky_relu", (left,)))
         assert value == pytest.approx(error_of(plain, X, y), rel=1e-12)
     rng = np.random.default_rng(0)

@@ -11,6 +11,7 @@ __all__ = [
     "MissingDependencyError",
     "NotConvergedWarning",
     "OutputError",
+    "RoseWarning",
     "SolverError",
     "SolverUnavailableError",
     "UnsupportedModelError",
@@ -67,3 +68,7 @@ class CertnetWarning(UserWarning):
 
 class NotConvergedWarning(CertnetWarning):
     """A solver stopped before it reached its tolerance; the status of the result says what to try."""
+
+
+class RoseWarning(CertnetWarning):
+    """A refinement lowered its training objective, and the error on held-out samples or the certified L rose."""

@@ -1,15 +1,12 @@
-r"""Descent on the certified objective of a network of any depth, all weights, biases and multipliers at once.
+r"""Descents on the certified objective of a network of any depth, all weights, biases and multipliers at once.
 
-In unit gauge (:mod:`certnet.refinement.gauge`) multipliers 1 prove ρ, so that
+L-BFGS on J_μδ (:mod:`certnet.refinement.objective`), which bounds the objective with the best multipliers up to its
+smoothing, with μ and δ falling in stages; both are relative to the objective and the scale of the targets. Where a
+descent ends depends on how it begins, by some per cent in either direction and on some data this way, on others that:
+so a few short ones stand side by side (:data:`OPENINGS`), the best is finished (:data:`FINISH`), and moved at random
+and finished again.
 
-    J_μδ(W, b) = (1/N) Σ_i ‖f_δ(x_i) − y_i‖² + ψ_μ(W)
-
-bounds the objective with the best multipliers, up to the smoothing: ψ_μ of the penalty, and f_δ in which the kink at
-zero is replaced by ``(a + δ)² / 4δ`` within ±δ (slopes stay where they were). L-BFGS on J_μδ with μ and δ falling in
-stages. With a limit on L, ρ is fixed at its square and ψ_μ is the barrier alone; with weight 0 there is no ψ_μ.
-Inputs and targets are centred and scaled by one number each, so that μ, δ and the first step are relative.
-
-What every stage gives is certified by a search of its own and measured without smoothing.
+What is kept is certified by a search of its own and measured without smoothing.
 """
 
 from __future__ import annotations
@@ -17,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from itertools import cycle, islice
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -26,36 +24,108 @@ from certnet.core.outcome import Status
 from certnet.core.until import Until
 from certnet.core.validation import Float
 from certnet.networks.feedforward import FeedForward
-from certnet.programs.goal import SlopeAtMost, Weighted
-from certnet.programs.restriction import Samples
-from certnet.refinement.gauge import Penalty, bound_at_one, unit_gauge
+from certnet.networks.network import Network
+from certnet.networks.shallow import ShallowNetwork
+from certnet.programs.goal import FitAtMost, SlopeAtMost, Weighted
+from certnet.refinement.fit import Fit
+from certnet.refinement.gauge import bound_at_one
+from certnet.refinement.ground import Ground
+from certnet.refinement.journal import Journal
 from certnet.refinement.lbfgs import Allowance, quasi_newton
+from certnet.refinement.objective import SmoothObjective
 from certnet.refinement.run import Run
 from certnet.searches.vectors import multipliers_with_slack, search_vectors
 from certnet.solvers.solved import Solved
 
-__all__ = ["Fit", "descend_deep", "require_homogeneous"]
+__all__ = ["DEFAULT", "QUICK", "THOROUGH", "Plan", "descend_deep", "require_descent"]
 
-_STAGES: Final = (1e-1, 3e-2, 1e-2, 3e-3)  # μ times the order of P, relative to the objective
-_BEND: Final = 0.5  # δ relative to the stage
-_STALL: Final = 0.02  # relative to the stage: the decrease over some steps at which it ends
 _ITERATIONS: Final = 10_000
+_ON_ALL: Final = 100  # iterations of a stage on more samples than early stages look at
 _SLACK: Final = 0.1  # of ρ, given up at the start so that no S_k is nearly singular
 _ROOM: Final = 0.9  # of a limit on L, at the start
-_MOST: Final = 1e50  # weights and objectives above it overflow somewhere, and weights below its inverse charge nothing
+_MOST: Final = 1e50  # objectives above it overflow somewhere
 _NEGLIGIBLE: Final = 1e-12  # an objective, relative to the variance of the targets
 _FLAT: Final = 0.999  # of the variance of the targets: errors from which on a network is as good as constant
 _UNDER: Final = 1.0 - 1e-6  # of a limit on L: what the certificate's search may lose
 _LEAST_SECONDS: Final = 0.1  # that a search for multipliers gets, however late it is
+_LASTING: Final = 1e-4  # relative decrease that makes a random move worth another
+_KICKS: Final = (0.1, 0.03, 0.3)  # relative sizes of random moves
+_TRIALS: Final = 12  # weights on the way to a limit on the fit
+_WIDER: Final = 5.0  # factor between weights while one side is unknown
+_CLOSE: Final = 1.1  # ratio of weights at which the search among them ends
+_LEAST_WEIGHT: Final = 1e-12
 
 
-def require_homogeneous(network: FeedForward) -> FeedForward:
+class Stage(NamedTuple):
+    """Smoothing of a stage, and where it ends.
+
+    Attributes
+    ----------
+    mu : float
+        Times the order of P, relative to the objective.
+    delta : float
+    stall : float
+        Relative decrease over some steps at which it ends.
+    """
+
+    mu: float
+    delta: float
+    stall: float
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Stages, under a name."""
+
+    name: str
+    stages: tuple[Stage, ...]
+
+
+OPENINGS: Final = (
+    Schedule("sharp kinks", (Stage(0.1, 0.05, 2e-3), Stage(0.03, 0.015, 6e-4))),
+    Schedule("smooth kinks", (Stage(0.3, 0.3, 3e-3), Stage(0.1, 0.1, 1e-3), Stage(0.03, 0.03, 3e-4))),
+    Schedule("smooth slope", (Stage(0.3, 0.03, 6e-4), Stage(0.1, 0.03, 3e-4), Stage(0.03, 0.03, 3e-4))),
+)
+
+FINISH: Final = (Stage(0.01, 0.01, 2e-4), Stage(0.003, 0.003, 6e-5), Stage(0.001, 0.001, 2e-5))
+
+AGAIN: Final = Schedule("a random move", (Stage(0.03, 0.03, 3e-4),))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many descents.
+
+    Attributes
+    ----------
+    openings : int
+        How many of :data:`OPENINGS`.
+    finish : int
+        How many stages of :data:`FINISH`.
+    moves : int
+        Random moves without a lasting decrease after which the work ends.
+    most : int
+        Random moves in all.
+    """
+
+    openings: int
+    finish: int
+    moves: int
+    most: int
+
+
+QUICK: Final = Plan(openings=1, finish=2, moves=0, most=0)
+DEFAULT: Final = Plan(openings=3, finish=3, moves=1, most=2)
+THOROUGH: Final = Plan(openings=3, finish=3, moves=len(_KICKS), most=1000)
+
+
+def require_descent(network: FeedForward) -> FeedForward:
     """The network, if the descent is for it.
 
     Raises
     ------
     UnsupportedModelError
-        Skips or convolutions, or an activation other than ReLU and leaky ReLU.
+        Skips or convolutions, or an activation without values.
     """
     if network.structured:
         raise UnsupportedModelError(
@@ -63,290 +133,245 @@ def require_homogeneous(network: FeedForward) -> FeedForward:
             "certification is for both"
         )
     for phi in network.activations:
-        if phi.name not in ("relu", "leaky_relu") or phi.slopes[0] == phi.slopes[1]:
+        if not phi.has_values:
             raise UnsupportedModelError(
-                f"{network!r} is not a one-hidden-layer ReLU network, nor one of ReLU or leaky ReLU units alone: "
-                f"refinement needs it, certification does not (the activation is {phi})"
+                f"{network!r} has an activation given by its slopes alone, which has no values: "
+                "it can be certified, not refined"
             )
     return network
 
 
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """The error of a network on samples, kinks smoothed within ±δ, and its gradient by back-propagation.
-
-    Attributes
-    ----------
-    samples : Samples
-    left : tuple of float
-        Slope of every hidden layer's activation left of zero; on the right it is 1.
-    """
-
-    samples: Samples
-    left: tuple[float, ...]
-
-    def __call__(
-        self, weights: Sequence[Float], biases: Sequence[Float], delta: float
-    ) -> tuple[float, list[Float], list[Float]]:
-        """``(1/N) Σ ‖f_δ(x_i) − y_i‖²``, and its gradients in every W_k and b_k."""
-        samples = self.samples
-        inputs, slopes = [samples.rows], []
-        for W, b, left in zip(weights, biases, self.left):
-            a = inputs[-1] @ W.T
-            a += b
-            value, slope = _bent(a, delta)
-            if left != 0.0:
-                value, slope = left * a + (1.0 - left) * value, left + (1.0 - left) * slope
-            inputs.append(value)
-            slopes.append(slope)
-        residual = inputs[-1] @ weights[-1].T
-        residual += biases[-1] - samples.targets
-        back = 2.0 * samples.shares[:, None] * residual
-        total = 0.5 * float(np.sum(back * residual)) + samples.spread
-        to_W, to_b = [back.T @ inputs[-1]], [back.sum(axis=0)]
-        for k in reversed(range(len(slopes))):
-            back = back @ weights[k + 1]
-            back *= slopes[k]
-            to_W.append(back.T @ inputs[k])
-            to_b.append(back.sum(axis=0))
-        return total, to_W[::-1], to_b[::-1]
-
-
-def _bent(a: Float, delta: float) -> tuple[Float, Float]:
-    """max(a, 0) with its kink bent within ±δ, and the slope."""
-    if not delta > 0.0:
-        return np.maximum(a, 0.0), (a > 0.0).astype(np.float64)
-    slope = a * (0.5 / delta)
-    slope += 0.5
-    np.maximum(slope, 0.0, out=slope)
-    np.minimum(slope, 1.0, out=slope)
-    value = a - delta
-    np.maximum(value, 0.0, out=value)  # beyond δ; within ±δ it is δ slope²
-    value += (delta * slope) * slope
-    return value, slope
-
-
-class _Smooth:
-    """J_μδ as a function of one vector; remembers the best point of a stage, for an interrupt."""
-
-    def __init__(self, fit: Fit, penalty: Penalty | None, shapes: Sequence[tuple[int, int]]) -> None:
-        self._fit, self._penalty, self._shapes = fit, penalty, tuple(shapes)
-        self.reached, self.point = np.inf, np.zeros(0)
-
-    @staticmethod
-    def pack(weights: Sequence[Float], biases: Sequence[Float]) -> Float:
-        return np.concatenate([np.column_stack([W, b]).ravel() for W, b in zip(weights, biases)])
-
-    def unpack(self, x: Float) -> tuple[list[Float], list[Float]]:
-        weights, biases, at = [], [], 0
-        for n, m in self._shapes:
-            both = x[at : at + n * (m + 1)].reshape(n, m + 1)
-            weights.append(both[:, :-1])
-            biases.append(both[:, -1])
-            at += n * (m + 1)
-        return weights, biases
-
-    def begin(self, x: Float) -> None:
-        """A new stage."""
-        self.reached, self.point = np.inf, x
-
-    def __call__(self, x: Float, mu: float, delta: float) -> tuple[float, Float]:
-        """Infinite where P is not positive definite, or where numbers overflow."""
-        weights, biases = self.unpack(x)
-        none = np.inf, np.zeros_like(x)
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
-            value, more = 0.0, list[Float]()
-            if self._penalty is not None:  # first: it costs nothing to see that P is not positive definite
-                value, more = self._penalty(weights, mu)
-                if not np.isfinite(value):
-                    return none
-            error, to_W, to_b = self._fit(weights, biases, delta)
-            value += error
-            gradient = self.pack([a + b for a, b in zip(to_W, more)] if more else to_W, to_b)
-        if not (np.isfinite(value) and np.isfinite(gradient).all()):
-            return none
-        if value < self.reached:
-            self.reached, self.point = value, x
-        return value, gradient
-
-
-@dataclass(frozen=True, eq=False)
-class _Units:
-    """Inputs ``(x − x_shift) / x_scale`` and targets ``(y − y_shift) / y_scale``, one scale each."""
-
-    x_shift: Float
-    x_scale: float
-    y_shift: Float
-    y_scale: float
-
-    @classmethod
-    def of(cls, X: Float, y: Float) -> _Units:
-        x_shift, y_shift = X.mean(axis=0), y.mean(axis=0)
-        return cls(x_shift, _size(X - x_shift), y_shift, _size(y - y_shift) * float(np.sqrt(y.shape[1])))
-
-    def samples(self, X: Float, y: Float) -> Samples:
-        return Samples.of((X - self.x_shift) / self.x_scale, (y - self.y_shift) / self.y_scale)
-
-    def inner(self, network: FeedForward) -> FeedForward:
-        return network.rescaled(
-            x_shift=-self.x_shift / self.x_scale,
-            x_scale=1.0 / self.x_scale,
-            y_shift=-self.y_shift / self.y_scale,
-            y_scale=1.0 / self.y_scale,
-        )
-
-    def outer(self, network: FeedForward, units: str) -> FeedForward:
-        return network.rescaled(
-            x_shift=self.x_shift, x_scale=self.x_scale, y_shift=self.y_shift, y_scale=self.y_scale, units=units
-        )
-
-
-def _size(values: Float) -> float:
-    """The root of the mean square, 1 where that is zero."""
-    top = float(np.abs(values).max())
-    return top * float(np.sqrt(np.mean((values / top) ** 2))) if top > 0.0 else 1.0
-
-
-def descend_deep(run: Run, stages: Sequence[float] = _STAGES) -> None:
-    """All stages from the input of ``run``, every one of which adds a row; ends early where the run is over."""
-    goal, network = run.task.goal, _feed_forward(run.input)
+def descend_deep(run: Run, ground: Ground, network: FeedForward, plan: Plan, journal: Journal) -> None:
+    """All descents of a plan from ``network``, each of which adds a row; ends early where the run is over."""
+    goal = run.task.goal
     if isinstance(goal, SlopeAtMost) and run.before.certificate.upper > _ROOM * goal.limit:
         factor = _ROOM * goal.limit / run.before.certificate.upper
-        network = _moved(network, factor, network.outputs(run.task.X).mean(axis=0), run.task.y.mean(axis=0))
-        run.keep("the output flattened to the limit", network, Solved(None, Status.OPTIMAL, "closed form"))
+        network = _moved(run, network, factor)
+        run.keep(
+            "the output flattened to the limit", _as_given(run, network), Solved(None, Status.OPTIMAL, "closed form")
+        )
         if goal.limit == 0.0:
             return
     if run.over() or not run.best.value > 0.0:
         return
-    descent = _Descent(run, network)
-    for number, stage in enumerate(stages, start=1):
-        if not descent.stage(f"descent, stage {number} of {len(stages)}", stage):
-            return
+    descent = _Descent(run, ground, network, journal)
+    if isinstance(goal, FitAtMost):
+        descent.to_fit(goal.limit)
+    else:
+        descent.follow(plan)
     _rescale(run)
 
 
 class _Descent:
-    """A descent in progress: where it stands, in its own units and gauge."""
+    """Descents in progress, in the units and the gauge of their ground."""
 
-    def __init__(self, run: Run, start: FeedForward) -> None:
-        self._run, goal = run, run.task.goal
-        self._units = _Units.of(run.task.X, run.task.y)
-        self._samples = self._units.samples(run.task.X, run.task.y)
-        self._activations = start.activations
-        self._order = sum(start.widths[:-1])
-        self._spread = float(np.mean(np.sum((run.task.y - self._units.y_shift) ** 2, axis=1)))
-        self._rho = np.inf
-        penalty: Penalty | None = None
-        if isinstance(goal, SlopeAtMost):
-            limit = goal.limit * (self._units.x_scale / self._units.y_scale)
-            self._rho = limit * limit
-            penalty = Penalty(start.slopes, rho=self._rho) if np.isfinite(self._rho) else None
-        elif isinstance(goal, Weighted):
-            weight = min(goal.weight / self._units.x_scale / self._units.x_scale, _MOST)
-            penalty = Penalty(start.slopes, weight) if weight > 1.0 / _MOST else None
-        inner = self._units.inner(start)
-        weights, biases = self._gauged(inner)
-        self._smooth = _Smooth(
-            Fit(self._samples, tuple(_left(phi.parameters) for phi in start.activations)),
-            penalty,
-            [W.shape for W in weights],
-        )
-        self._x = self._start = self._smooth.pack(weights, biases)
-        self._value = self._worth(run.best.value)
+    def __init__(self, run: Run, ground: Ground, start: FeedForward, journal: Journal) -> None:
+        self._run, self._ground, self._like, self._journal = run, ground, start, journal
+        self._rng = np.random.default_rng(run.settings.random_state)
+        self._start = self._begin(start)
+        self._best, self._reached = self._start, np.inf
 
-    def _worth(self, value: float) -> float:
-        """An objective in the units of the descent; that of the mean where there is none."""
-        value = value / self._units.y_scale / self._units.y_scale
-        return min(max(value, _NEGLIGIBLE), _MOST) if value < np.inf else 1.0
-
-    def _gauged(self, network: FeedForward) -> tuple[list[Float], list[Float]]:
+    def _begin(self, network: FeedForward) -> Float:
         """In unit gauge, with as much room in every S_k as a small part of ρ pays for."""
-        watch = self._run.settings.watch
+        watch, ground = self._run.settings.watch, self._ground
         until = Until.within(max(watch.left, _LEAST_SECONDS), watch.should_stop)
-        T = search_vectors(network, random_state=self._run.settings.random_state, until=until).multipliers
+        T = search_vectors(
+            ground.units.inner(network), random_state=self._run.settings.random_state, until=until
+        ).multipliers
         slack = (1.0 + _SLACK) ** (1.0 / network.depth) - 1.0
         while True:
-            roomy = multipliers_with_slack(T, slack)
-            weights, biases = unit_gauge(network.weights, network.biases, roomy, network.slopes)
-            if bound_at_one(weights, network.slopes) < self._rho or slack < 1e-9:
-                return weights, biases
+            point = ground.point(network, multipliers_with_slack(T, slack))
+            if bound_at_one(point.gauged, network.slopes) < ground.limit or slack < 1e-9:
+                return ground.parameters.pack(point)
             slack *= 0.3
 
-    def stage(self, name: str, stage: float) -> bool:
-        """L-BFGS with the smoothing of a stage; whether to go on."""
-        run, smooth = self._run, self._smooth
-        mu = max(stage * self._value / self._order, 1e-300)
-        smooth.begin(self._x)
-        status, word = Status.OPTIMAL, "descent"
+    # ------------------------------------------------------------------------------------------------------ plans
+
+    def follow(self, plan: Plan) -> None:
+        """Openings, the finish of the best, and random moves of it."""
+        weight = self._ground.weight
+        ends: list[tuple[float, int, Float]] = []
+        for number, opening in enumerate(OPENINGS[: plan.openings]):
+            x, going = self._stages(weight, self._start, opening.stages, early=True)
+            if plan.openings > 1:
+                self._offer(f"descent, {opening.name}", x)
+            ends.append((self._worth(x, weight, self._ground.early_fit), number, x))
+            if not going:
+                break
+        _, _, x = min(ends)
+        if self._run.stopped is None:
+            x, _ = self._stages(weight, x, FINISH[: plan.finish])
+        self._offer("descent finished" if plan.openings > 1 else "descent", x)
+        idle = 0
+        for size in islice(cycle(_KICKS), plan.most):
+            if idle >= plan.moves or self._run.over() or not np.isfinite(self._reached):
+                return
+            before = self._reached
+            x, going = self._stages(weight, self._kicked(size), AGAIN.stages, early=True)
+            if going:
+                x, going = self._stages(weight, x, FINISH[: plan.finish])
+            self._offer(f"descent after {AGAIN.name}", x)
+            idle = 0 if self._reached < before - _LASTING * abs(before) else idle + 1
+
+    def to_fit(self, limit: float) -> None:
+        """The largest weight of ρ that a fit of at most ``limit`` allows: a bracket, and a search within it."""
+        ground = self._ground
+        aim = limit / ground.units.y_scale / ground.units.y_scale
+        x, weight = self._start, max(aim, _NEGLIGIBLE) / max(self._bound(self._start), 1e-6)
+        low: tuple[float, float] | None = None  # weight and fit that keep the limit
+        high: tuple[float, float] | None = None  # and that do not
+        for number in range(1, _TRIALS + 1):
+            opening = OPENINGS[number % 2].stages if number <= 2 else AGAIN.stages
+            x, going = self._stages(weight, x, (*opening, *FINISH[:2]), early=False)
+            fit = self._fit(x)
+            self._offer(f"descent to the limit, {number}", x)
+            low, high = ((weight, fit), high) if fit <= aim else (low, (weight, fit))
+            if not going or self._run.over() or weight < _LEAST_WEIGHT:
+                return
+            if low is None or high is None:
+                weight *= _WIDER if high is None else 1.0 / _WIDER
+                continue
+            if high[0] <= low[0] * _CLOSE:
+                return
+            # fits rise with the weight, nearly linearly in logarithms
+            share = np.log(max(aim, 1e-300) / max(low[1], 1e-300)) / np.log(high[1] / max(low[1], 1e-300))
+            share = min(max(float(share), 0.1), 0.9)
+            weight = float(low[0] ** (1.0 - share) * high[0] ** share)
+
+    # ------------------------------------------------------------------------------------------------------ steps
+
+    def _stages(self, weight: float, x: Float, stages: Sequence[Stage], *, early: bool = False) -> tuple[Float, bool]:
+        """L-BFGS with the smoothing of every stage; the point, and whether to go on."""
+        run, ground = self._run, self._ground
+        watch = run.settings.watch
+        objective = ground.objective(weight, early=early)
+        iterations = _ITERATIONS if objective.fit is ground.early_fit else _ON_ALL
+        for stage in stages:
+            known = self._journal.finished()
+            if known is not None and known.shape == x.shape:
+                x = known
+                continue
+            mu = max(stage.mu * self._size(x, weight, objective.fit) / ground.order, 1e-300)
+            x = self._journal.begun(x)
+            objective.begin(x)
+            try:
+                f = partial(self._watched, objective, mu=mu, delta=stage.delta)
+                with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # such steps are refused
+                    x = quasi_newton(f, x, stage.stall, Allowance(watch, iterations))
+                run.stopped = watch.verdict
+            except KeyboardInterrupt:  # Ctrl-C
+                x, run.stopped = objective.best, Status.INTERRUPTED
+            if run.stopped is not None:
+                self._journal.stop(x)
+                return x, False
+            if not self._fit(x, objective.fit) < _FLAT * ground.constant:
+                x = self._start  # all weights zero is a stationary point, which a large μ leads deep networks to
+            self._journal.end(x)
+        return x, True
+
+    def _watched(self, objective: SmoothObjective, x: Float, *, mu: float, delta: float) -> tuple[float, Float]:
+        found = objective(x, mu, delta)
+        self._journal.pass_by(objective.best)
+        return found
+
+    def _fit(self, x: Float, fit: Fit | None = None) -> float:
+        """The error in these units, kinks as they are."""
+        point = self._ground.parameters.unpack(x)
+        with np.errstate(over="ignore", invalid="ignore"):
+            value = (fit or self._ground.fit)(point.weights, point.biases, 0.0)[0]
+        return value if value == value else np.inf
+
+    def _bound(self, x: Float) -> float:
+        """The ρ that multipliers 1 prove."""
+        return bound_at_one(self._ground.parameters.unpack(x).gauged, self._like.slopes)
+
+    def _worth(self, x: Float, weight: float, fit: Fit | None = None) -> float:
+        """The objective in these units, with multipliers 1 and without smoothing; infinite beyond a limit on ρ."""
+        rho = self._bound(x)
+        if not rho < self._ground.limit:
+            return np.inf
+        return self._fit(x, fit) + (weight * rho if weight > 0.0 else 0.0)
+
+    def _size(self, x: Float, weight: float, fit: Fit) -> float:
+        """What the smoothing is relative to: the objective, or that of the constant network."""
+        return min(max(self._worth(x, weight, fit), _NEGLIGIBLE), self._ground.constant, _MOST)
+
+    def _offer(self, name: str, x: Float) -> None:
+        """Certify and measure; keep what is the best so far."""
+        run = self._run
+        status = Status.OPTIMAL if run.stopped is None else run.stopped
+        word = {Status.INTERRUPTED: "interrupted", Status.TIME_LIMIT: "time limit"}.get(status, "descent")
         try:
-            allowance = Allowance(run.settings.watch, _ITERATIONS)
-            f = partial(smooth, mu=mu, delta=_BEND * stage)
-            with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # such steps are refused
-                self._x = quasi_newton(f, self._x, _STALL * stage, allowance)
-            reason = run.settings.watch.verdict
-        except KeyboardInterrupt:  # Ctrl-C
-            self._x, reason = smooth.point, Status.INTERRUPTED
-        if reason is not None:
-            run.stopped, status = reason, reason
-            word = "interrupted" if reason is Status.INTERRUPTED else "time limit"
-        weights, biases = smooth.unpack(self._x)
-        try:
-            inner = FeedForward(weights, biases, self._activations)
-            network = self._units.outer(inner, run.input.units).described(run.input.about)
+            network = self._ground.network(self._ground.parameters.unpack(x), self._like)
         except InvalidInputError:  # weights that overflow in the units of the data are no candidate
             run.record(name, None, Solved(None, Status.SOLVER_FAILED, "overflow"), accepted=False)
-            return False
-        run.keep(name, network, Solved(None, status, word))
+            return
+        run.keep(name, _as_given(run, network), Solved(None, status, word))
         self._shorten(name, status, word)
-        self._value = self._worth(run.best.value)
-        if run.candidate is not None and not run.candidate.mse < _FLAT * self._spread:
-            self._x = self._start  # all weights zero is a stationary point, which a large μ leads deep networks to
-        return reason is None
+        worth = self._worth(x, self._ground.weight)
+        if worth < self._reached:
+            self._best, self._reached = x, worth
 
     def _shorten(self, name: str, status: Status, word: str) -> None:
         """Where the search for multipliers did not find those that multipliers 1 are: the limit, by a last hair."""
         run, goal, made = self._run, self._run.task.goal, self._run.candidate
         if made is None or not isinstance(goal, SlopeAtMost) or made.certificate.upper <= goal.limit:
             return
-        network = _feed_forward(made.network)
-        factor = goal.limit / made.certificate.upper * _UNDER
-        network = _moved(network, factor, network.outputs(run.task.X).mean(axis=0), run.task.y.mean(axis=0))
-        run.keep(f"{name}, flattened to the limit", network, Solved(None, status, word))
+        network = _moved(run, _feed_forward(made.network), goal.limit / made.certificate.upper * _UNDER)
+        run.keep(f"{name}, flattened to the limit", _as_given(run, network), Solved(None, status, word))
+
+    def _kicked(self, size: float) -> Float:
+        """The best point moved at random, as far as ρ stays finite or within its limit."""
+        parameters, x = self._ground.parameters, self._best
+        noise = parameters.gradient(parameters.unpack(self._rng.standard_normal(len(x))))
+        while True:
+            moved = x + size * float(np.sqrt(np.mean(x * x))) * noise
+            if size < 1e-6 or self._bound(moved) < self._ground.limit:
+                return moved
+            size *= 0.5
 
 
 def _rescale(run: Run) -> None:
     """The best network, its output moved and scaled as a whole: what is best among these, in closed form."""
-    if run.over():
+    if run.over() or not run.task.squared or run.task.keep:
         return
     task, goal, best = run.task, run.task.goal, run.best
-    network = _feed_forward(best.network)
-    values = network.outputs(task.X)
-    centre, aim = values.mean(axis=0), task.y.mean(axis=0)
-    spread = float(np.mean(np.sum((values - centre) ** 2, axis=1)))
-    shared = float(np.mean(np.sum((values - centre) * (task.y - aim), axis=1)))
-    if isinstance(goal, Weighted):
-        spread += goal.weight * best.certificate.rho
-    if not (spread > 0.0 and shared > 0.0):
-        return
-    factor = shared / spread
-    if isinstance(goal, SlopeAtMost):
-        factor = min(factor, goal.limit / best.certificate.upper * _UNDER)
-    run.keep("the output rescaled", _moved(network, factor, centre, aim), Solved(None, Status.OPTIMAL, "closed form"))
+    moments = task.moments(best.network)
+    if isinstance(goal, FitAtMost):
+        # the least factor with least + spread (factor − shared / spread)² ≤ limit
+        if not (moments.spread > 0.0 and best.value < np.inf):
+            return
+        slack = goal.limit * (1.0 - 1e-12) - moments.least
+        factor = moments.shared / moments.spread - float(np.sqrt(max(slack, 0.0) / moments.spread))
+        if not 0.0 <= factor < 1.0:
+            return
+    else:
+        charged = moments.spread + (goal.weight * best.certificate.rho if isinstance(goal, Weighted) else 0.0)
+        if not (charged > 0.0 and moments.shared > 0.0):
+            return
+        factor = moments.shared / charged
+        if isinstance(goal, SlopeAtMost):
+            factor = min(factor, goal.limit / best.certificate.upper * _UNDER)
+    network = _moved(run, _feed_forward(best.network), factor)
+    run.keep("the output rescaled", _as_given(run, network), Solved(None, Status.OPTIMAL, "closed form"))
 
 
-def _moved(network: FeedForward, factor: float, centre: Float, aim: Float) -> FeedForward:
-    """``aim + factor · (f − centre)``."""
+def _moved(run: Run, network: FeedForward, factor: float) -> FeedForward:
+    """``mean of y + factor · (f − its mean)``."""
+    moments = run.task.moments(network)
     weights = [*network.weights[:-1], factor * network.weights[-1]]
-    biases = [*network.biases[:-1], aim + factor * (network.biases[-1] - centre)]
+    biases = [*network.biases[:-1], moments.aim + factor * (network.biases[-1] - moments.centre)]
     return network.with_parameters(weights, biases, network.units).described(network.about)
 
 
-def _left(parameters: tuple[float, ...]) -> float:
-    """The slope left of zero of ReLU, or of leaky ReLU."""
-    return parameters[0] if parameters else 0.0
+def _as_given(run: Run, network: FeedForward) -> Network:
+    """A network with one hidden layer of ReLU where the input is one."""
+    return network.shallow() if isinstance(run.input, ShallowNetwork) else network
 
 
 def _feed_forward(network: object) -> FeedForward:
     if isinstance(network, FeedForward):
         return network
-    raise InvalidInputError(f"a FeedForward is needed, got {type(network).__name__}")
+    if isinstance(network, ShallowNetwork):
+        return FeedForward.of(network)
+    raise InvalidInputError(f"a network of layers is needed, got {type(network).__name__}")

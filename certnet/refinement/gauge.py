@@ -10,13 +10,18 @@ a = α β of every hidden layer, block Schur complements from the output give
     R_ℓ = I,   Q_k = W_kᵀ R_k W_k,   S_k = 2 I − Q_k ≻ 0 (k = ℓ … 1),   R_{k−1} = c² S_k⁻¹ − 2 a I,   ρ ≥ λ_max(Q_0).
 
 For a = 0 the matrix P is, up to a Schur complement, linear in (W, ρ), and the set of certified networks convex. The
-penalty is smoothed by the barrier of that set, with the eigenvalues m_i of Q_0:
+penalty is smoothed by the barrier of that set, with the eigenvalues m_i of Q_0 and perhaps a limit ρ̄ on ρ:
 
-    ψ_μ(W) = min_ρ  λ ρ − μ Σ_i log(ρ − m_i) − μ Σ_k log det S_k,        ρ: Σ_i μ / (ρ − m_i) = λ,
+    ψ_μ(W) = min_ρ  λ ρ − μ Σ_i log(ρ − m_i) − μ Σ_k log det S_k − μ log(ρ̄ − ρ),
 
-convex where a = 0. Its gradient, by the recursion backwards: ``K_0 = V diag(μ / (ρ − m)) Vᵀ``, and for k = 0 … ℓ
+convex where a = 0; at the least, ``Σ_i μ / (ρ − m_i) = λ + μ / (ρ̄ − ρ)``. Its gradient, by the recursion backwards:
+``K_0 = V diag(μ / (ρ − m)) Vᵀ``, and for k = 0 … ℓ
 
     ∂ψ/∂W_k = 2 R_k W_k K_k,   K_{k+1} = c² S_{k+1}⁻¹ W_k K_k W_kᵀ S_{k+1}⁻¹ + μ S_{k+1}⁻¹.
+
+With m < n_ℓ outputs, ``S_ℓ⁻¹ = ½ (I + W_ℓᵀ G W_ℓ)`` with ``G = (2 I − W_ℓ W_ℓᵀ)⁻¹``, so that one hidden layer costs no
+more than its units times d²; with n_1 < d units in the first layer, the eigenvalues of Q_0 are those of a matrix of
+order n_1, and zeros.
 """
 
 from __future__ import annotations
@@ -25,13 +30,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg.lapack import dpotrf, dpotri
 
 from certnet.core.validation import Float
 
 __all__ = ["Penalty", "bound_at_one", "unit_gauge"]
 
 _FAINT = 1e-3  # of the size of the others: rows of units that multipliers say nothing about
-_STEPS = 60  # of the root search for ρ
+_LOG_2 = float(np.log(2.0))
+_STEPS = 100  # of the root search for ρ
 
 Weights = Sequence[Float]
 Slopes = Sequence[tuple[float, float]]
@@ -79,103 +86,186 @@ def _left(slopes: tuple[float, float]) -> float:
 def bound_at_one(weights: Weights, slopes: Slopes) -> float:
     """The least ρ ≥ L² that multipliers 1 prove, in floating point; infinite where they prove nothing."""
     layers = _Layers.of(weights, slopes)
-    return float("inf") if layers is None else float(np.linalg.eigvalsh(layers.Q)[-1])
+    return float("inf") if layers is None else layers.most
+
+
+@dataclass(frozen=True, eq=False)
+class _Inverse:
+    """``S⁻¹`` of a hidden layer, a matrix."""
+
+    matrix: Float
+
+    def times(self, M: Float) -> Float:
+        return self.matrix @ M
+
+
+@dataclass(frozen=True, eq=False)
+class _NearlyHalf:
+    """``(2 I − VᵀV)⁻¹ = ½ (I + Vᵀ G V)`` with ``G = (2 I − V Vᵀ)⁻¹``, for fewer outputs than units."""
+
+    V: Float
+    G: Float
+
+    def times(self, M: Float) -> Float:
+        return 0.5 * (M + self.V.T @ (self.G @ (self.V @ M)))
+
+    @property
+    def matrix(self) -> Float:
+        return self.times(np.eye(self.V.shape[1]))
+
+
+def _inverted(S: Float) -> tuple[Float, float] | None:
+    """S⁻¹ and log det S; None where S is not positive definite."""
+    if not np.isfinite(S).all():
+        return None
+    factor, wrong = dpotrf(S, lower=1)
+    if wrong:
+        return None
+    inverse, wrong = dpotri(factor, lower=1)
+    if wrong:
+        return None
+    lower = np.tril(inverse)
+    return lower + np.tril(lower, -1).T, 2.0 * float(np.log(np.diagonal(factor)).sum())
+
+
+def _last(V: Float) -> tuple[_Inverse | _NearlyHalf, float] | None:
+    """S_ℓ⁻¹ and log det S_ℓ, by the smaller of both orders."""
+    m, n = V.shape
+    if m < n:
+        found = _inverted(2.0 * np.eye(m) - V @ V.T)
+        return None if found is None else (_NearlyHalf(V, found[0]), found[1] + (n - m) * _LOG_2)
+    found = _inverted(2.0 * np.eye(n) - V.T @ V)
+    return None if found is None else (_Inverse(found[0]), found[1])
 
 
 @dataclass(frozen=True, eq=False)
 class _Layers:
-    """One pass of the recursion: R_k of every layer, S_k⁻¹ of the hidden ones, Σ_k log det S_k, and Q_0."""
+    """One pass of the recursion: S_k⁻¹ of the hidden layers, Σ_k log det S_k, and Q_0 decomposed.
 
-    R: list[Float]
-    inverses: list[Float]
+    ``Q_0 = Fᵀ diag(w) F`` where its eigenvalues m have multiplicities ``counts``: F holds eigenvectors and w = m, or,
+    for fewer units than inputs, w = 1 and the rows of F have squared lengths m; then the last of m is a multiple zero.
+    """
+
+    inverses: list[_Inverse | _NearlyHalf]
     log_det: float
-    Q: Float
+    m: Float
+    counts: Float
+    F: Float
+    scaled: bool
 
     @classmethod
     def of(cls, weights: Weights, slopes: Slopes) -> _Layers | None:
         """None where some S_k is not positive definite."""
-        W = weights[-1]
-        R, inverses, log_det = [np.eye(len(W))], list[Float](), 0.0
-        Q = W.T @ W
-        for W, (low, high) in zip(weights[-2::-1], slopes[::-1]):
-            S = 2.0 * np.eye(len(Q)) - Q
-            try:
-                factor = np.linalg.cholesky(S)
-            except np.linalg.LinAlgError:
+        found = _last(weights[-1]) if slopes else None
+        inverses, log_det = list[_Inverse | _NearlyHalf](), 0.0
+        form = weights[-1].T @ weights[-1]
+        for k in reversed(range(len(slopes))):
+            if found is None:
                 return None
-            log_det += 2.0 * float(np.log(np.diagonal(factor)).sum())
-            half = np.linalg.inv(factor)
-            inverse = half.T @ half
+            inverse, log = found
             inverses.append(inverse)
-            r = (low + high) ** 2 * inverse
+            log_det += log
+            (low, high), W = slopes[k], weights[k]
+            if k == 0 and len(W) < W.shape[1]:
+                break
+            form = (low + high) ** 2 * (W.T @ inverse.times(W))
             if low * high != 0.0:
-                r[np.diag_indices(len(r))] -= 2.0 * low * high
-            R.append(r)
-            Q = W.T @ r @ W
-            Q = 0.5 * (Q + Q.T)
-        if not np.isfinite(Q).all():
+                form -= 2.0 * low * high * (W.T @ W)
+            form = 0.5 * (form + form.T)
+            if k > 0:
+                made = _inverted(2.0 * np.eye(len(form)) - form)
+                found = None if made is None else (_Inverse(made[0]), made[1])
+        n, d = weights[0].shape
+        if not (slopes and n < d):
+            if not np.isfinite(form).all():
+                return None
+            m, V = np.linalg.eigh(form)
+            return cls(inverses[::-1], log_det, m, np.ones(d), V.T, scaled=False)
+        (low, high), R = slopes[0], (slopes[0][0] + slopes[0][1]) ** 2 * inverses[-1].matrix
+        R[np.diag_indices(n)] -= 2.0 * low * high
+        factor, wrong = dpotrf(R, lower=1, clean=1)
+        if wrong or not np.isfinite(factor).all():
             return None
-        return cls(R[::-1], inverses[::-1], log_det, Q)
+        F = factor.T @ weights[0]
+        m, U = np.linalg.eigh(F @ F.T)
+        m, counts = np.append(np.maximum(m, 0.0), 0.0), np.append(np.ones(n), d - n)
+        return cls(inverses[::-1], log_det, m, counts, U.T @ F, scaled=True)
+
+    @property
+    def most(self) -> float:
+        return float(self.m.max())
+
+    def pulled(self, W: Float, rho: float, mu: float) -> Float:
+        """``W K_0`` with ``K_0 = μ (ρ I − Q_0)⁻¹``."""
+        across = W @ self.F.T
+        if self.scaled:
+            across *= mu / rho / (rho - self.m[:-1])
+            return (mu / rho) * W + across @ self.F
+        across *= mu / (rho - self.m)
+        return across @ self.F
 
 
 @dataclass(frozen=True)
 class Penalty:
-    """``ψ_μ`` with its gradient: the smoothed ``weight · ρ``, or for a given ρ the barrier alone.
+    """``ψ_μ`` with its gradient: the smoothed ``weight · ρ``, with ρ below a limit where there is one.
 
     Attributes
     ----------
     slopes : tuple of (low, high)
         Of the hidden layers.
     weight : float
-        λ > 0; not used where ρ is given.
-    rho : float or None
-        Where it is fixed: ``ψ_μ = −μ log det P(W, ρ)``.
+        λ > 0.
+    limit : float
+        ρ̄, perhaps infinite.
     """
 
     slopes: tuple[tuple[float, float], ...]
-    weight: float = 1.0
-    rho: float | None = None
+    weight: float
+    limit: float = np.inf
 
     def __call__(self, weights: Weights, mu: float) -> tuple[float, list[Float]]:
         """ψ_μ and its gradient in every W_k; infinite, with no gradient, where P is not positive definite."""
         layers = _Layers.of(weights, self.slopes)
-        if layers is None:
+        if layers is None or not layers.most < self.limit:
             return float("inf"), []
-        m, V = np.linalg.eigh(layers.Q)
-        rho = self._root(m, mu) if self.rho is None else self.rho
-        room = rho - m
-        if not room[-1] > 0.0:
+        rho = self._root(layers, mu)
+        if not layers.most < rho < self.limit:
             return float("inf"), []
-        value = -mu * (float(np.log(room).sum()) + layers.log_det)
-        if self.rho is None:
-            value += self.weight * rho
-        K = (V * (mu / room)) @ V.T
+        value = self.weight * rho - mu * (float(layers.counts @ np.log(rho - layers.m)) + layers.log_det)
+        if self.limit < np.inf:
+            value -= mu * float(np.log1p(-rho / self.limit))
+        WK = layers.pulled(weights[0], rho, mu)
         gradients = []
-        for k, W in enumerate(weights):
-            WK = W @ K
-            gradients.append(2.0 * layers.R[k] @ WK)
-            if k < len(layers.inverses):
-                (low, high), inverse = self.slopes[k], layers.inverses[k]
-                across = inverse @ WK
-                K = (low + high) ** 2 * across @ (inverse @ W).T + mu * inverse
-                K = 0.5 * (K + K.T)
-        return value, gradients
+        for k, ((low, high), inverse) in enumerate(zip(self.slopes, layers.inverses)):
+            c, W, onward = low + high, weights[k], weights[k + 1]
+            across = inverse.times(WK)
+            gradients.append(2.0 * c * c * across)
+            if low * high != 0.0:
+                gradients[-1] -= 4.0 * low * high * WK
+            # W_{k+1} K_{k+1}, with K_{k+1} itself only where it is used again
+            side = inverse.times(W).T
+            if k + 1 < len(self.slopes):
+                WK = onward @ (c * c * (across @ side) + mu * inverse.matrix)
+            else:
+                WK = c * c * ((onward @ across) @ side) + mu * inverse.times(onward.T).T
+        return value, [*gradients, 2.0 * WK]
 
-    def _root(self, m: Float, mu: float) -> float:
-        """ρ above all m_i with ``Σ μ / (ρ − m_i) = λ``: Newton's method on the reciprocal, kept within a bracket."""
-        aim = self.weight / mu
-        low, high = 1.0 / aim, len(m) / aim  # of t = ρ − m_n
-        below = m[-1] - m
-        t = low
+    def _root(self, layers: _Layers, mu: float) -> float:
+        """The least's ρ: Newton's method on reciprocals, which are nearly linear, kept within a bracket."""
+        most, aim = layers.most, self.weight / mu
+        below, counts, room = most - layers.m, layers.counts, self.limit - most  # all of t = ρ − m_n
+        low, high = 0.0, min(float(counts.sum()) / aim, room)
+        t = min(1.0 / aim, 0.5 * room)
         for _ in range(_STEPS):
             inverse = 1.0 / (t + below)
-            total = float(inverse.sum())
-            low, high = (t, high) if total > aim else (low, t)
-            # 1 / Σ is concave and nearly linear in t
-            step = t + (total / aim - 1.0) * total / float(inverse @ inverse)
-            if not low <= step <= high:
+            total, steep = float(counts @ inverse), float(counts @ (inverse * inverse))
+            wanted = aim + 1.0 / (room - t)
+            low, high = (t, high) if total > wanted else (low, t)
+            rise = steep / total / total + 1.0 / (wanted * (room - t)) ** 2
+            step = t + (1.0 / wanted - 1.0 / total) / rise
+            if not low < step < high:
                 step = 0.5 * (low + high)
-            if abs(step - t) <= 1e-15 * t:
+            if abs(step - t) <= 4e-16 * t:
                 break
             t = step
-        return float(m[-1] + t)
+        return most + t

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from certnet.core.validation import Float
-from certnet.searches.lbfgs import Pair, two_loops
+from certnet.kernels.curvature import two_loops
 from certnet.solvers.watch import Watch
 
 __all__ = ["Allowance", "quasi_newton"]
@@ -34,41 +34,54 @@ class Allowance:
         return self.iterations <= 0 or self.watch.verdict is not None
 
 
+class _Pairs:
+    """Steps and turns of the gradient, the last so many."""
+
+    def __init__(self, n: int) -> None:
+        self._steps, self._turns = np.empty((_MEMORY, n)), np.empty((_MEMORY, n))
+        self._inverses, self.count = np.empty(_MEMORY), 0
+
+    def append(self, step: Float, turn: Float, inverse: float) -> None:
+        at = self.count % _MEMORY
+        self._steps[at], self._turns[at], self._inverses[at] = step, turn, inverse
+        self.count += 1
+
+    def direction(self, gradient: Float) -> Float:
+        """The quasi-Newton direction; a short step down at first."""
+        if self.count == 0:
+            return gradient * (-0.1 / max(float(np.linalg.norm(gradient)), 1e-300))
+        q = -gradient
+        two_loops(q, self._steps, self._turns, self._inverses, self.count)
+        return q
+
+
 def quasi_newton(f: Objective, x: Float, stall: float, allowance: Allowance) -> Float:
     """L-BFGS with a weak Wolfe bisection, which also serves across kinks (Lewis and Overton 2013)."""
     value, gradient = f(x)
-    pairs: deque[Pair] = deque(maxlen=_MEMORY)
-    history: deque[float] = deque([value], maxlen=50)
+    pairs = _Pairs(len(x))
+    history: deque[float] = deque([value], maxlen=_HISTORY)
     while not allowance.spent:
         allowance.iterations -= 1
-        direction = _direction(gradient, pairs)
+        direction = pairs.direction(gradient)
         slope = float(direction @ gradient)
-        if pairs and -_CONVERGED * abs(value) < slope < 0.0:
+        if pairs.count and -_CONVERGED * abs(value) < slope < 0.0:
             break
         length = _weak_wolfe(f, x, direction, value, slope, allowance) if slope < 0.0 else None
         if length is None:
-            if not pairs:
+            if not pairs.count:
                 break
-            pairs.clear()
+            pairs.count = 0
             continue
         step, value, new = length
         moved, turn = step * direction, new - gradient
         curvature = float(moved @ turn)
         if curvature > 1e-14 * float(np.linalg.norm(moved) * np.linalg.norm(turn)):
-            pairs.append((moved, turn, 1.0 / curvature))
+            pairs.append(moved, turn, 1.0 / curvature)
         x, gradient = x + moved, new
-        if len(history) == 50 and history[0] - value < stall * abs(value):
+        if len(history) == _HISTORY and history[0] - value < stall * abs(value):
             break
         history.append(value)
     return x
-
-
-def _direction(gradient: Float, pairs: deque[Pair]) -> Float:
-    """The quasi-Newton direction; a short step down at first."""
-    if not pairs:
-        return gradient * (-0.1 / max(float(np.linalg.norm(gradient)), 1e-300))
-    _, turn, inverse = pairs[-1]
-    return -two_loops(gradient, pairs, lambda q: q / (inverse * float(turn @ turn)))
 
 
 def _weak_wolfe(

@@ -1,12 +1,13 @@
-"""Refinement: solve a convex restriction around a network, recompute everything, never return something worse."""
+"""Refinement: descend and solve programs around a network, recompute everything, never return something worse."""
 
 from __future__ import annotations
 
 import math
+import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,29 +15,54 @@ from threadpoolctl import threadpool_limits
 
 from certnet.certification import Certificate
 from certnet.core.digits import above
-from certnet.core.errors import InvalidInputError, NotConvergedWarning, UnsupportedModelError
+from certnet.core.errors import InvalidInputError, NotConvergedWarning, RoseWarning, UnsupportedModelError
 from certnet.core.outcome import Status
-from certnet.core.validation import as_samples, positive_number, whole_number
-from certnet.networks.feedforward import FeedForward
+from certnet.core.validation import Float, as_samples, positive_number, whole_number
+from certnet.networks.feedforward import FeedForward, require_network
 from certnet.networks.network import Network
+from certnet.networks.pruning import pruned
 from certnet.networks.shallow import ShallowNetwork, require_shallow
 from certnet.programs.floor import Floor, objective_floor
-from certnet.programs.goal import FitAtMost, Weighted, chosen_goal
+from certnet.programs.goal import Weighted, chosen_goal
+from certnet.programs.loss import loss_named
+from certnet.programs.objectives import mse_of
 from certnet.programs.penalties import penalty_named
 from certnet.programs.restriction import Cell, Solution, sampled_cell, whole_cell
-from certnet.refinement.deep import descend_deep, require_homogeneous
+from certnet.refinement.checkpoint import Checkpoint
+from certnet.refinement.deep import require_descent
+from certnet.refinement.efforts import chosen_effort, work
+from certnet.refinement.journal import Journal
 from certnet.refinement.restricting import Restricting, Solving
 from certnet.refinement.rounds import alternate, leave_cell
 from certnet.refinement.run import Run, Settings
+from certnet.refinement.shape import ShapeLimits
 from certnet.refinement.task import Task
 from certnet.refinement.trace import TraceRow
-from certnet.solvers.choice import FALLBACK, OWN, SOLVERS, require_solver, solver_named
+from certnet.rows.base import Rows
+from certnet.rows.memory import MemoryRows
+from certnet.rows.opening import rows_of
+from certnet.solvers.choice import FALLBACK, SOLVERS, require_solver, solver_named
+from certnet.solvers.solved import Solved
 from certnet.solvers.watch import InteriorStep, Watch
 
-__all__ = ["METHODS", "SOLVERS", "RefineResult", "TraceRow", "refine", "require_solver"]
+__all__ = ["KEPT", "METHODS", "SOLVERS", "RefineResult", "TraceRow", "Validation", "refine", "require_solver"]
 
 METHODS: Final = ("joint", "alternating")
 PATTERNS: Final = ("all", "sampled")
+KEPT: Final = ("biases", "first layer")
+"""What a refinement can be told to leave as it is."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Mean squared errors on held-out samples, before and after a refinement."""
+
+    mse_before: float
+    mse: float
+
+    @property
+    def rose(self) -> bool:
+        return self.mse > self.mse_before
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +79,7 @@ class RefineResult:
     certificate_before, certificate : Certificate
         Of the input and of the result.
     mse_before, mse : float
-        Training errors of input and result.
+        Training errors of input and result: weighted where samples are, and of the loss that was chosen.
     improved : bool
     candidate : ShallowNetwork, FeedForward or None
         The last network that a program or a descent gave, returned or not.
@@ -63,6 +89,8 @@ class RefineResult:
         Relative duality gap of the last program that certnet's own solver solved; NaN for other solvers.
     solution : Solution or None
         The last point that a solver gave.
+    validation : Validation or None
+        Errors on held-out samples, where they were given.
     floor : Floor or None
         With ``optimality_gap=True``: a lower bound on the objective of every function; None where an interrupt came
         before it.
@@ -82,6 +110,24 @@ class RefineResult:
     gap: float = math.nan
     solution: Solution | None = None
     floor: Floor | None = None
+    validation: Validation | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on what rose although the objective did not: the bound on L, the error on held-out samples."""
+        before, after, found = self.certificate_before.upper, self.certificate.upper, []
+        if self.improved and after > before * (1.0 + 1e-6):
+            found.append(
+                f"the certified L rose from {above(before, 4)} to {above(after, 4)}: the weight charges less for it "
+                "than the fit gained; a larger weight or target_lipschitz keeps it down"
+            )
+        held_out = self.validation
+        if self.improved and held_out is not None and held_out.rose:
+            found.append(
+                f"the error on held-out samples rose from {held_out.mse_before:.4g} to {held_out.mse:.4g} while the "
+                "training objective fell: try a larger weight, or choose it by validation (CertifiedRegressorCV)"
+            )
+        return tuple(found)
 
     @property
     def optimality_gap(self) -> float:
@@ -107,83 +153,120 @@ class RefineResult:
 
 def refine(
     network: ShallowNetwork | FeedForward,
-    X: ArrayLike,
-    y: ArrayLike,
+    X: Any,
+    y: Any = None,
     weight: float = 0.01,
     *,
     target_lipschitz: float | None = None,
     max_mse: float | None = None,
+    effort: str | float | None = None,
+    X_val: ArrayLike | None = None,
+    y_val: ArrayLike | None = None,
+    sample_weight: Any = None,
+    monotonic_cst: ArrayLike | Mapping[str, int] | None = None,
+    slope_limits: Mapping[str | int, tuple[float, float]] | None = None,
+    loss: str = "squared",
+    huber_threshold: float = 1.0,
+    keep: str | Collection[str] = (),
+    prune: bool = False,
     penalty: str = "lipschitz",
-    method: str = "joint",
-    patterns: str = "all",
+    method: str | None = None,
+    patterns: str | None = None,
     n_patterns: int | None = None,
-    cells: int = 1,
-    solver: str = "auto",
+    cells: int | None = None,
+    solver: str | None = None,
     tol: float | None = None,
     max_rounds: int = 10,
     time_limit: float | None = None,
     optimality_gap: bool = False,
     random_state: int = 0,
+    n_jobs: int = 1,
+    checkpoint: str | os.PathLike[str] | None = None,
     callback: Callable[[TraceRow], None] | None = None,
     on_step: Callable[[InteriorStep], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     verbose: bool = False,
 ) -> RefineResult:
-    r"""Minimise ``(1/N) Σ_i ‖f(x_i) − y_i‖² + weight · ρ`` over the activation cell of ``network``, and beyond it.
+    r"""Minimise ``Σ_i s_i φ(f(x_i) − y_i) + weight · ρ`` from ``network``: error and certified ρ ≥ L², never worse.
 
-    One hidden layer of ReLU: the patterns of the hidden units on X and the output directions are kept; everything else
-    is optimised. The input network is feasible, so the optimum is at most its objective (Y, Corollary 10).
+    By default a few descents on the objective itself, all weights, biases and multipliers at once
+    (:mod:`certnet.refinement.deep`), and then a convex restriction to the cell that they reach: of the network with one
+    hidden layer of ReLU, of its last two layers with more. How much of that is told by ``effort``. Where a restriction
+    was solved its duality gap says how far from optimal the cell is (``gap``).
 
-    Any other depth: a descent on the objective itself, all weights, biases and multipliers at once
-    (:mod:`certnet.refinement.deep`), whose stages are rows of the trace; patterns are free, and what it ends in is a
-    local minimum.
+    With ``method``, ``patterns``, ``cells``, ``solver``, ``tol`` or the l2 penalty: the programs of the papers alone,
+    for one hidden layer of ReLU. The patterns of the hidden units on X and the output directions are kept; everything
+    else is optimised. The input network is feasible, so the optimum is at most its objective (Y, Corollary 10).
 
     Whatever a solver says, every candidate is certified and its objective recomputed; where that is not below the
-    input's, the input is returned.
+    input's, the input is returned. The objective is one of training: give held-out samples to be told of the rest.
     An interrupt (Ctrl-C) ends the work and returns the best network so far, with ``Status.INTERRUPTED``.
 
     Parameters
     ----------
-    network : ShallowNetwork
-        Or a ``FeedForward`` of ReLU and leaky ReLU layers, of any depth and with any number of outputs; with one hidden
-        layer of ReLU it is the same as a ``ShallowNetwork``.
-    X : array_like, shape (N, d)
-        In the network's units, as y.
-    y : array_like, shape (N,) or (N, m)
+    network : ShallowNetwork or FeedForward
+        Dense layers, any depth, number of outputs and activations with values.
+    X : array_like, frame, path, memory map or Dask collection; inputs (N, d)
+        In the network's units, as y. What is not in memory is read a chunk at a time, see
+        :func:`certnet.rows.rows_of`; an ``.npy`` or Parquet file is named by its path.
+    y : array_like, shape (N,) or (N, m); or the name of its column, or several
     weight : float
         λ ≥ 0, in units of mean squared error per squared Lipschitz constant.
     target_lipschitz : float, optional
-        Instead of a weight: the least error among networks of the cell with a certified L of at most this; 0 gives the
-        constant network.
+        Instead of a weight: the least error among networks with a certified L of at most this; of equal ones the
+        flattest that is found. 0 gives the constant network.
     max_mse : float, optional
-        Instead of a weight: the least certified L among networks of the cell with a training error of at most this.
-        One hidden layer of ReLU, as are the options from ``penalty`` to ``max_rounds``.
+        Instead of a weight: the least certified L among networks with a training error of at most this.
+    effort : {"quick", "default", "thorough"} or float
+        One descent; three, the best one finished, moved at random once and restricted to its cell; the same with
+        random moves until three in a row bring nothing. A number: the last, within so many seconds.
+    X_val, y_val : array_like, optional
+        Held-out samples: the result says their error before and after, and warns where it or L rose.
+    sample_weight : array_like, shape (N,), or the name of its column, optional
+        Not negative; s_i is its share of the sum, 1/N without.
+    monotonic_cst : array_like of -1, 0, 1, shape (d,), or mapping of names, optional
+        1: f never falls along the input, -1: never rises (scikit-learn's convention). For one output; proved for all
+        inputs by :class:`certnet.SlopeIntervals`. An input network that breaks it has an infinite objective.
+    slope_limits : mapping from name or index to (low, high), optional
+        Limits on ∂f/∂x_i for all inputs, proved in the same way.
+    loss : {"squared", "huber"}
+        φ(r) = r², or r² up to ``huber_threshold`` and its tangent beyond.
+    huber_threshold : float
+    keep : "biases", "first layer", or both
+        What stays as it is, bit by bit. By descents alone.
+    prune : bool
+        Drop units of the result that move nothing, and certify the smaller network.
     penalty : {"lipschitz", "l2"}
         ρ ≥ L² (certified), or ``‖W‖_F² + ‖b‖² + ‖V‖_F²``.
-    method : {"joint", "alternating"}
-        For the Lipschitz penalty: weights and multipliers in one program, or Algorithm 1 of Y, which alternates
+    method : {"joint", "alternating"}, optional
+        Weights and multipliers in one program, or Algorithm 1 of Y, which alternates
         between the multipliers of the current network and weights with these multipliers and \|v\| fixed.
-    patterns : {"all", "sampled"}
+    patterns : {"all", "sampled"}, optional
         All units' patterns, or ``n_patterns`` (default: half of the units) drawn at random, each with both signs
         (Y's "samp"), whose optimum may be worse than the input.
-    cells : int
+    cells : int, optional
         Cells that may be visited, 1 for that of the input. Each further one is reached by a descent on the true
         objective with patterns free (:func:`certnet.refinement.descent.descend`), and solved again; rounds end where
         one gains less than 1e-6 of the objective. For the joint method with a weight and the Lipschitz penalty.
-    solver : {"auto", "CERTNET", "CLARABEL", "SCS", "MOSEK"}
-        "CERTNET" is the own interior-point method; "auto" is that, and Clarabel where it does not reach its gap,
+    solver : {"auto", "CERTNET", "CLARABEL", "SCS", "MOSEK"}, optional
+        "CERTNET" is the own interior-point method; "auto" is that, and Clarabel where it fails and fits,
         which the trace says. A named solver is never replaced by another.
     tol : float, optional
         Relative duality gap for the own solver (1e-6), the solver's own tolerance for the others (1e-8).
     max_rounds : int
         Rounds of the alternating method; it ends earlier where a round gains less than 1e-6 of the objective.
     time_limit : float, optional
-        Seconds after which no new program is started; the running one is stopped where its solver allows it.
+        Seconds after which nothing new is started; what runs is stopped within one step.
     optimality_gap : bool
         Also bound the objective of every function from below (:func:`certnet.programs.floor.objective_floor`), within
-        the time limit or a minute. For a weight and the Lipschitz penalty.
+        the time limit or a minute. For a weight, the Lipschitz penalty and squared errors.
     random_state : int
         Seed of the drawn patterns, the descents and the certificates.
+    n_jobs : int
+        Threads that sum over blocks of rows side by side; results do not depend on it.
+    checkpoint : path, optional
+        A file that descents write after every stage and twice a minute: the same call goes on from it after a kill,
+        and refuses that of another run. For ``effort``.
     callback : callable, optional
         Called with every :class:`TraceRow` as it is made.
     on_step : callable, optional
@@ -200,9 +283,11 @@ def refine(
     Raises
     ------
     InvalidInputError
-        Shapes, NaN, weight < 0, unknown options, options that do not go together, an error that the cell cannot reach.
+        Shapes, NaN, weight < 0, unknown options, options that do not go together, constraints that contradict each
+        other, an error that is not reached, work that does not fit into memory.
     UnsupportedModelError
-        A ``FeedForward`` with skips, convolutions or another activation than ReLU and leaky ReLU.
+        A ``FeedForward`` with skips or convolutions, or an activation without values; a program of the papers for
+        another network than one hidden layer of ReLU.
     SolverUnavailableError
         The solver is not installed or has no licence; raised before any work.
 
@@ -210,12 +295,38 @@ def refine(
     -----
     NotConvergedWarning
         A solver stopped short of its tolerance or failed; the result is still never worse than the input.
+    RoseWarning
+        Held-out samples were given, and their error or the certified L rose.
     """
-    deep = isinstance(network, FeedForward) and not network.relu_only
-    network = require_homogeneous(network) if isinstance(network, FeedForward) and deep else _shallow(network)
-    X, y = as_samples(X, y, network.n_inputs, network.n_outputs, network.about.inputs)
+    given = {
+        "method": method,
+        "patterns": patterns,
+        "n_patterns": n_patterns,
+        "cells": cells,
+        "solver": solver,
+        "tol": tol,
+        "penalty": None if penalty == "lipschitz" else penalty,
+    }
+    asked = [name for name, value in given.items() if value is not None]
+    kind = penalty_named(penalty)
     goal = chosen_goal(weight, target_lipschitz, max_mse)
-    task = Task(X, y, penalty_named(penalty), goal)
+    charged = loss_named(loss, huber_threshold)
+    kept = _kept(keep)
+    if asked and effort is not None:
+        raise InvalidInputError(f"effort chooses the work itself: leave it out, or {', '.join(asked)}")
+    if asked:
+        network = _shallow(network)
+        if kept:
+            raise InvalidInputError(f"keep is for descents: leave it out, or {', '.join(asked)}")
+    elif not isinstance(network, ShallowNetwork):
+        network = _feed_forward(network)
+        network = network.shallow() if network.relu_only else require_descent(network)
+    effort_ = chosen_effort("default" if effort is None else effort)
+    rows = _rows(network, X, y, sample_weight, n_jobs)
+    limits = ShapeLimits.of(network, monotonic_cst, slope_limits, names=rows.names, constant=_constant(rows))
+    task = Task(rows, kind, goal, charged, limits, kept)
+    method, patterns, cells = method or "joint", patterns or "all", 1 if cells is None else cells
+    solver = "auto" if solver is None else solver
     constrained = not isinstance(goal, Weighted)
     if constrained and penalty != "lipschitz":
         raise InvalidInputError('target_lipschitz and max_mse need penalty="lipschitz"')
@@ -225,48 +336,46 @@ def refine(
     max_rounds = whole_number(max_rounds, "max_rounds", least=1)
     cells = whole_number(cells, "cells", least=1)
     plain = penalty == "lipschitz" and method == "joint" and patterns == "all"
-    for name, used in (("target_lipschitz or max_mse", constrained), ("cells above 1", cells > 1)):
+    ordinary = task.squared and limits is None and (not isinstance(rows, MemoryRows) or rows.weights is None)
+    for name, used in (
+        ("target_lipschitz or max_mse", constrained),
+        ("cells above 1", cells > 1),
+        ("sample_weight, another loss or limits on slopes", not ordinary),
+    ):
         if used and not plain:
             raise InvalidInputError(f'{name} needs penalty="lipschitz", method="joint" and patterns="all"')
-    if constrained and (cells > 1 or optimality_gap):
-        raise InvalidInputError("cells above 1 and optimality_gap are for a weight, not for a limit")
-    if optimality_gap and penalty != "lipschitz":
-        raise InvalidInputError('optimality_gap needs penalty="lipschitz"')
+    if constrained and optimality_gap:
+        raise InvalidInputError("optimality_gap is for a weight, not for a limit")
+    if cells > 1 and (constrained or not ordinary):
+        raise InvalidInputError("cells above 1 are for a weight, squared errors, and no limits: use effort instead")
+    if optimality_gap and (penalty != "lipschitz" or not ordinary):
+        raise InvalidInputError('optimality_gap needs penalty="lipschitz", squared errors, and no limits or weights')
     name = require_solver(solver)
     tol = None if tol is None else positive_number(tol, "tol")
     time_limit = None if time_limit is None else positive_number(time_limit, "time_limit")
     random_state = whole_number(random_state, "random_state")
-    if deep:
-        for wrong, used in (
-            ("max_mse", isinstance(goal, FitAtMost)),
-            ('another penalty than "lipschitz"', penalty != "lipschitz"),
-            ('another method than "joint"', method != "joint"),
-            ('patterns other than "all"', patterns != "all" or n_patterns is not None),
-            ("cells", cells > 1),
-            ("another solver", name != OWN),
-            ("tol", tol is not None),
-        ):
-            if used:
-                raise InvalidInputError(
-                    f"{wrong} is for one hidden layer of ReLU so far: at any other depth refine takes a weight or "
-                    "target_lipschitz, and the time limit"
-                )
+    held_out = _held_out(network, X_val, y_val)
+    if asked and checkpoint is not None:
+        raise InvalidInputError(f"checkpoint is for effort: leave it out, or {', '.join(asked)}")
+    options = (goal, charged, sorted(kept), monotonic_cst, slope_limits, random_state, effort if effort else "default")
+    journal = _journal(checkpoint, network, rows, options)
+    if not asked and effort_.time_limit is not None:
+        time_limit = effort_.time_limit if time_limit is None else min(time_limit, effort_.time_limit)
     watch = Watch.within(time_limit, should_stop, on_step)
-    settings = Settings("descent" if deep else name, watch, random_state, callback)
+    settings = Settings(name if asked else "refinement", watch, random_state, callback)
+    solving = Solving(
+        solver=solver_named(name, tol=tol, verbose=verbose),
+        fallback=solver_named(FALLBACK, tol=tol, verbose=verbose) if str(solver).lower() == "auto" else None,
+        verbose=verbose,
+    )
+    cell = _chosen_cell(require_shallow(network), patterns, n_patterns, random_state) if asked else None
     # one thread: the same result for any number, and faster at these orders
     with threadpool_limits(limits=1, user_api="blas"):
-        if isinstance(network, ShallowNetwork):
-            cell = _chosen_cell(network, patterns, n_patterns, random_state)
-            solving = Solving(
-                solver=solver_named(name, tol=tol, verbose=verbose),
-                fallback=solver_named(FALLBACK, tol=tol, verbose=verbose) if str(solver).lower() == "auto" else None,
-                verbose=verbose,
-            )
         run = Run(network, task, settings)
         try:
             run.begin()
-            if not isinstance(network, ShallowNetwork):
-                descend_deep(run)
+            if cell is None:
+                work(run, effort_, solving, journal)
             else:
                 restricting = Restricting(run, cell, solving)
                 if penalty == "lipschitz" and method == "alternating":
@@ -275,10 +384,83 @@ def refine(
                     restricting.restrict("l2 restriction" if penalty == "l2" else "joint restriction")
                     if isinstance(goal, Weighted):
                         leave_cell(restricting, cells, goal.weight)
+            if prune:
+                _prune(run)
         except KeyboardInterrupt:  # between the solvers, which keep their own best point
             run.stopped = Status.INTERRUPTED
-    floor = _floor(run, goal.weight) if optimality_gap and isinstance(goal, Weighted) else None
-    return _result(run, floor)
+        floor = _floor(run, goal.weight) if optimality_gap and isinstance(goal, Weighted) else None
+        done = _result(run, floor, _validated(run, held_out))
+    for note in done.notes if held_out is not None else ():
+        warnings.warn(note, RoseWarning, stacklevel=2)
+    return done
+
+
+def _feed_forward(network: object) -> FeedForward:
+    found = require_network(network)
+    if isinstance(found, FeedForward):
+        return found
+    raise UnsupportedModelError(f"{found!r} is no network of layers: refinement is for ShallowNetwork and FeedForward")
+
+
+def _kept(keep: str | Collection[str]) -> frozenset[str]:
+    kept = frozenset((keep,) if isinstance(keep, str) else keep)
+    if not kept <= frozenset(KEPT):
+        raise InvalidInputError(f"keep takes {' and '.join(map(repr, KEPT))}, got {keep!r}")
+    return kept
+
+
+def _rows(network: Network, X: Any, y: Any, sample_weight: Any, n_jobs: int) -> Rows:
+    """The samples as a table: those in memory are checked as everywhere else."""
+    return rows_of(
+        X,
+        y,
+        sample_weight,
+        n_inputs=network.n_inputs,
+        n_outputs=network.n_outputs,
+        names=network.about.inputs,
+        n_jobs=n_jobs,
+    )
+
+
+def _journal(path: str | os.PathLike[str] | None, network: Network, rows: Rows, options: tuple[object, ...]) -> Journal:
+    if path is None:
+        return Journal()
+    identity = {"network": network.digest, "data": rows.describe().digest, "options": repr(options)}
+    return Journal(Checkpoint.at(path, identity))
+
+
+def _constant(rows: Rows) -> list[int]:
+    """Columns of the inputs with one value only."""
+    if isinstance(rows, MemoryRows):
+        return [int(i) for i in np.flatnonzero(np.ptp(rows.X, axis=0) == 0.0)]
+    return [int(i) for i in np.flatnonzero(rows.describe().scale == 0.0)]
+
+
+def _held_out(network: Network, X: ArrayLike | None, y: ArrayLike | None) -> tuple[Float, Float] | None:
+    if X is None and y is None:
+        return None
+    if X is None or y is None:
+        raise InvalidInputError("X_val and y_val go together: give both")
+    return as_samples(X, y, network.n_inputs, network.n_outputs, network.about.inputs)
+
+
+def _validated(run: Run, held_out: tuple[Float, Float] | None) -> Validation | None:
+    if held_out is None:
+        return None
+    return Validation(mse_of(run.input, *held_out), mse_of(run.best.network, *held_out))
+
+
+def _prune(run: Run) -> None:
+    """The best network without units that move nothing; kept where it is certified to be no worse but for rounding."""
+    before = run.best
+    smaller = pruned(before.network).network
+    if smaller is before.network:
+        return
+    made = run.measure(smaller)
+    worse = made.value > before.value + 1e-9 * abs(before.value)
+    run.record("units that move nothing dropped", made, Solved(None, Status.OPTIMAL, "exact"), accepted=not worse)
+    if not worse:
+        run.candidate = run.best = made
 
 
 def _chosen_cell(network: ShallowNetwork, patterns: str, n_patterns: int | None, random_state: int) -> Cell:
@@ -318,7 +500,7 @@ def _floor(run: Run, weight: float) -> Floor | None:
     return floor
 
 
-def _result(run: Run, floor: Floor | None) -> RefineResult:
+def _result(run: Run, floor: Floor | None, validation: Validation | None) -> RefineResult:
     improved = run.best.network is not run.input
     last = run.trace[-1]
     status = last.status if run.stopped is None else run.stopped
@@ -344,4 +526,5 @@ def _result(run: Run, floor: Floor | None) -> RefineResult:
         gap=gaps[-1] if gaps else math.nan,
         solution=run.solution,
         floor=floor,
+        validation=validation,
     )

@@ -12,7 +12,6 @@ from certnet.certification.bracket import certify_checked
 from certnet.core.errors import CertificateError
 from certnet.core.outcome import Status
 from certnet.networks.network import Network
-from certnet.programs.objectives import mse_of
 from certnet.programs.restriction import Solution
 from certnet.refinement.task import Task
 from certnet.refinement.trace import Measured, TraceRow
@@ -72,11 +71,11 @@ class Run:
 
     def measure(self, network: Network) -> Measured:
         certificate = self.certified(network)
-        mse = mse_of(network, self.task.X, self.task.y)
+        mse = self.task.error(network)
         return Measured(network, self.task.value(network, mse, certificate), mse, certificate)
 
     def certified(self, network: Network) -> Certificate:
-        return certify_checked(network, X=self.task.X, tol=1e-7, random_state=self.settings.random_state)
+        return certify_checked(network, X=self.task.probes, tol=1e-7, random_state=self.settings.random_state)
 
     def record(self, stage: str, measured: Measured | None, solved: Solved, *, accepted: bool) -> None:
         row = TraceRow.of(stage, measured, solved, time.perf_counter() - self._begin, accepted=accepted)

@@ -1,0 +1,121 @@
+"""How much work a refinement does where nobody says which: descents, then a restriction to the cell that they reach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+
+from certnet.core.errors import InvalidInputError
+from certnet.core.outcome import Status
+from certnet.core.validation import positive_number
+from certnet.networks.feedforward import FeedForward
+from certnet.networks.network import Network
+from certnet.networks.shallow import ShallowNetwork, require_shallow
+from certnet.programs.goal import FitAtMost
+from certnet.programs.restriction import whole_cell
+from certnet.refinement.deep import DEFAULT, QUICK, THOROUGH, Plan, descend_deep
+from certnet.refinement.ground import Ground
+from certnet.refinement.head import head_is_relu, polish_head
+from certnet.refinement.journal import Journal
+from certnet.refinement.restricting import Restricting, Solving
+from certnet.refinement.run import Run
+from certnet.searches.vectors import search_vectors
+from certnet.solvers.estimate import Size, own_estimate
+
+__all__ = ["EFFORTS", "Effort", "chosen_effort", "work"]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Descents, and what the restriction after them may cost.
+
+    Attributes
+    ----------
+    plan : Plan
+    seconds : float
+        By the estimate of the program; beyond it there is none.
+    time_limit : float or None
+    """
+
+    plan: Plan
+    seconds: float
+    time_limit: float | None = None
+
+
+EFFORTS: Final[Mapping[str, Effort]] = MappingProxyType(
+    {"quick": Effort(QUICK, 0.0), "default": Effort(DEFAULT, 2.0), "thorough": Effort(THOROUGH, 60.0)}
+)
+
+
+def chosen_effort(effort: str | float) -> Effort:
+    """The effort of a name, or the thorough one within so many seconds.
+
+    Raises
+    ------
+    InvalidInputError
+        Another name, or a number that is not positive.
+    """
+    if isinstance(effort, str):
+        if effort not in EFFORTS:
+            raise InvalidInputError(
+                f"effort must be one of {', '.join(map(repr, EFFORTS))}, or a number of seconds, got {effort!r}"
+            )
+        return EFFORTS[effort]
+    seconds = positive_number(effort, "effort")
+    return replace(EFFORTS["thorough"], time_limit=seconds)
+
+
+def work(run: Run, effort: Effort, solving: Solving, journal: Journal) -> None:
+    """Descents from the input of ``run``, and a restriction around the best network, as far as there is time."""
+    task = run.task
+    start = run.input if isinstance(run.input, FeedForward) else FeedForward.of(run.input)
+    ground = Ground(
+        start,
+        task.rows,
+        task.goal,
+        task.loss,
+        keep_biases="biases" in task.keep,
+        keep_first="first layer" in task.keep,
+        limits=task.limits,
+        seed=run.settings.random_state,
+    )
+    descend_deep(run, ground, start, effort.plan, journal)
+    if task.restricted and effort.seconds > 0.0 and run.stopped is None and not run.over():
+        _restrict(run, run.best.network, effort.seconds, solving)
+    if isinstance(task.goal, FitAtMost) and run.best.value == np.inf and run.stopped is None:
+        raise InvalidInputError(
+            f"max_mse={task.goal.limit:g} was not reached: allow a larger error, give more effort, or start from a "
+            "network that fits better"
+        )
+
+
+def _restrict(run: Run, network: Network, seconds: float, solving: Solving) -> None:
+    if isinstance(network, ShallowNetwork):
+        cell = whole_cell(require_shallow(network))
+        if own_estimate(Size.of(run.task.program(cell))).seconds <= seconds:
+            Restricting(run, cell, solving).restrict("restriction to the cell")
+        return
+    if not isinstance(network, FeedForward) or run.task.limits is not None or not head_is_relu(network):
+        return
+    task, settings = run.task, run.settings
+    polished = polish_head(
+        network,
+        task.X,
+        task.y,
+        task.goal,
+        multipliers=search_vectors(network, random_state=settings.random_state).multipliers,
+        watch=settings.watch,
+        sample_weight=task.memory.weights,
+        loss=task.loss,
+        seconds=seconds,
+    )
+    solved = polished.solved
+    if solved.status is Status.INTERRUPTED:
+        run.stopped = Status.INTERRUPTED
+    if polished.network is not network:
+        named = "restriction of the last two layers"
+        run.keep(named, polished.network, replace(solved, solution=None))

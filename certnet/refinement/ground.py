@@ -1,0 +1,226 @@
+"""Where a descent takes place: samples in units of their own, the penalty of the goal there, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+
+from certnet.core.validation import Float
+from certnet.networks.feedforward import FeedForward
+from certnet.programs.goal import Goal, SlopeAtMost, Weighted
+from certnet.programs.loss import Huber, Loss, Squared
+from certnet.programs.restriction import Samples
+from certnet.refinement.fit import Bend, Fit, left_slope
+from certnet.refinement.gauge import Penalty, unit_gauge
+from certnet.refinement.objective import Parameters, Point, SmoothObjective
+from certnet.refinement.shape import ShapeLimits
+from certnet.rows.base import Rows
+from certnet.rows.block import Block
+from certnet.rows.memory import MemoryRows
+from certnet.rows.sums import Part, Sums, added
+
+__all__ = ["Ground", "Units"]
+
+_LARGE: Final = 40_000  # samples above which early stages look at a part of them
+_SAMPLE: Final = 16_384
+_MERGED: Final = 20_000  # samples up to which those that repeat are looked for
+_LARGEST: Final = 1e50  # weights of the penalty above it overflow somewhere, and below its inverse charge nothing
+_LEAST: Final = 1e-12  # multipliers of units that have none
+_FLATTER: Final = 1e-6  # weight of ρ, in the descent's units, where the goal has none: the flattest of equal fits
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """Inputs ``(x − x_shift) / x_scale`` and targets ``(y − y_shift) / y_scale``, one scale each."""
+
+    x_shift: Float
+    x_scale: float
+    y_shift: Float
+    y_scale: float
+
+    @classmethod
+    def of(cls, rows: Rows, *, centred: bool = True) -> Units:
+        """From the means and the root mean squares of a table; inputs stay where they are unless ``centred``."""
+        about = rows.describe()
+        x_shift, y_shift = about.mean, about.target_mean
+        x_scale, y_scale = _size(about.scale), _size(about.target_scale)
+        if not np.isfinite(x_scale * y_scale) and isinstance(rows, MemoryRows):  # squares overflow
+            x_shift, y_shift = rows.X.mean(axis=0), rows.y.mean(axis=0)
+            x_scale, y_scale = _size(rows.X - x_shift), _size(rows.y - y_shift)
+        if not centred:
+            x_shift = np.zeros_like(x_shift)
+        return cls(x_shift, x_scale, y_shift, y_scale * float(np.sqrt(rows.n_outputs)))
+
+    def inner(self, network: FeedForward) -> FeedForward:
+        return network.rescaled(
+            x_shift=-self.x_shift / self.x_scale,
+            x_scale=1.0 / self.x_scale,
+            y_shift=-self.y_shift / self.y_scale,
+            y_scale=1.0 / self.y_scale,
+        )
+
+    def outer(self, network: FeedForward, units: str) -> FeedForward:
+        return network.rescaled(
+            x_shift=self.x_shift, x_scale=self.x_scale, y_shift=self.y_shift, y_scale=self.y_scale, units=units
+        )
+
+    @property
+    def steepness(self) -> float:
+        """Slopes in the units of the data that are 1 here."""
+        return self.y_scale / self.x_scale
+
+
+def _size(values: Float) -> float:
+    """The root of the mean square, 1 where that is zero."""
+    top = float(np.abs(values).max())
+    if not np.isfinite(top):
+        return top
+    return top * float(np.sqrt(np.mean((values / top) ** 2))) if top > 0.0 else 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Moved:
+    """A part of blocks in other units, as one of blocks in the units of the data."""
+
+    part: Part
+    units: Units
+
+    def __call__(self, block: Block) -> Sums:
+        units = self.units
+        X, y = (block.X - units.x_shift) / units.x_scale, (block.y - units.y_shift) / units.y_scale
+        return self.part(Block(block.first, X, y, block.shares))
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table in the units of a descent; what is not in memory is converted a block at a time."""
+
+    rows: Rows
+    units: Units | None = None
+
+    @classmethod
+    def of(cls, rows: Rows, units: Units) -> Table:
+        if not isinstance(rows, MemoryRows):
+            return cls(rows, units)
+        X, y = (rows.X - units.x_shift) / units.x_scale, (rows.y - units.y_shift) / units.y_scale
+        return cls(MemoryRows.of(X, y, rows.weights, rows.layout))
+
+    def total(self, part: Part) -> Sums:
+        """See :meth:`certnet.rows.base.Rows.total`."""
+        rows = self.rows
+        if isinstance(rows, MemoryRows) and rows.n_samples <= rows.rows_per_chunk:
+            return added(map(part, rows.blocks()))  # the same sum, without what threads would need
+        return rows.total(part if self.units is None else _Moved(part, self.units))
+
+
+class Ground:
+    """Samples, penalty and layout of a descent from one network, for a goal.
+
+    Parameters
+    ----------
+    network : FeedForward
+        Gives activations and shapes.
+    rows : Rows
+    goal : Goal
+    loss : Loss
+        In the units of the data.
+    keep_biases, keep_first : bool
+        What stays as it is.
+    limits : ShapeLimits, optional
+        On slopes, in the units of the data.
+    seed : int
+        Of the samples that early stages look at, where there are many.
+
+    Attributes
+    ----------
+    fit, early_fit : Fit
+        On all samples; on a part of many, for early stages.
+    constant : float
+        The error of the mean.
+    """
+
+    def __init__(
+        self,
+        network: FeedForward,
+        rows: Rows,
+        goal: Goal,
+        loss: Loss,
+        *,
+        keep_biases: bool = False,
+        keep_first: bool = False,
+        limits: ShapeLimits | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.like, self.goal = network, goal
+        self.units = Units.of(rows, centred=not keep_biases)
+        self.loss = loss if isinstance(loss, Squared) else Huber(loss.threshold / self.units.y_scale)
+        homogeneous = all(left_slope(phi) is not None for phi in network.activations)
+        self.parameters = Parameters(
+            tuple((n, m) for m, n in pairwise(network.widths)),
+            scaled=not homogeneous or keep_biases or keep_first,
+            keep_biases=keep_biases,
+            keep_first=keep_first,
+        )
+        self.limits = None if limits is None else limits.scaled(1.0 / self.units.steepness)
+        self.order = sum(network.widths[:-1])
+        self.fit = self._fit(rows)
+        part = rows.sample(_SAMPLE, seed) if rows.n_samples > _LARGE else rows
+        self.early_fit = self.fit if part is rows else self._fit(part)
+        nothing = [np.zeros(shape) for shape in self.parameters.shapes], [np.zeros(n) for n in network.widths[1:]]
+        self.constant = self.early_fit(*nothing, 0.0)[0] or 1.0
+
+    def _fit(self, rows: Rows) -> Fit:
+        bends, table, spread = tuple(map(Bend, self.like.activations)), Table.of(rows, self.units), 0.0
+        inner = table.rows
+        if isinstance(inner, MemoryRows) and inner.n_samples <= _MERGED:
+            merged = Samples.of(inner.X, inner.y, inner.weights, self.loss)
+            table = Table(MemoryRows.of(merged.rows, merged.targets, merged.shares, inner.layout))
+            spread = merged.spread
+        return Fit(table, bends, self.loss, spread)
+
+    @property
+    def weight(self) -> float:
+        """λ of the goal in these units; a small one where it has none."""
+        if isinstance(self.goal, Weighted):
+            return self.weight_here(self.goal.weight)
+        return _FLATTER
+
+    def weight_here(self, weight: float) -> float:
+        """A weight of ρ in the units of the data, here."""
+        return min(weight / self.units.x_scale / self.units.x_scale, _LARGEST)
+
+    @property
+    def limit(self) -> float:
+        """On ρ, in these units; infinite without one."""
+        if not isinstance(self.goal, SlopeAtMost):
+            return np.inf
+        limit = self.goal.limit / self.units.steepness
+        return limit * limit
+
+    def objective(self, weight: float, *, early: bool = False) -> SmoothObjective:
+        """J_μδ with a weight of ρ in these units, on all samples or on those of early stages."""
+        charged = weight > 1.0 / _LARGEST or self.limit < np.inf
+        penalty = Penalty(self.like.slopes, max(weight, 1.0 / _LARGEST), self.limit) if charged else None
+        charge = None if self.limits is None else self.limits.penalty
+        return SmoothObjective(self.early_fit if early else self.fit, penalty, self.parameters, charge)
+
+    def point(self, network: FeedForward, multipliers: Sequence[Float]) -> Point:
+        """A network in the units of the data with multipliers that prove its bound."""
+        inner = self.units.inner(network)
+        if self.parameters.scaled:
+            return Point(inner.weights, inner.biases, [np.log(np.maximum(T, _LEAST)) for T in multipliers])
+        return Point(*unit_gauge(inner.weights, inner.biases, multipliers, inner.slopes))
+
+    def network(self, point: Point, like: FeedForward) -> FeedForward:
+        """The network of a point in the units of the data; what is kept is that of ``like``, bit by bit."""
+        outer = self.units.outer(FeedForward(point.weights, point.biases, like.activations), like.units)
+        weights, biases = list(outer.weights), list(outer.biases)
+        if self.parameters.keep_first:
+            weights[0], biases[0] = like.weights[0], like.biases[0]
+        if self.parameters.keep_biases:
+            biases = list(like.biases)
+        return like.with_parameters(weights, biases, like.units).described(like.about)

@@ -1,0 +1,154 @@
+r"""The certified objective of a network of any depth as a smooth function of one vector.
+
+    J_μδ = (1/N) Σ_i φ(f_δ(x_i) − y_i) + ψ_μ(G) + shape(W)
+
+with the fit of :mod:`certnet.refinement.fit`, the penalty of :mod:`certnet.refinement.gauge`, and what is charged for
+slopes outside of limits. Where all units may be rescaled, the weights are held in unit gauge, G = W. Elsewhere (smooth
+activations; biases or a first layer that are kept) the logarithms t of the multipliers are variables beside them:
+
+    G_k = diag(e^{t_k / 2}) W_k diag(e^{−t_{k−1} / 2}),      t_{−1} = t_ℓ = 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+
+from certnet.core.validation import Float
+from certnet.refinement.fit import Fit
+from certnet.refinement.gauge import Penalty
+
+__all__ = ["Charge", "Parameters", "Point", "SmoothObjective"]
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """Weights W_k, biases b_k, and logarithms of the multipliers of the hidden layers; none of those in unit gauge."""
+
+    weights: Sequence[Float]
+    biases: Sequence[Float]
+    logs: Sequence[Float] = ()
+
+    @property
+    def gauged(self) -> list[Float]:
+        """Weights in unit gauge."""
+        if not self.logs:
+            return list(self.weights)
+        roots = [np.ones(1), *(np.exp(0.5 * t) for t in self.logs), np.ones(1)]
+        return [after[:, None] * W / before for W, (before, after) in zip(self.weights, pairwise(roots))]
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """How points are laid out in a vector, and which entries stay as they are.
+
+    Attributes
+    ----------
+    shapes : tuple of (n_{k+1}, n_k)
+    scaled : bool
+        Whether logarithms of multipliers are variables.
+    keep_biases, keep_first : bool
+        Whether biases, or weights and bias of the first layer, stay.
+    """
+
+    shapes: tuple[tuple[int, int], ...]
+    scaled: bool = False
+    keep_biases: bool = False
+    keep_first: bool = False
+
+    def pack(self, point: Point) -> Float:
+        """One vector: layer by layer the rows (W, b), then the logarithms."""
+        layers = [np.column_stack([W, b]).ravel() for W, b in zip(point.weights, point.biases)]
+        return np.concatenate([*layers, *(point.logs if self.scaled else ())])
+
+    def unpack(self, x: Float) -> Point:
+        """Views of a vector."""
+        weights, biases, logs, at = [], [], [], 0
+        for n, m in self.shapes:
+            both = x[at : at + n * (m + 1)].reshape(n, m + 1)
+            weights.append(both[:, :-1])
+            biases.append(both[:, -1])
+            at += n * (m + 1)
+        for n, _ in self.shapes[:-1] if self.scaled else ():
+            logs.append(x[at : at + n])
+            at += n
+        return Point(weights, biases, logs)
+
+    def gradient(self, point: Point) -> Float:
+        """A gradient as a vector, zero where entries stay."""
+        x = self.pack(point)
+        if self.keep_biases or self.keep_first:
+            held = self.unpack(x)
+            for k, (W, b) in enumerate(zip(held.weights, held.biases)):
+                if k == 0 and self.keep_first:
+                    W[:] = 0.0
+                if self.keep_biases or (k == 0 and self.keep_first):
+                    b[:] = 0.0
+        return x
+
+
+class Charge(Protocol):
+    """What is charged beside fit and penalty: a value of the weights, and its gradients."""
+
+    def __call__(self, weights: Sequence[Float]) -> tuple[float, list[Float]]: ...
+
+
+class SmoothObjective:
+    """J_μδ with its gradient; remembers the best point of a stage, for an interrupt.
+
+    Parameters
+    ----------
+    fit : Fit
+    penalty : Penalty or None
+        None charges nothing for the slope.
+    parameters : Parameters
+    charge : Charge or None
+    """
+
+    def __init__(self, fit: Fit, penalty: Penalty | None, parameters: Parameters, charge: Charge | None = None) -> None:
+        self.fit, self.penalty, self.parameters, self.charge = fit, penalty, parameters, charge
+        self.n_evaluations = 0
+        self.begin(np.zeros(0))
+
+    def begin(self, x: Float) -> None:
+        """A new stage."""
+        self.reached, self.best = np.inf, x
+
+    def __call__(self, x: Float, mu: float, delta: float) -> tuple[float, Float]:
+        """Infinite where P is not positive definite, or where numbers overflow."""
+        self.n_evaluations += 1
+        point, none = self.parameters.unpack(x), (np.inf, np.zeros_like(x))
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
+            value, to_W, to_logs = 0.0, list[Float](), [np.zeros(len(t)) for t in point.logs]
+            if self.penalty is not None:  # first: it costs little to see that P is not positive definite
+                value, to_G = self.penalty(point.gauged, mu)
+                if not np.isfinite(value):
+                    return none
+                to_W, to_logs = _from_gauged(point, to_G) if point.logs else (to_G, to_logs)
+            if self.charge is not None:
+                more, to_more = self.charge(point.weights)
+                value += more
+                to_W = [a + b for a, b in zip(to_W, to_more)] if to_W else to_more
+            error, to_fit, to_b = self.fit(point.weights, point.biases, delta)
+            value += error
+            to_W = [a + b for a, b in zip(to_W, to_fit)] if to_W else to_fit
+            gradient = self.parameters.gradient(Point(to_W, to_b, to_logs))
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+            return none
+        if value < self.reached:
+            self.reached, self.best = value, x
+        return value, gradient
+
+
+def _from_gauged(point: Point, to_G: Sequence[Float]) -> tuple[list[Float], list[Float]]:
+    """Gradients in W and t of a function of G, with its gradients in G."""
+    roots = [np.ones(1), *(np.exp(0.5 * t) for t in point.logs), np.ones(1)]
+    to_W = [after[:, None] * D / before for D, (before, after) in zip(to_G, pairwise(roots))]
+    # ∂G_k/∂t_k = G_k / 2 along its rows, ∂G_{k+1}/∂t_k = −G_{k+1} / 2 along its columns
+    products = [D * W for D, W in zip(to_W, point.weights)]
+    to_logs = [0.5 * (own.sum(axis=1) - onward.sum(axis=0)) for own, onward in pairwise(products)]
+    return to_W, to_logs
