@@ -406,7 +406,7 @@ class TestBadInput:
             ({"estimator": None, "prefit": True}, UnsupportedModelError, "the prefit estimator is None"),
             ({"estimator": [1.0], "prefit": True}, UnsupportedModelError, "of type list"),
             ({"estimator": LinearRegression()}, UnsupportedModelError, "LinearRegression"),
-            ({"estimator": mlp(activation="identity")}, UnsupportedModelError, "activation='identity', which is not"),
+            ({"estimator": mlp(hidden_layer_sizes=())}, UnsupportedModelError, "no hidden layer"),
             ({"prefit": True}, UnsupportedModelError, r"MLPRegressor is not fitted.*FrozenEstimator"),
             ({"estimator": FrozenEstimator(mlp())}, UnsupportedModelError, "not fitted"),
             ({"random_state": "lucky"}, ValueError, "lucky"),

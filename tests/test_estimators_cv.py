@@ -231,7 +231,7 @@ def test_starts_are_chosen_within_every_split():
         ({"targets": [1.0]}, InvalidInputError, "weights and targets are two grids"),
         ({"weights": None, "targets": []}, InvalidInputError, "targets must hold at least one"),
         ({"rule": "middle"}, InvalidInputError, "rule must be one of 'best', 'one_se'"),
-        ({"cv_effort": "lazy"}, InvalidInputError, "cv_effort must be one of"),
+        ({"cv_effort": "lazy"}, InvalidInputError, "effort must be one of"),
         ({"effort": "lazy"}, InvalidInputError, "effort must be one of"),
         ({"cells": 0}, InvalidInputError, "cells"),
         ({"method": "newton"}, InvalidInputError, "method"),

@@ -21,7 +21,7 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 
 from certnet import FeedForward, ShallowNetwork
 from certnet.certification import certify
-from certnet.core.errors import InvalidInputError, UnsupportedModelError
+from certnet.core.errors import InvalidInputError
 from certnet.estimators import CertifiedRegressor, CertifiedRegressorCV
 from certnet.estimators.choice import StartChoice, choose_start
 from certnet.estimators.intervals import interval_about
@@ -234,11 +234,14 @@ class TestDepth:
         assert like.widths == (7, 1, 1, 1, 2)
         assert {phi.name for phi in like.activations} == {"sigmoid"}
 
-    def test_what_is_not_refined_is_refused_before_training(self, monkeypatch):
-        monkeypatch.setattr(MLPRegressor, "fit", lambda self, X, y, sample_weight=None: pytest.fail("trained"))
-        for estimator in (mlp(4, activation="identity"), mlp(4, 4, activation="identity")):
-            with pytest.raises(UnsupportedModelError, match="identity"):
-                CertifiedRegressor(estimator).fit(*data())
+    @pytest.mark.parametrize("activation", ["tanh", "logistic", "identity"])
+    def test_other_activations(self, activation):
+        X, y = data()
+        model = CertifiedRegressor(mlp(4, 3, activation=activation), random_state=0).fit(X, y)
+        assert model.improved_
+        assert model.certificate_.check(model.network_)
+        lower, upper = model.certified_interval(X, 0.01)
+        assert np.all((lower < model.predict(X + 0.005)) & (model.predict(X + 0.005) < upper))
 
 
 class TestRounding:
@@ -341,7 +344,8 @@ def test_bad_sample_weights(kind, weight, match):
         ({"max_mse": np.nan}, "max_mse"),
         ({"effort": "lazy"}, "effort must be one of 'quick'"),
         ({"effort": -1.0}, "effort"),
-        ({"effort": None}, "effort"),
+        ({"effort": "quick", "method": "joint"}, "effort chooses the work itself: leave it out, or method"),
+        ({"effort": 3, "penalty": "l2", "cells": 2}, "leave it out, or cells, penalty"),
         ({"loss": "absolute"}, "loss"),
         ({"loss": "huber", "huber_threshold": 0.0}, "threshold"),
     ],

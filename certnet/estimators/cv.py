@@ -17,7 +17,7 @@ from certnet.core.errors import InvalidInputError
 from certnet.core.outcome import Status
 from certnet.core.validation import Float, finite_array, positive_number
 from certnet.estimators.choice import StartChoice
-from certnet.estimators.fitting import DEFAULT_SIZES, Fitted, Fitting, fitting_of, require_effort
+from certnet.estimators.fitting import DEFAULT_SIZES, Fitted, Fitting, fitting_of
 from certnet.estimators.samples import Rows, known_inputs, named_columns, regression_samples
 from certnet.networks.network import Network
 from certnet.programs.goal import Goal, SlopeAtMost, Weighted
@@ -47,7 +47,7 @@ class CertifiedRegressorCV(RegressorMixin, BaseEstimator):
         Of :class:`CertifiedRegressor`. A prefit start has seen all of the data: its validation errors are too good, but
         the choice between weights stands.
     weights : array_like, shape (K,), optional
-        Positive; by default ten between 1e-3 and 1.
+        Positive; by default seven between 1e-3 and 1.
     targets : array_like, shape (K,), optional
         Limits on the certified L to choose from instead of weights, in the units of ``target_lipschitz``.
     epsilon : float
@@ -57,8 +57,9 @@ class CertifiedRegressorCV(RegressorMixin, BaseEstimator):
         standard error of the splits above the least.
     cv : int, splitter or None
         As in scikit-learn; None is five folds.
-    cv_effort : {"quick", "default", "thorough"} or float
-        Effort of the refinements in the splits; ``effort`` is that of the fit on all data.
+    cv_effort : {"quick", "default", "thorough"} or float, optional
+        Effort of the refinements in the splits, by default "quick"; ``effort`` is that of the fit on all data. Where
+        ``method`` or another option says which programs are solved, they are so in the splits, too.
 
     Attributes
     ----------
@@ -116,15 +117,15 @@ class CertifiedRegressorCV(RegressorMixin, BaseEstimator):
         epsilon: float = 0.1,
         rule: str = "best",
         cv: Any = None,
-        cv_effort: str | float = "default",
-        effort: str | float = "default",
+        cv_effort: str | float | None = None,
+        effort: str | float | None = None,
         monotonic_cst: ArrayLike | Mapping[str, int] | None = None,
         slope_limits: Mapping[str | int, tuple[float, float]] | None = None,
         loss: str = "squared",
         huber_threshold: float = 1.0,
         penalty: str = "lipschitz",
-        method: str = "joint",
-        solver: str = "auto",
+        method: str | None = None,
+        solver: str | None = None,
         tol: float | None = None,
         cells: int | None = None,
         standardise: bool = True,
@@ -172,7 +173,9 @@ class CertifiedRegressorCV(RegressorMixin, BaseEstimator):
         if self.rule not in RULES:
             raise InvalidInputError(f"rule must be one of {', '.join(map(repr, RULES))}, got {self.rule!r}")
         how = fitting_of(self)
-        quick = fitting_of(self, effort=require_effort(self.cv_effort, "cv_effort"))
+        quick = (
+            how if how.of_programs and self.cv_effort is None else fitting_of(self, effort=self.cv_effort or "quick")
+        )
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         rows = regression_samples(self, X, y, sample_weight, whole=how.whole)
         names = named_columns(self)
@@ -199,7 +202,7 @@ class CertifiedRegressorCV(RegressorMixin, BaseEstimator):
         if self.weights is not None and self.targets is not None:
             raise InvalidInputError("weights and targets are two grids: give one of them")
         name, given = ("weights", self.weights) if self.targets is None else ("targets", self.targets)
-        grid = np.unique(finite_array(np.geomspace(1e-3, 1.0, 10) if given is None else given, name, ndim=(1,)))
+        grid = np.unique(finite_array(np.geomspace(1e-3, 1.0, 7) if given is None else given, name, ndim=(1,)))
         if grid.size == 0 or not np.all(grid > 0.0):
             raise InvalidInputError(f"{name} must hold at least one number, all of them positive")
         kind = Weighted if self.targets is None else SlopeAtMost

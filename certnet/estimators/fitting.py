@@ -37,26 +37,15 @@ from certnet.programs.goal import Goal, SlopeAtMost, Weighted
 from certnet.programs.loss import loss_named
 from certnet.programs.objectives import PENALTIES
 from certnet.proofs.slopes import SlopeIntervals
+from certnet.refinement.efforts import chosen_effort
 from certnet.refinement.refinement import METHODS, RefineResult, refine, require_solver
 from certnet.refinement.shape import ShapeLimits
 
-__all__ = ["DEFAULT_SIZES", "Beginning", "ByColumns", "Fitted", "Fitting", "fitting_of", "require_effort"]
+__all__ = ["DEFAULT_SIZES", "Beginning", "ByColumns", "Fitted", "Fitting", "fitting_of"]
 
 DEFAULT_SIZES: Final = (100,)
-EFFORTS: Final = ("quick", "default", "thorough")
 
 _OF_WEIGHTS: Final = ("shallow", "neuron", "layer", "composition", "product")  # kinds of proof without a word of biases
-_DEFAULTS: Final = {
-    "effort": "default",
-    "loss": "squared",
-    "huber_threshold": 1.0,
-    "penalty": "lipschitz",
-    "method": "joint",
-    "solver": "auto",
-    "tol": None,
-    "cells": None,
-}
-"""Options of the refinement, each with the value that leaves it to the refinement."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,12 +247,12 @@ class Fitting:
     standardise: bool
     monotonic_cst: Any
     slope_limits: Any
-    effort: Any
+    effort: str | float | None
     loss: str
     huber_threshold: float
     penalty: str
-    method: str
-    solver: str
+    method: str | None
+    solver: str | None
     tol: float | None
     cells: int | None
     time_limit: float | None
@@ -276,12 +265,18 @@ class Fitting:
             positive_number(self.tol, "tol")
         if self.time_limit is not None:
             positive_number(self.time_limit, "time_limit")
-        require_effort(self.effort, "effort")
         loss_named(self.loss, self.huber_threshold)
-        for name, value, known in (("penalty", self.penalty, PENALTIES), ("method", self.method, METHODS)):
+        methods = (None, *METHODS)
+        for name, value, known in (("penalty", self.penalty, PENALTIES), ("method", self.method, methods)):
             if value not in known:
-                raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
-        require_solver(self.solver)
+                names = ", ".join(repr(one) for one in known if one)
+                raise InvalidInputError(f"{name} must be one of {names}, got {value!r}")
+        require_solver("auto" if self.solver is None else self.solver)
+        if self.effort is not None:
+            chosen_effort(self.effort)
+            if self.of_programs:
+                names = ", ".join(self.of_programs)
+                raise InvalidInputError(f"effort chooses the work itself: leave it out, or {names}")
         if self.sizes != DEFAULT_SIZES and self.estimator is not None:
             raise InvalidInputError(
                 "hidden_layer_sizes is for the start that is trained where estimator is None: an estimator has its own"
@@ -335,32 +330,30 @@ class Fitting:
 
     def _begin_prepared(self, rows: Rows, asked: ShapeLimits | None, seed: int) -> Beginning:
         """The same for a pipeline that treats columns differently: on what its steps give."""
-        limits: ShapeLimits | None = None
-        if is_fitted(self.estimator, prefit=self.prefit):
+        fitted = is_fitted(self.estimator, prefit=self.prefit)
+        if fitted:
             steps, last = parted(self.estimator)
-            network = read_fitted(last)  # before the columns: an unfitted model is told as such
+            start = Start(thawed(self.estimator), read_fitted(last))  # an unfitted model is told before its columns
             prepared = Preparation.of(Pipeline(steps))
-            start = Start(thawed(self.estimator), network)
         else:
             require_trainable(self.estimator)  # refused before any training
             steps, last = parted(clone(self.estimator))
             prepared = Preparation.fitted(steps, rows.X, rows.y)
-        inputs = prepared.inputs(rows.X)
-        if asked is not None:
-            limits = limits_behind(limits_in_numbers(asked, prepared), prepared, rows.X)
-        given = Rows(inputs, rows.y, rows.weight)
-        if is_fitted(self.estimator, prefit=self.prefit):
-            require_columns(network, inputs, rows.y, None, None)
+        given = Rows(prepared.inputs(rows.X), rows.y, rows.weight)
+        limits = None if asked is None else limits_behind(limits_in_numbers(asked, prepared), prepared, rows.X)
+        if fitted:
+            require_columns(start.network, given.X, given.y, None, None)
         else:
-            found = self._trained(last, given, seed)
-            model = Pipeline([("preprocessing", prepared.steps), ("regressor", found.model)])
-            start = Start(model, found.network, found.choice)
-        units = Standardisation.of(inputs, rows.y, rows.weight) if self.standardise else None
+            made = self._trained(last, given, seed)
+            model = Pipeline([("preprocessing", prepared.steps), ("regressor", made.model)])
+            start = Start(model, made.network, made.choice)
+        units = Standardisation.of(given.X, given.y, given.weight) if self.standardise else None
         return Beginning(start, units, prepared, limits)
 
     def refine(self, begun: Beginning, rows: Rows, goal: Goal, seed: int) -> RefineResult:
         """Refine a start on rows in the units of the objective."""
         options = _goal_options(goal) | self._options()
+        options |= {"loss": self.loss, "huber_threshold": self.huber_threshold}
         if rows.weight is not None:
             options["sample_weight"] = rows.weight
         if begun.inner_limits is not None:
@@ -370,10 +363,16 @@ class Fitting:
             begun.network, rows.X, rows.y, time_limit=limit, random_state=seed, verbose=self.verbose, **options
         )
 
+    @property
+    def of_programs(self) -> dict[str, Any]:
+        """What is set of the options that say which programs are solved, instead of an effort."""
+        given = {name: getattr(self, name) for name in ("method", "solver", "tol", "cells")}
+        given["penalty"] = None if self.penalty == "lipschitz" else self.penalty
+        return {name: value for name, value in given.items() if value is not None}
+
     def _options(self) -> dict[str, Any]:
         """Options of the refinement that the caller has set."""
-        given = {name: getattr(self, name) for name in _DEFAULTS}
-        return {name: value for name, value in given.items() if value != _DEFAULTS[name]}
+        return self.of_programs | ({} if self.effort is None else {"effort": self.effort})
 
     def fit(self, rows: Rows, names: Sequence[str] | None, goal: Goal, seed: int) -> Fitted:
         """Find the start, refine it, and fold the result back into raw units."""
@@ -419,15 +418,6 @@ def _goal_options(goal: Goal) -> dict[str, Any]:
     if isinstance(goal, SlopeAtMost):
         return {"target_lipschitz": goal.limit}
     return {"weight": goal.weight} if isinstance(goal, Weighted) else {"max_mse": goal.limit, "weight": goal.trial}
-
-
-def require_effort(effort: Any, name: str) -> Any:
-    """``effort``, if a refinement can be made with it."""
-    if not isinstance(effort, str):
-        return positive_number(effort, name)
-    if effort not in EFFORTS:
-        raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, EFFORTS))}, or seconds, got {effort!r}")
-    return effort
 
 
 def fitting_of(estimator: BaseEstimator, **changes: Any) -> Fitting:

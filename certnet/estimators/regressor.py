@@ -24,7 +24,7 @@ __all__ = ["CertifiedRegressor"]
 
 
 class CertifiedRegressor(RegressorMixin, BaseEstimator):
-    r"""A regressor of ReLU layers that is trained or taken, refined, and has a proved Lipschitz bound.
+    r"""A network that is trained or taken, refined, and has a proved Lipschitz bound.
 
     ``fit`` starts from a trained network and decreases (:func:`certnet.refinement.refine`)
 
@@ -42,7 +42,7 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
     estimator : estimator, ShallowNetwork, FeedForward or torch module, optional
         What the refinement starts from. None: an ``MLPRegressor`` whose weight decay and stopping are chosen on a fifth
         of the rows (at least 10) that is held out, drawn by ``random_state``; it is then trained on all of them, see
-        ``start_choice_``. An ``MLPRegressor`` of any depth, or one within ``Pipeline`` and
+        ``start_choice_``. An ``MLPRegressor`` of any depth and activation, or one within ``Pipeline`` and
         ``TransformedTargetRegressor`` with ``StandardScaler``: a clone of it is trained as it says, on standardised
         data, with its own ``random_state``. A ``ShallowNetwork``, a ``FeedForward``, or a fitted model inside
         ``sklearn.frozen.FrozenEstimator``: used as it stands, see ``prefit``.
@@ -60,8 +60,8 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
     max_mse : float, optional
         Instead of a weight: the least certified L with a training error of at most this, in variances of y (with
         ``standardise=False`` in squared units of y).
-    effort : {"quick", "default", "thorough"} or float
-        How long the refinement may work, a number being seconds; see :func:`certnet.refinement.refine`.
+    effort : {"quick", "default", "thorough"} or float, optional
+        How much the refinement works, a number being seconds; see :func:`certnet.refinement.refine`.
     monotonic_cst : array_like of shape (d,), or mapping from names of columns, optional
         1: the prediction never falls along the column, −1: never rises, 0: nothing is asked (scikit-learn's
         convention). One output.
@@ -73,21 +73,18 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
     huber_threshold : float
         In standard deviations of y (with ``standardise=False`` in units of y).
     penalty : {"lipschitz", "l2"}
-        ρ, or ``‖W‖_F² + ‖b‖² + ‖V‖_F²`` of the standardised network in its place.
-    method : {"joint", "alternating"}
-        See :func:`certnet.refinement.refine`.
-    solver : {"auto", "CERTNET", "CLARABEL", "SCS", "MOSEK"}
-        Solver of the convex programs; "auto" is certnet's own.
+        ρ, or ``‖W‖_F² + ‖b‖² + ‖V‖_F²`` of the standardised network in its place. This option, where it is "l2", and
+        the next four ask for programs instead of an effort, for one hidden layer of ReLU.
+    method : {"joint", "alternating"}, optional
+    solver : {"auto", "CERTNET", "CLARABEL", "SCS", "MOSEK"}, optional
     tol : float, optional
-        See :func:`certnet.refinement.refine`.
     cells : int, optional
-        Activation cells that may be visited, 1 for the start's own, instead of an effort; see
-        :func:`certnet.refinement.refine`.
+        See :func:`certnet.refinement.refine`.
     standardise : bool
         False trains and refines on the data as they are: all units are raw, and ``weight`` depends on them.
     prefit : bool
         Use ``estimator`` as it stands: a fitted scikit-learn model of the kinds above, which predicts raw ``y`` from
-        raw ``X``, a ``ShallowNetwork`` or ``FeedForward``, or an ``nn.Sequential`` of linear layers and ReLU of torch.
+        raw ``X``, a ``ShallowNetwork`` or ``FeedForward``, or a torch module that certnet reads.
         It is read, not changed, and the data given to ``fit`` only refine it. Cloning unfits scikit-learn models: for
         ``GridSearchCV`` and ``cross_val_score`` pass ``FrozenEstimator(model)`` instead, which needs no ``prefit``.
     time_limit : float, optional
@@ -175,14 +172,14 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
         weight: float = 0.01,
         target_lipschitz: float | None = None,
         max_mse: float | None = None,
-        effort: str | float = "default",
+        effort: str | float | None = None,
         monotonic_cst: ArrayLike | Mapping[str, int] | None = None,
         slope_limits: Mapping[str | int, tuple[float, float]] | None = None,
         loss: str = "squared",
         huber_threshold: float = 1.0,
         penalty: str = "lipschitz",
-        method: str = "joint",
-        solver: str = "auto",
+        method: str | None = None,
+        solver: str | None = None,
         tol: float | None = None,
         cells: int | None = None,
         standardise: bool = True,

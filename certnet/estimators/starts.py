@@ -30,14 +30,12 @@ from certnet.io import from_sklearn, from_torch
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.network import Network
 from certnet.networks.shallow import ShallowNetwork
-from certnet.refinement.deep import require_homogeneous
 
 __all__ = [
     "Start",
     "is_fitted",
     "read_fitted",
     "require_columns",
-    "require_refinable",
     "require_trainable",
     "stand_in",
     "thawed",
@@ -138,8 +136,7 @@ def require_trainable(estimator: Any) -> None:
     InvalidInputError
         What is given is no scikit-learn estimator.
     UnsupportedModelError
-        The innermost regressor is another one than ``MLPRegressor``, has no hidden layer, or an activation that is not
-        refined.
+        The innermost regressor is another one than ``MLPRegressor``, or has no hidden layer.
     """
     if not isinstance(estimator, BaseEstimator):
         raise InvalidInputError(
@@ -155,23 +152,6 @@ def require_trainable(estimator: Any) -> None:
         )
     if np.size(inner.hidden_layer_sizes) == 0:
         raise UnsupportedModelError(f"{what} with no hidden layer: its slope is that of its weights")
-    try:
-        require_refinable(stand_in(estimator, 1, 1))
-    except UnsupportedModelError as error:
-        raise UnsupportedModelError(
-            f"{what} with activation={inner.activation!r}, which is not refined: use activation='relu'"
-        ) from error
-
-
-def require_refinable(network: Network) -> None:
-    """Refuse a network that :func:`certnet.refinement.refine` is not for.
-
-    Raises
-    ------
-    UnsupportedModelError
-    """
-    if not network.relu_only:
-        require_homogeneous(FeedForward.of(network))
 
 
 def stand_in(estimator: Any, n_inputs: int, n_outputs: int) -> FeedForward:
