@@ -50,6 +50,8 @@ _UNDER: Final = 1.0 - 1e-6  # of a limit on L: what the certificate's search may
 _LEAST_SECONDS: Final = 0.1  # that a search for multipliers gets, however late it is
 _LASTING: Final = 1e-4  # relative decrease that makes a random move worth another
 _KICKS: Final = (0.1, 0.03, 0.3)  # relative sizes of random moves
+_CHARGE: Final = 10.0  # for what slopes exceed their limits by, squared, on the way to a network that keeps them
+_RISE: Final = 1e-4  # then times this, over the square of the stage: 0.1, 1, 10, …
 _TRIALS: Final = 12  # weights on the way to a limit on the fit
 _WIDER: Final = 5.0  # factor between weights while one side is unknown
 _CLOSE: Final = 1.1  # ratio of weights at which the search among them ends
@@ -155,6 +157,12 @@ def descend_deep(run: Run, ground: Ground, network: FeedForward, plan: Plan, jou
     if run.over() or not run.best.value > 0.0:
         return
     descent = _Descent(run, ground, network, journal)
+    if ground.limits is not None:
+        network = descent.within_limits()
+        if run.over():
+            return
+        # anew: multipliers and gauge of other weights
+        descent = _Descent(run, ground.signed(ground.units.inner(network)), network, journal)
     if isinstance(goal, FitAtMost):
         descent.to_fit(goal.limit)
     else:
@@ -182,7 +190,7 @@ class _Descent:
         while True:
             point = ground.point(network, multipliers_with_slack(T, slack))
             if bound_at_one(point.gauged, network.slopes) < ground.limit or slack < 1e-9:
-                return ground.parameters.pack(point)
+                return ground.vector(point)
             slack *= 0.3
 
     # ------------------------------------------------------------------------------------------------------ plans
@@ -240,7 +248,9 @@ class _Descent:
 
     # ------------------------------------------------------------------------------------------------------ steps
 
-    def _stages(self, weight: float, x: Float, stages: Sequence[Stage], *, early: bool = False) -> tuple[Float, bool]:
+    def _stages(
+        self, weight: float, x: Float, stages: Sequence[Stage], *, early: bool = False, charge: float | None = None
+    ) -> tuple[Float, bool]:
         """L-BFGS with the smoothing of every stage; the point, and whether to go on."""
         run, ground = self._run, self._ground
         watch = run.settings.watch
@@ -252,6 +262,7 @@ class _Descent:
                 x = known
                 continue
             mu = max(stage.mu * self._size(x, weight, objective.fit) / ground.order, 1e-300)
+            objective.factor = _CHARGE * _RISE / stage.mu / stage.mu if charge is None else charge
             x = self._journal.begun(x)
             objective.begin(x)
             try:
@@ -276,14 +287,14 @@ class _Descent:
 
     def _fit(self, x: Float, fit: Fit | None = None) -> float:
         """The error in these units, kinks as they are."""
-        point = self._ground.parameters.unpack(x)
+        point = self._ground.at(x)
         with np.errstate(over="ignore", invalid="ignore"):
             value = (fit or self._ground.fit)(point.weights, point.biases, 0.0)[0]
         return value if value == value else np.inf
 
     def _bound(self, x: Float) -> float:
         """The ρ that multipliers 1 prove."""
-        return bound_at_one(self._ground.parameters.unpack(x).gauged, self._like.slopes)
+        return bound_at_one(self._ground.at(x).gauged, self._like.slopes)
 
     def _worth(self, x: Float, weight: float, fit: Fit | None = None) -> float:
         """The objective in these units, with multipliers 1 and without smoothing; infinite beyond a limit on ρ."""
@@ -302,7 +313,7 @@ class _Descent:
         status = Status.OPTIMAL if run.stopped is None else run.stopped
         word = {Status.INTERRUPTED: "interrupted", Status.TIME_LIMIT: "time limit"}.get(status, "descent")
         try:
-            network = self._ground.network(self._ground.parameters.unpack(x), self._like)
+            network = self._ground.network(self._ground.at(x), self._like)
         except InvalidInputError:  # weights that overflow in the units of the data are no candidate
             run.record(name, None, Solved(None, Status.SOLVER_FAILED, "overflow"), accepted=False)
             return
@@ -319,6 +330,12 @@ class _Descent:
             return
         network = _moved(run, _feed_forward(made.network), goal.limit / made.certificate.upper * _UNDER)
         run.keep(f"{name}, flattened to the limit", _as_given(run, network), Solved(None, status, word))
+
+    def within_limits(self) -> FeedForward:
+        """A network that keeps the limits on slopes: a first stage that is charged for breaking them, projected."""
+        x, _ = self._stages(self._ground.weight, self._start, OPENINGS[0].stages[:1], early=True, charge=_CHARGE)
+        self._offer("descent towards the limits on slopes", x)
+        return self._ground.network(self._ground.at(x), self._like)
 
     def _kicked(self, size: float) -> Float:
         """The best point moved at random, as far as ρ stays finite or within its limit."""

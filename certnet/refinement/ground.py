@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -18,6 +19,7 @@ from certnet.refinement.fit import Bend, Fit, left_slope
 from certnet.refinement.gauge import Penalty, unit_gauge
 from certnet.refinement.objective import Parameters, Point, SmoothObjective
 from certnet.refinement.shape import ShapeLimits
+from certnet.refinement.signs import SignedWeights
 from certnet.rows.base import Rows
 from certnet.rows.block import Block
 from certnet.rows.memory import MemoryRows
@@ -141,6 +143,8 @@ class Ground:
         On all samples; on a part of many, for early stages.
     constant : float
         The error of the mean.
+    signs : SignedWeights or None
+        Of weights that are squares of what a vector holds.
     """
 
     def __init__(
@@ -166,6 +170,7 @@ class Ground:
             keep_first=keep_first,
         )
         self.limits = None if limits is None else limits.scaled(1.0 / self.units.steepness)
+        self.signs: SignedWeights | None = None
         self.order = sum(network.widths[:-1])
         self.fit = self._fit(rows)
         part = rows.sample(_SAMPLE, seed) if rows.n_samples > _LARGE else rows
@@ -206,7 +211,25 @@ class Ground:
         charged = weight > 1.0 / _LARGEST or self.limit < np.inf
         penalty = Penalty(self.like.slopes, max(weight, 1.0 / _LARGEST), self.limit) if charged else None
         charge = None if self.limits is None else self.limits.penalty
-        return SmoothObjective(self.early_fit if early else self.fit, penalty, self.parameters, charge)
+        fit = self.early_fit if early else self.fit
+        return SmoothObjective(fit, penalty, self.parameters, charge, self.signs)
+
+    def at(self, x: Float) -> Point:
+        """The point of a vector."""
+        held = self.parameters.unpack(x)
+        return held if self.signs is None else Point(self.signs.weights(held.weights), held.biases, held.logs)
+
+    def vector(self, point: Point) -> Float:
+        """The vector of a point."""
+        if self.signs is not None:
+            point = Point(self.signs.parameters(point.weights), point.biases, point.logs)
+        return self.parameters.pack(point)
+
+    def signed(self, network: FeedForward) -> Ground:
+        """The same ground with the signs of a network's weights, which keep the limits of zero by themselves."""
+        made = copy(self)
+        made.signs = None if self.limits is None else self.limits.signed(network.weights)
+        return made
 
     def point(self, network: FeedForward, multipliers: Sequence[Float]) -> Point:
         """A network in the units of the data with multipliers that prove its bound."""
@@ -216,7 +239,9 @@ class Ground:
         return Point(*unit_gauge(inner.weights, inner.biases, multipliers, inner.slopes))
 
     def network(self, point: Point, like: FeedForward) -> FeedForward:
-        """The network of a point in the units of the data; what is kept is that of ``like``, bit by bit."""
+        """The network of a point in the units of the data, within limits; what is kept is that of ``like``, by bits."""
+        if self.limits is not None:
+            point = Point(self.limits.projected(point.weights), point.biases, point.logs)
         outer = self.units.outer(FeedForward(point.weights, point.biases, like.activations), like.units)
         weights, biases = list(outer.weights), list(outer.biases)
         if self.parameters.keep_first:

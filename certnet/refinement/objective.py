@@ -21,6 +21,7 @@ import numpy as np
 from certnet.core.validation import Float
 from certnet.refinement.fit import Fit
 from certnet.refinement.gauge import Penalty
+from certnet.refinement.signs import SignedWeights
 
 __all__ = ["Charge", "Parameters", "Point", "SmoothObjective"]
 
@@ -107,10 +108,21 @@ class SmoothObjective:
         None charges nothing for the slope.
     parameters : Parameters
     charge : Charge or None
+        Times ``factor``, which may be set at any time.
+    signs : SignedWeights or None
+        Of the weights, which are then squares of what the vector holds.
     """
 
-    def __init__(self, fit: Fit, penalty: Penalty | None, parameters: Parameters, charge: Charge | None = None) -> None:
-        self.fit, self.penalty, self.parameters, self.charge = fit, penalty, parameters, charge
+    def __init__(
+        self,
+        fit: Fit,
+        penalty: Penalty | None,
+        parameters: Parameters,
+        charge: Charge | None = None,
+        signs: SignedWeights | None = None,
+    ) -> None:
+        self.fit, self.penalty, self.parameters, self.charge, self.signs = fit, penalty, parameters, charge, signs
+        self.factor = 1.0
         self.n_evaluations = 0
         self.begin(np.zeros(0))
 
@@ -121,7 +133,8 @@ class SmoothObjective:
     def __call__(self, x: Float, mu: float, delta: float) -> tuple[float, Float]:
         """Infinite where P is not positive definite, or where numbers overflow."""
         self.n_evaluations += 1
-        point, none = self.parameters.unpack(x), (np.inf, np.zeros_like(x))
+        held, none = self.parameters.unpack(x), (np.inf, np.zeros_like(x))
+        point = held if self.signs is None else Point(self.signs.weights(held.weights), held.biases, held.logs)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
             value, to_W, to_logs = 0.0, list[Float](), [np.zeros(len(t)) for t in point.logs]
             if self.penalty is not None:  # first: it costs little to see that P is not positive definite
@@ -131,11 +144,14 @@ class SmoothObjective:
                 to_W, to_logs = _from_gauged(point, to_G) if point.logs else (to_G, to_logs)
             if self.charge is not None:
                 more, to_more = self.charge(point.weights)
-                value += more
+                value += self.factor * more
+                to_more = [self.factor * b for b in to_more]
                 to_W = [a + b for a, b in zip(to_W, to_more)] if to_W else to_more
             error, to_fit, to_b = self.fit(point.weights, point.biases, delta)
             value += error
             to_W = [a + b for a, b in zip(to_W, to_fit)] if to_W else to_fit
+            if self.signs is not None:
+                to_W = self.signs.pulled_back(held.weights, to_W)
             gradient = self.parameters.gradient(Point(to_W, to_b, to_logs))
         if not (np.isfinite(value) and np.isfinite(gradient).all()):
             return none
