@@ -5,11 +5,11 @@ from __future__ import annotations
 from certnet.core.validation import Float
 from certnet.kernels.compilation import compiled
 
-__all__ = ["bend"]
+__all__ = ["bend_kinks"]
 
 
 @compiled(fastmath={"contract", "reassoc", "nsz"})
-def bend(a: Float, b: Float, left: float, delta: float, out: Float) -> None:
+def bend_kinks(a: Float, b: Float, left: float, delta: float, out: Float) -> None:
     """φ(a + b) into ``out``, and the slopes there over a.
 
     φ has slope ``left`` below zero and 1 above it; within ±δ its kink is ``left z + (1 − left) (z + δ)² / 4δ``.

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from certnet.core.validation import Float
-from certnet.kernels.bend import bend
+from certnet.kernels.bend import bend_kinks
 from certnet.networks.activations import Activation
 from certnet.programs.loss import Loss
 from certnet.rows.block import Block
@@ -42,7 +42,7 @@ class Bend:
             a += b
             return self.phi(a), self.phi.derivative(a)
         out = np.empty_like(a)
-        bend(a, b, left, delta, out)
+        bend_kinks(a, b, left, delta, out)
         return out, a
 
 
