@@ -37,10 +37,21 @@ from certnet.refinement.run import Run
 from certnet.searches.vectors import multipliers_with_slack, search_vectors
 from certnet.solvers.solved import Solved
 
-__all__ = ["DEFAULT", "QUICK", "THOROUGH", "Plan", "descend_deep", "require_descent"]
+__all__ = [
+    "DEFAULT",
+    "LARGE",
+    "MEMORY",
+    "ON_ALL",
+    "QUICK",
+    "SAMPLE",
+    "THOROUGH",
+    "Plan",
+    "descend_deep",
+    "require_descent",
+]
 
 _ITERATIONS: Final = 10_000
-_ON_ALL: Final = 100  # iterations of a stage on more samples than early stages look at
+ON_ALL: Final = 100  # iterations of a stage on more samples than early stages look at
 _SLACK: Final = 0.1  # of ρ, given up at the start so that no S_k is nearly singular
 _ROOM: Final = 0.9  # of a limit on L, at the start
 _MOST: Final = 1e50  # objectives above it overflow somewhere
@@ -255,7 +266,7 @@ class _Descent:
         run, ground = self._run, self._ground
         watch = run.settings.watch
         objective = ground.objective(weight, early=early)
-        iterations = _ITERATIONS if objective.fit is ground.early_fit else _ON_ALL
+        iterations = _ITERATIONS if objective.fit is ground.early_fit else ON_ALL
         for stage in stages:
             known = self._journal.finished()
             if known is not None and known.shape == x.shape:

@@ -25,12 +25,12 @@ from certnet.rows.block import Block
 from certnet.rows.memory import MemoryRows
 from certnet.rows.sums import Part, Sums, added
 
-__all__ = ["Ground", "Units"]
+__all__ = ["LARGE", "SAMPLE", "Ground", "Units"]
 
-_LARGE: Final = 40_000  # samples above which early stages look at a part of them
-_SAMPLE: Final = 16_384
+LARGE: Final = 40_000  # samples above which early stages look at a part of them
+SAMPLE: Final = 16_384
 _MERGED: Final = 20_000  # samples up to which those that repeat are looked for
-_LARGEST: Final = 1e50  # weights of the penalty above it overflow somewhere, and below its inverse charge nothing
+_HEAVIEST: Final = 1e50  # weights of the penalty above it overflow somewhere, and below its inverse charge nothing
 _LEAST: Final = 1e-12  # multipliers of units that have none
 _FLATTER: Final = 1e-6  # weight of ρ, in the descent's units, where the goal has none: the flattest of equal fits
 
@@ -173,7 +173,7 @@ class Ground:
         self.signs: SignedWeights | None = None
         self.order = sum(network.widths[:-1])
         self.fit = self._fit(rows)
-        part = rows.sample(_SAMPLE, seed) if rows.n_samples > _LARGE else rows
+        part = rows.sample(SAMPLE, seed) if rows.n_samples > LARGE else rows
         self.early_fit = self.fit if part is rows else self._fit(part)
         nothing = [np.zeros(shape) for shape in self.parameters.shapes], [np.zeros(n) for n in network.widths[1:]]
         self.constant = self.early_fit(*nothing, 0.0)[0] or 1.0
@@ -196,7 +196,7 @@ class Ground:
 
     def weight_here(self, weight: float) -> float:
         """A weight of ρ in the units of the data, here."""
-        return min(weight / self.units.x_scale / self.units.x_scale, _LARGEST)
+        return min(weight / self.units.x_scale / self.units.x_scale, _HEAVIEST)
 
     @property
     def limit(self) -> float:
@@ -208,8 +208,8 @@ class Ground:
 
     def objective(self, weight: float, *, early: bool = False) -> SmoothObjective:
         """J_μδ with a weight of ρ in these units, on all samples or on those of early stages."""
-        charged = weight > 1.0 / _LARGEST or self.limit < np.inf
-        penalty = Penalty(self.like.slopes, max(weight, 1.0 / _LARGEST), self.limit) if charged else None
+        charged = weight > 1.0 / _HEAVIEST or self.limit < np.inf
+        penalty = Penalty(self.like.slopes, max(weight, 1.0 / _HEAVIEST), self.limit) if charged else None
         charge = None if self.limits is None else self.limits.penalty
         fit = self.early_fit if early else self.fit
         return SmoothObjective(fit, penalty, self.parameters, charge, self.signs)

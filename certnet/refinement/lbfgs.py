@@ -12,9 +12,9 @@ from certnet.core.validation import Float
 from certnet.kernels.curvature import two_loops
 from certnet.solvers.watch import Watch
 
-__all__ = ["Allowance", "quasi_newton"]
+__all__ = ["MEMORY", "Allowance", "quasi_newton"]
 
-_MEMORY = 50  # pairs of the method
+MEMORY = 50  # pairs of the method
 _CONVERGED = 1e-12  # predicted relative decrease at which it ends at once
 _HISTORY = 50  # iterations over which it may stall
 
@@ -38,11 +38,11 @@ class _Pairs:
     """Steps and turns of the gradient, the last so many."""
 
     def __init__(self, n: int) -> None:
-        self._steps, self._turns = np.empty((_MEMORY, n)), np.empty((_MEMORY, n))
-        self._inverses, self.count = np.empty(_MEMORY), 0
+        self._steps, self._turns = np.empty((MEMORY, n)), np.empty((MEMORY, n))
+        self._inverses, self.count = np.empty(MEMORY), 0
 
     def append(self, step: Float, turn: Float, inverse: float) -> None:
-        at = self.count % _MEMORY
+        at = self.count % MEMORY
         self._steps[at], self._turns[at], self._inverses[at] = step, turn, inverse
         self.count += 1
 

@@ -27,15 +27,18 @@ class TradeoffPath:
     Attributes
     ----------
     weights : ndarray, shape (K,)
-        Increasing.
+        Increasing; of a path along limits on L the limits, from the least to the greatest.
     results : tuple of RefineResult, length K
         Each never worse than the start at its weight, nor than any other network of the path.
     start : ShallowNetwork or FeedForward
+    along : {"weight", "target_lipschitz"}
+        What the numbers in ``weights`` are.
     """
 
     weights: Float
     results: tuple[RefineResult, ...]
     start: Network
+    along: str = "weight"
 
     def __len__(self) -> int:
         return len(self.results)
@@ -58,7 +61,8 @@ class TradeoffPath:
         return np.array([result.mse for result in self.results])
 
     def __repr__(self) -> str:
-        return f"TradeoffPath({len(self)} weights from {self.weights[0]:g} to {self.weights[-1]:g})"
+        what = "weights" if self.along == "weight" else "limits on L"
+        return f"TradeoffPath({len(self)} {what} from {self.weights[0]:g} to {self.weights[-1]:g})"
 
 
 def weight_grid(y: ArrayLike, *, n_weights: int = 10, spread: float = 1e3) -> Float:
@@ -90,14 +94,14 @@ def refine_path(
     y: ArrayLike,
     *,
     weights: ArrayLike | None = None,
+    targets: ArrayLike | None = None,
     **options: Any,
 ) -> TradeoffPath:
-    """Refine ``network`` at every weight, and let the networks of the path help each other.
+    """Refine ``network`` at every weight, or at every limit on L, and let the networks of the path help each other.
 
-    Every program is a restriction to the cell of the same start, so that the optimal errors increase and the optimal
-    bounds decrease along the weights. At the end every weight takes the network of the path that is best for it.
-    (Solutions are no starts for each other: an interior-point method leaves the edge of a cell more slowly than it
-    comes from the middle.) An interrupt ends the path with the weight at which it comes.
+    Every refinement is from the same start. At the end every weight takes the network of the path that is best for it,
+    every limit the one with the least error among those that keep it, so that errors rise and bounds fall along the
+    weights. An interrupt ends the path with the weight at which it comes.
 
     Parameters
     ----------
@@ -106,6 +110,8 @@ def refine_path(
     y : array_like, shape (N,) or (N, m)
     weights : array_like, shape (K,), optional
         Positive numbers; by default ten up to the variance of y (:func:`weight_grid`).
+    targets : array_like, shape (K,), optional
+        Limits on L (``target_lipschitz``) instead.
     **options
         Of :func:`~certnet.refinement.refinement`, except what replaces the weight.
 
@@ -116,25 +122,33 @@ def refine_path(
     Raises
     ------
     InvalidInputError
-        No weights, weights that are not positive, options that do not go with a path; whatever ``refine`` refuses.
+        No weights, weights that are not positive, weights and limits at once, options that do not go with a path;
+        whatever ``refine`` refuses.
     """
-    grid = weight_grid(y) if weights is None else finite_array(weights, "weights", ndim=(1,))
+    if weights is not None and targets is not None:
+        raise InvalidInputError("weights and targets are two paths: give one of them")
+    along = "weight" if targets is None else "target_lipschitz"
+    given = weights if targets is None else targets
+    grid = weight_grid(y) if given is None else finite_array(given, f"{along} values", ndim=(1,))
     if grid.size == 0 or not np.all(grid > 0.0):
-        raise InvalidInputError("weights must hold at least one number, all of them positive")
+        raise InvalidInputError(
+            f"{'weights' if targets is None else 'targets'} must hold positive numbers, at least one"
+        )
     for name in ("weight", "target_lipschitz", "max_mse"):
         if name in options:
             raise InvalidInputError(f"{name} does not go with a path, which is along weights: use refine for one point")
     grid = np.unique(grid)
     results: list[RefineResult] = []
-    for weight in grid:
-        results.append(refine(network, X, y, float(weight), **options))
+    for number in grid:
+        results.append(refine(network, X, y, **(options | {along: float(number)})))
         if results[-1].status is Status.INTERRUPTED:
             break
     grid = grid[: len(results)]
     if options.get("penalty", "lipschitz") == "lipschitz":
-        results = [_best_for(float(weight), results[k], results) for k, weight in enumerate(grid)]
+        best = _best_for if targets is None else _best_within
+        results = [best(float(number), results[k], results) for k, number in enumerate(grid)]
     start = network.shallow() if isinstance(network, FeedForward) and network.relu_only else network
-    return TradeoffPath(grid, tuple(results), start)
+    return TradeoffPath(grid, tuple(results), start, along)
 
 
 def _best_for(weight: float, own: RefineResult, results: Sequence[RefineResult]) -> RefineResult:
@@ -142,3 +156,9 @@ def _best_for(weight: float, own: RefineResult, results: Sequence[RefineResult])
     best = min(results, key=lambda result: result.mse + weight * result.certificate.rho)
     value = best.mse + weight * best.certificate.rho
     return own if value >= own.objective_after else own.replaced_by(best, value)
+
+
+def _best_within(limit: float, own: RefineResult, results: Sequence[RefineResult]) -> RefineResult:
+    """``own``, with the network of a smaller limit in its place where that fits better."""
+    best = min((result for result in results if result.certificate.upper <= limit), key=lambda r: r.mse, default=own)
+    return own if best.mse >= own.objective_after else own.replaced_by(best, best.mse)

@@ -29,6 +29,7 @@ from certnet.programs.objectives import mse_of
 from certnet.programs.penalties import penalty_named
 from certnet.programs.restriction import Cell, Solution, sampled_cell, whole_cell
 from certnet.refinement.checkpoint import Checkpoint
+from certnet.refinement.cost import require_room
 from certnet.refinement.deep import require_descent
 from certnet.refinement.efforts import chosen_effort, work
 from certnet.refinement.journal import Journal
@@ -361,6 +362,8 @@ def refine(
     journal = _journal(checkpoint, network, rows, options)
     if not asked and effort_.time_limit is not None:
         time_limit = effort_.time_limit if time_limit is None else min(time_limit, effort_.time_limit)
+    if not asked:
+        require_room(network, rows.n_samples, effort_.plan, time_limit)
     watch = Watch.within(time_limit, should_stop, on_step)
     settings = Settings(name if asked else "refinement", watch, random_state, callback)
     solving = Solving(
