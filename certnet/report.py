@@ -334,7 +334,17 @@ def refinement_report(
         for name, network in networks.items()
     }
     rows = table(models, {"after": result.trace[-1].seconds})
-    rows[1:1] = [("objective of the refinement", f"{result.objective_before:.6g}", f"{result.objective_after:.6g}")]
+    told = [("objective of the refinement", f"{result.objective_before:.6g}", f"{result.objective_after:.6g}")]
+    warnings = findings(models["before"], models["after"])
+    held_out = result.validation
+    if held_out is not None:
+        told.append(("MSE on the refinement's held-out samples", f"{held_out.mse_before:.4f}", f"{held_out.mse:.4f}"))
+        if held_out.rose:
+            warnings.append(
+                f"The error on the samples held out from the refinement rose from {held_out.mse_before:.4g} to "
+                f"{held_out.mse:.4g}: try another weight, or choose it by that error (CertifiedRegressorCV)."
+            )
+    rows[1:1] = told
     sizes = "-".join(map(str, result.network.widths))
     depth = result.network.depth
     paragraphs = [
@@ -350,7 +360,7 @@ def refinement_report(
         models["after"].certificate,
         list(pictures_of(models, result.trace, units=result.network.units).values()),
         commands or ["certificate.check(network)"],
-        warnings=findings(models["before"], models["after"]),
+        warnings=warnings,
         sections={"Layers": layer_rows(result.network), "Stages": trace_rows(result.trace)},
     )
 

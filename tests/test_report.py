@@ -13,6 +13,7 @@ from certnet import FeedForward, PGDAttack, ShallowNetwork, certify, refine
 from certnet.networks.activations import Activation
 from certnet.networks.layers import Dense, Layer
 from certnet.networks.operators import Blocks, Identity
+from certnet.refinement.refinement import Validation
 from certnet.report import Evaluation, evaluate, findings, html_page, layer_rows, refinement_report, table, trace_rows
 
 
@@ -149,6 +150,10 @@ def test_a_page_about_a_deep_refinement():
     for row in result.trace:
         assert row.stage in page
     assert f"{result.objective_after:.6g}" in page
+    assert "held out" not in page
+    seen = replace(result, validation=Validation(0.5, 0.75))
+    page = refinement_report(start, seen, (X[:30], Y[:30]), (X[30:], Y[30:]), weight=0.1, epsilons=[0.0, 0.2])
+    assert "samples held out from the refinement rose from 0.5 to 0.75" in page
     assert "http" not in page  # self-contained
     body = trace_rows(result.trace)[1:]
     assert [row[0] for row in body] == [row.stage for row in result.trace]

@@ -120,6 +120,7 @@ def warm_up() -> None:
     network = ShallowNetwork(rng.standard_normal((3, 2)), rng.standard_normal(3), rng.standard_normal(3), 0.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        refine(network, X, X[:, 0], 0.1)
         refine(network, X, X[:, 0], 0.1, cells=2)
         refine(network, X, X[:, 0], 0.1, method="alternating")
         refine(network, X, X[:, 0], 0.1, penalty="l2")
