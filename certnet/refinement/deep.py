@@ -39,11 +39,8 @@ from certnet.solvers.solved import Solved
 
 __all__ = [
     "DEFAULT",
-    "LARGE",
-    "MEMORY",
     "ON_ALL",
     "QUICK",
-    "SAMPLE",
     "THOROUGH",
     "Plan",
     "descend_deep",
