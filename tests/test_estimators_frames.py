@@ -38,6 +38,16 @@ from certnet.estimators import CertifiedRegressor, CertifiedRegressorCV
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
+def certified(*arguments: object, **options: object) -> CertifiedRegressor:
+    """A regressor with little effort, where no program is named."""
+    effort = {} if "method" in options else {"effort": "quick"}
+    return CertifiedRegressor(*arguments, **(effort | options))
+
+
+def certified_cv(*arguments: object, **options: object) -> CertifiedRegressorCV:
+    return CertifiedRegressorCV(*arguments, **({"effort": "quick"} | options))
+
+
 def mlp(units: int = 5, **parameters: object) -> MLPRegressor:
     options = {"hidden_layer_sizes": (units,), "solver": "lbfgs", "max_iter": 60, "random_state": 0}
     return MLPRegressor(**options | parameters)
@@ -68,7 +78,7 @@ def fitted() -> CertifiedRegressor:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return CertifiedRegressor(pipeline(), weight=0.01, random_state=0).fit(*table())
+        return certified(pipeline(), weight=0.01, random_state=0).fit(*table())
 
 
 class TestCategories:
@@ -122,7 +132,7 @@ class TestCategories:
         X, y = table()
         assert_array_equal(pickle.loads(pickle.dumps(fitted)).predict(X), fitted.predict(X))
         assert not hasattr(clone(fitted), "network_")
-        assert cross_val_score(CertifiedRegressor(pipeline(), random_state=0), X, y, cv=2).shape == (2,)
+        assert cross_val_score(certified(pipeline(), random_state=0), X, y, cv=2).shape == (2,)
 
     @pytest.mark.parametrize("frozen", [True, False])
     @pytest.mark.parametrize("outer", [True, False])
@@ -131,7 +141,7 @@ class TestCategories:
         made = TransformedTargetRegressor(pipeline(), transformer=MinMaxScaler()) if outer else pipeline()
         start = made.fit(X, y)
         model = FrozenEstimator(start) if frozen else start
-        done = CertifiedRegressor(model, prefit=not frozen, random_state=0).fit(X, y)
+        done = certified(model, prefit=not frozen, random_state=0).fit(X, y)
         assert done.improved_
         assert done.certificate_.check(done.network_)
         mse = np.mean((start.predict(X) - y) ** 2) / y.var()
@@ -141,7 +151,7 @@ class TestCategories:
     def test_targets_inside_and_nested_steps(self, standardise):
         X, y = table()
         last = make_pipeline(StandardScaler(), TransformedTargetRegressor(mlp(), transformer=MinMaxScaler()))
-        done = CertifiedRegressor(pipeline(last), random_state=0, standardise=standardise).fit(X, y)
+        done = certified(pipeline(last), random_state=0, standardise=standardise).fit(X, y)
         assert done.certificate_.check(done.network_)
         net = done.network_for({"colour": "red", "size": "S"})
         rows = X.assign(colour="red", size="S")
@@ -150,7 +160,7 @@ class TestCategories:
     def test_several_outputs_and_missing_numbers(self):
         X, y = table()
         X.loc[3, "length"] = np.nan
-        done = CertifiedRegressor(pipeline(), random_state=0).fit(X, np.column_stack([y, -2.0 * y]))
+        done = certified(pipeline(), random_state=0).fit(X, np.column_stack([y, -2.0 * y]))
         assert done.predict(X).shape == (60, 2)
         lower, upper = done.certified_interval(X.dropna(), 0.1)
         assert lower.shape == upper.shape == (59, 2)
@@ -159,7 +169,7 @@ class TestCategories:
 
     def test_cross_validation_of_the_weight(self):
         X, y = table()
-        model = CertifiedRegressorCV(pipeline(), weights=[0.01, 1.0], cv=2, random_state=0).fit(X, y)
+        model = certified_cv(pipeline(), weights=[0.01, 1.0], cv=2, random_state=0).fit(X, y)
         assert model.weight_ == 0.01
         assert model.certificate_.check(model.network_)
         assert model.certified_interval(X, 0.1)[0].shape == (60,)
@@ -169,8 +179,8 @@ class TestCategories:
         polars = pytest.importorskip("polars")
         X, y = table()
         frame = polars.DataFrame({name: X[name].to_list() for name in X})
-        ours = CertifiedRegressor(pipeline(), random_state=0).fit(frame, y)
-        theirs = CertifiedRegressor(pipeline(), random_state=0).fit(X, y)
+        ours = certified(pipeline(), random_state=0).fit(frame, y)
+        theirs = certified(pipeline(), random_state=0).fit(X, y)
         assert_allclose(ours.predict(frame), theirs.predict(X), rtol=1e-9)
         assert_allclose(ours.certified_interval(frame, 0.1), theirs.certified_interval(X, 0.1), rtol=1e-9)
 
@@ -178,7 +188,7 @@ class TestCategories:
         X, y = table()
         columns = make_column_transformer((StandardScaler(), [0, 2]), (OneHotEncoder(), [1]))
         array = X.to_numpy(dtype=object)
-        model = CertifiedRegressor(make_pipeline(columns, mlp()), random_state=0).fit(array, y)
+        model = certified(make_pipeline(columns, mlp()), random_state=0).fit(array, y)
         lower, upper = model.certified_interval(array, 0.1)
         assert np.all((lower < model.predict(array)) & (model.predict(array) < upper))
         assert model.network_for({"x1": "red"}).about.inputs == ("x0", "x2")
@@ -187,7 +197,7 @@ class TestCategories:
 def test_affine_columns_are_folded_into_raw_units():
     X, y = table()
     columns = make_column_transformer((StandardScaler(), ["width"]), (MinMaxScaler(), ["length"]))
-    model = CertifiedRegressor(make_pipeline(columns, mlp()), random_state=0).fit(X, y)
+    model = certified(make_pipeline(columns, mlp()), random_state=0).fit(X, y)
     assert model.network_.about.inputs == ("length", "width")
     assert model.network_.units == "raw"
     assert model.certificate_.check(model.network_)
@@ -232,7 +242,7 @@ class TestRefusedBeforeTraining:
         made = estimator()
         given = X if hasattr(made, "steps") else X[["width", "length"]]
         with pytest.raises(UnsupportedModelError, match=match):
-            CertifiedRegressor(made).fit(given, y)
+            certified(made).fit(given, y)
 
     @pytest.mark.parametrize("as_array", [True, False])
     @pytest.mark.parametrize(
@@ -254,9 +264,7 @@ class TestRefusedBeforeTraining:
         numbers = X[["width", "length"]]
         match = rf"the step '{type(step).__name__.lower()}' is .*{type(step).__name__}"
         with pytest.raises(UnsupportedModelError, match=match):
-            CertifiedRegressor(make_pipeline(StandardScaler(), step, mlp())).fit(
-                numbers.to_numpy() if as_array else numbers, y
-            )
+            certified(make_pipeline(StandardScaler(), step, mlp())).fit(numbers.to_numpy() if as_array else numbers, y)
 
     @pytest.mark.parametrize("kind", [CertifiedRegressor, CertifiedRegressorCV])
     @pytest.mark.parametrize("standardise", [True, False])
@@ -284,7 +292,7 @@ class TestRefusedBeforeTraining:
     def test_a_target_transformer_behind_encoders(self):
         outer = TransformedTargetRegressor(pipeline(), transformer=QuantileTransformer(n_quantiles=20))
         with pytest.raises(UnsupportedModelError, match="QuantileTransformer"):
-            CertifiedRegressor(outer).fit(*table())
+            certified(outer).fit(*table())
 
     @pytest.mark.parametrize(
         "estimator",
@@ -299,19 +307,19 @@ class TestRefusedBeforeTraining:
     def test_what_may_work_is_trained(self, estimator):
         X, y = table()
         with pytest.raises(Exception, match=r"trained|fits failed"):
-            CertifiedRegressor(estimator).fit(X[["width", "length"]], y)
+            certified(estimator).fit(X[["width", "length"]], y)
 
 
 def test_a_classifier_that_is_fitted_is_refused():
     X, y = table()
     model = MLPClassifier((4,), max_iter=5).fit(X[["length"]], y > y.mean())
     with pytest.raises(UnsupportedModelError, match=r"a classifier.*from_sklearn\(model\) reads its logits"):
-        CertifiedRegressor(model, prefit=True).fit(X[["length"]], y)
+        certified(model, prefit=True).fit(X[["length"]], y)
 
 
 def test_frames_of_numbers_of_any_kind():
     X, y = table()
     numbers = X[["length", "width"]].assign(whole=pd.array(range(60), dtype="Int64"), yes=X["size"] == "S")
-    model = CertifiedRegressor(make_pipeline(SelectKBest(f_regression, k=3), mlp()), random_state=0).fit(numbers, y)
+    model = certified(make_pipeline(SelectKBest(f_regression, k=3), mlp()), random_state=0).fit(numbers, y)
     assert model.certificate_.check(model.network_)
     assert model.network_.n_inputs == 4

@@ -25,6 +25,16 @@ from certnet.proofs.slopes import SlopeIntervals
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
+def certified(*arguments: object, **options: object) -> CertifiedRegressor:
+    """A regressor with little effort, where no program is named."""
+    effort = {} if "method" in options else {"effort": "quick"}
+    return CertifiedRegressor(*arguments, **(effort | options))
+
+
+def certified_cv(*arguments: object, **options: object) -> CertifiedRegressorCV:
+    return CertifiedRegressorCV(*arguments, **({"effort": "quick"} | options))
+
+
 def mlp(*sizes: int) -> MLPRegressor:
     return MLPRegressor(hidden_layer_sizes=sizes or (5,), solver="lbfgs", max_iter=60, random_state=0)
 
@@ -56,14 +66,14 @@ def test_a_monotone_regressor(sizes, standardise):
     if not standardise:
         X, y = (X - X.mean()) / X.std(), (y - y.mean()) / y.std()
     asked = {"a": 1, "c": -1}
-    model = CertifiedRegressor(mlp(*sizes), monotonic_cst=asked, standardise=standardise, random_state=0).fit(X, y)
+    model = certified(mlp(*sizes), monotonic_cst=asked, standardise=standardise, random_state=0).fit(X, y)
     assert model.slopes_.check(model.network_)
     assert model.slopes_.lower[0, 0] >= 0.0
     assert model.slopes_.upper[0, 2] <= 0.0
     assert worst_slopes(model, X, "a")[0] >= -1e-9 * y.std()
     assert worst_slopes(model, X, "c")[1] <= 1e-9 * y.std()
     assert model.score(X, y) > 0.5
-    by_place = CertifiedRegressor(mlp(*sizes), monotonic_cst=[1, 0, -1], standardise=standardise, random_state=0)
+    by_place = certified(mlp(*sizes), monotonic_cst=[1, 0, -1], standardise=standardise, random_state=0)
     assert by_place.fit(X.to_numpy(), y).network_.digest == model.network_.digest
 
 
@@ -71,7 +81,7 @@ def test_a_monotone_regressor(sizes, standardise):
 def test_slope_limits_are_in_raw_units(sizes):
     X, y = table()
     limits = {"a": (0.0, 0.3), "b": (-40.0, np.inf)}
-    model = CertifiedRegressor(mlp(*sizes), slope_limits=limits, random_state=0).fit(X, y)
+    model = certified(mlp(*sizes), slope_limits=limits, random_state=0).fit(X, y)
     assert model.slopes_.lower[0, 0] >= 0.0
     assert model.slopes_.upper[0, 0] <= 0.3
     assert model.slopes_.lower[0, 1] >= -40.0
@@ -85,7 +95,7 @@ def test_categories_and_scaled_columns():
     X, y = table()
     X = X.assign(colour=np.where(X["b"] > 0.0, "red", "blue"), unused="x")
     columns = make_column_transformer((OneHotEncoder(), ["colour"]), (MinMaxScaler(), ["c", "a"]))
-    model = CertifiedRegressor(
+    model = certified(
         make_pipeline(columns, mlp(5)), monotonic_cst={"a": 1}, slope_limits={"c": (-5e3, 0.0)}, random_state=0
     ).fit(X, y)
     assert model.slopes_.lower[0, 0] >= 0.0
@@ -99,24 +109,24 @@ def test_categories_and_scaled_columns():
         model.set_params(monotonic_cst={"b": 1}).fit(X, y)
     mixed = make_column_transformer((OneHotEncoder(), ["colour"]), (PCA(2), ["a", "b"]))
     with pytest.raises(UnsupportedModelError, match="mix column 'a' with others"):
-        CertifiedRegressor(make_pipeline(mixed, mlp(5)), monotonic_cst={"a": 1}).fit(X, y)
+        certified(make_pipeline(mixed, mlp(5)), monotonic_cst={"a": 1}).fit(X, y)
 
 
 def test_steps_that_mix_columns_are_folded_where_all_are_numbers():
     X, y = table()
-    model = CertifiedRegressor(make_pipeline(StandardScaler(), PCA(), mlp(5)), monotonic_cst={"a": 1}, random_state=0)
+    model = certified(make_pipeline(StandardScaler(), PCA(), mlp(5)), monotonic_cst={"a": 1}, random_state=0)
     assert model.fit(X, y).slopes_.lower[0, 0] >= 0.0
 
 
 def test_the_weight_is_chosen_under_limits():
     X, y = table()
-    model = CertifiedRegressorCV(mlp(4), weights=[0.01, 0.1], cv=2, monotonic_cst={"a": 1}, random_state=0).fit(X, y)
+    model = certified_cv(mlp(4), weights=[0.01, 0.1], cv=2, monotonic_cst={"a": 1}, random_state=0).fit(X, y)
     assert model.slopes_.lower[0, 0] >= 0.0
 
 
 def test_nothing_asked_proves_nothing():
     X, y = table()
-    assert CertifiedRegressor(mlp(4), monotonic_cst=[0, 0, 0], random_state=0).fit(X, y).slopes_ is None
+    assert certified(mlp(4), monotonic_cst=[0, 0, 0], random_state=0).fit(X, y).slopes_ is None
 
 
 @pytest.mark.parametrize("kind", [CertifiedRegressor, CertifiedRegressorCV])
@@ -144,12 +154,12 @@ def test_what_cannot_be_is_refused_before_training(kind, change, match, monkeypa
 def test_several_outputs_and_names_without_a_frame():
     X, y = table()
     with pytest.raises(InvalidInputError, match="one output"):
-        CertifiedRegressor(mlp(), monotonic_cst={"a": 1}).fit(X, np.column_stack([y, y]))
+        certified(mlp(), monotonic_cst={"a": 1}).fit(X, np.column_stack([y, y]))
     with pytest.raises(InvalidInputError, match="have no names"):
-        CertifiedRegressor(mlp(), monotonic_cst={"a": 1}).fit(X.to_numpy(), y)
+        certified(mlp(), monotonic_cst={"a": 1}).fit(X.to_numpy(), y)
     net = ShallowNetwork(np.ones((2, 3)), np.zeros(2), np.ones(2), 0.0)
     with pytest.raises(InvalidInputError, match="did you mean"):
-        CertifiedRegressor(net, monotonic_cst={"aa": 1}).fit(X, y)
+        certified(net, monotonic_cst={"aa": 1}).fit(X, y)
 
 
 class TestUnits:

@@ -33,6 +33,16 @@ from certnet.networks.activations import Activation
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
+def certified(*arguments: object, **options: object) -> CertifiedRegressor:
+    """A regressor with little effort, where no program is named."""
+    effort = {} if "method" in options else {"effort": "quick"}
+    return CertifiedRegressor(*arguments, **(effort | options))
+
+
+def certified_cv(*arguments: object, **options: object) -> CertifiedRegressorCV:
+    return CertifiedRegressorCV(*arguments, **({"effort": "quick"} | options))
+
+
 def mlp(*sizes: int, **parameters: object) -> MLPRegressor:
     options = {"hidden_layer_sizes": sizes or (5,), "solver": "lbfgs", "max_iter": 60, "random_state": 0}
     return MLPRegressor(**options | parameters)
@@ -101,7 +111,7 @@ class TestChoice:
 class TestDefaultStart:
     def test_what_was_chosen_is_told_and_trained(self):
         X, y = data()
-        model = CertifiedRegressor(random_state=0, hidden_layer_sizes=6, weight=0.1).fit(X, y)
+        model = certified(random_state=0, hidden_layer_sizes=6, weight=0.1).fit(X, y)
         choice = model.start_choice_
         assert isinstance(choice, StartChoice)
         assert choice.hidden_layer_sizes == (6,)
@@ -121,7 +131,7 @@ class TestDefaultStart:
 
     def test_an_estimator_of_the_user_is_trained_as_it_says(self):
         X, y = data()
-        model = CertifiedRegressor(mlp(4, alpha=0.7, max_iter=11), random_state=0).fit(X, y)
+        model = certified(mlp(4, alpha=0.7, max_iter=11), random_state=0).fit(X, y)
         assert model.start_choice_ is None
         inner = model.estimator_[-1].regressor_
         assert (inner.alpha, inner.max_iter) == (0.7, 11)
@@ -129,18 +139,18 @@ class TestDefaultStart:
     @pytest.mark.parametrize("sizes", [(), 0, (3, 0), "many", 2.5, (True,), None])
     def test_bad_sizes(self, sizes):
         with pytest.raises(InvalidInputError, match="hidden_layer_sizes"):
-            CertifiedRegressor(hidden_layer_sizes=sizes).fit(*data())
+            certified(hidden_layer_sizes=sizes).fit(*data())
 
     def test_sizes_beside_an_estimator(self):
         with pytest.raises(InvalidInputError, match="hidden_layer_sizes is for the start"):
-            CertifiedRegressor(mlp(), hidden_layer_sizes=(4,)).fit(*data())
+            certified(mlp(), hidden_layer_sizes=(4,)).fit(*data())
 
 
 class TestDepth:
     @pytest.fixture(scope="class")
     def fitted(self) -> CertifiedRegressor:
         X, y = data()
-        return CertifiedRegressor(mlp(6, 5), random_state=0).fit(X * [1.0, 50.0, 0.01] + 3.0, 1e3 * y - 7.0)
+        return certified(mlp(6, 5), random_state=0).fit(X * [1.0, 50.0, 0.01] + 3.0, 1e3 * y - 7.0)
 
     def test_the_result_is_refined_and_certified_in_raw_units(self, fitted):
         X, y = data()
@@ -177,13 +187,13 @@ class TestDepth:
             ["relu", "leaky_relu"],
             units="standardised",
         )
-        model = CertifiedRegressor(net, random_state=0).fit(X, y)
+        model = certified(net, random_state=0).fit(X, y)
         assert model.improved_
         assert model.network_.units == "standardised"
         assert model.network_.activations == net.activations
         assert model.trace_[0].mse == pytest.approx(np.mean((net.predict(X) - y) ** 2) / y.var(), rel=1e-9)
         start = make_pipeline(StandardScaler(), mlp(4, 4)).fit(X, y)
-        done = CertifiedRegressor(start, prefit=True, random_state=0).fit(X, y)
+        done = certified(start, prefit=True, random_state=0).fit(X, y)
         assert done.network_.widths == (3, 4, 4, 1)
         assert done.certificate_.check(done.network_)
 
@@ -191,14 +201,14 @@ class TestDepth:
         X, y = data()
         rng = np.random.default_rng(0)
         net = FeedForward([rng.normal(size=(4, 3)), rng.normal(size=(1, 4))], [np.zeros(4), np.zeros(1)])
-        assert isinstance(CertifiedRegressor(net).fit(X, y).network_, ShallowNetwork)
-        assert isinstance(CertifiedRegressor(mlp(4), random_state=0).fit(X, y).network_, ShallowNetwork)
+        assert isinstance(certified(net).fit(X, y).network_, ShallowNetwork)
+        assert isinstance(certified(mlp(4), random_state=0).fit(X, y).network_, ShallowNetwork)
 
     def test_torch(self):
         torch = pytest.importorskip("torch")
         torch.manual_seed(0)
         layers = [torch.nn.Linear(3, 5), torch.nn.ReLU(), torch.nn.Linear(5, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1)]
-        model = CertifiedRegressor(torch.nn.Sequential(*layers).double(), prefit=True).fit(*data())
+        model = certified(torch.nn.Sequential(*layers).double(), prefit=True).fit(*data())
         assert model.network_.widths == (3, 5, 4, 1)
         assert model.certificate_.check(model.network_)
 
@@ -206,7 +216,7 @@ class TestDepth:
         X, y = data()
         table = pd.DataFrame(X, columns=["a", "b", "c"]).assign(colour=np.where(X[:, 2] > 0, "red", "blue"))
         columns = make_column_transformer((StandardScaler(), ["a", "b"]), (OneHotEncoder(), ["colour"]))
-        model = CertifiedRegressor(make_pipeline(columns, mlp(5, 4)), random_state=0).fit(table, y)
+        model = certified(make_pipeline(columns, mlp(5, 4)), random_state=0).fit(table, y)
         assert model.improved_
         assert model.certificate_.check(model.network_)
         net = model.network_for({"colour": "red"})
@@ -220,12 +230,12 @@ class TestDepth:
     def test_a_search_around_a_deep_network(self):
         X, y = data()
         search = GridSearchCV(mlp(4, 4), {"alpha": [0.1, 1.0]}, cv=2)
-        model = CertifiedRegressor(TransformedTargetRegressor(search, transformer=MinMaxScaler()), random_state=0)
+        model = certified(TransformedTargetRegressor(search, transformer=MinMaxScaler()), random_state=0)
         assert model.fit(X, y).network_.depth == 2
 
     def test_the_weight_is_chosen_at_any_depth(self):
         X, y = data(40)
-        model = CertifiedRegressorCV(mlp(4, 3), weights=[0.01, 10.0], cv=2, random_state=0).fit(X, y)
+        model = certified_cv(mlp(4, 3), weights=[0.01, 10.0], cv=2, random_state=0).fit(X, y)
         assert model.weight_ == 0.01
         assert model.network_.depth == 2
 
@@ -237,7 +247,7 @@ class TestDepth:
     @pytest.mark.parametrize("activation", ["tanh", "logistic", "identity"])
     def test_other_activations(self, activation):
         X, y = data()
-        model = CertifiedRegressor(mlp(4, 3, activation=activation), random_state=0).fit(X, y)
+        model = certified(mlp(4, 3, activation=activation), random_state=0).fit(X, y)
         assert model.improved_
         assert model.certificate_.check(model.network_)
         lower, upper = model.certified_interval(X, 0.01)
@@ -353,16 +363,16 @@ def test_bad_sample_weights(kind, weight, match):
 def test_bad_goals_are_refused_before_training(change, match, monkeypatch):
     monkeypatch.setattr(MLPRegressor, "fit", lambda self, X, y, sample_weight=None: pytest.fail("trained"))
     with pytest.raises(InvalidInputError, match=match):
-        CertifiedRegressor(**change).fit(*data())
+        certified(**change).fit(*data())
 
 
 @pytest.mark.parametrize("sizes", [(6,), (5, 4)])
 def test_a_limit_speaks_of_standardised_units(sizes):
     X, y = data()
-    model = CertifiedRegressor(mlp(*sizes), target_lipschitz=0.7, random_state=0).fit(10.0 * X, y)
+    model = certified(mlp(*sizes), target_lipschitz=0.7, random_state=0).fit(10.0 * X, y)
     assert 0.6 < model.refinement_.certificate.upper <= 0.7
     assert model.objective_after_ == pytest.approx(model.refinement_.mse)
     scales = 10.0 * X.std(axis=0) / y.std()
     assert 0.6 / scales.max() <= model.lipschitz_upper_ <= 0.7 / scales.min()
-    raw = CertifiedRegressor(mlp(*sizes), target_lipschitz=0.5, standardise=False, random_state=0).fit(X, y)
+    raw = certified(mlp(*sizes), target_lipschitz=0.5, standardise=False, random_state=0).fit(X, y)
     assert raw.lipschitz_upper_ <= 0.5
