@@ -377,7 +377,8 @@ class Run:
     def slopes(self, layers: Layers) -> torch.Tensor:
         """L̂ (members,): by ρ̂, and by norms where pairs are sorted."""
         if self.chains.pairs_sorted:
-            return torch.stack([torch.linalg.matrix_norm(W, 2) for W, _ in layers]).prod(dim=0)
+            # of a member that diverged the outputs tell; singular values of NaN are an error
+            return torch.stack([torch.linalg.matrix_norm(W.nan_to_num(), 2) for W, _ in layers]).prod(dim=0)
         return slope_estimate(layers)
 
     def _scaled(self, layers: Layers) -> Layers:
