@@ -1,4 +1,4 @@
-"""certnet: refine pretrained ReLU regressors by convex programs, certify Lipschitz constants, and lifted networks."""
+"""certnet: refine pretrained networks of any depth, certify their Lipschitz constants, and lifted networks."""
 
 import logging
 from importlib import import_module
@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from certnet.estimators import CertifiedRegressor, CertifiedRegressorCV
     from certnet.io import from_sklearn, from_torch, load_onnx, save_onnx, to_sklearn, to_torch
     from certnet.networks.feedforward import FeedForward
+    from certnet.networks.pruning import pruned
     from certnet.networks.shallow import ShallowNetwork
     from certnet.programs.floor import objective_floor
     from certnet.programs.objectives import objective
+    from certnet.proofs.slopes import SlopeIntervals
     from certnet.refinement import RefineResult, refine, refine_path
     from certnet.robust import PGDAttack, adversarial_mse, certified_mse
+    from certnet.rows import rows_of
 
 __all__ = [
     "Certificate",
@@ -29,6 +32,7 @@ __all__ = [
     "PGDAttack",
     "RefineResult",
     "ShallowNetwork",
+    "SlopeIntervals",
     "__version__",
     "adversarial_mse",
     "certified_mse",
@@ -40,8 +44,10 @@ __all__ = [
     "load_onnx",
     "objective",
     "objective_floor",
+    "pruned",
     "refine",
     "refine_path",
+    "rows_of",
     "save_onnx",
     "to_sklearn",
     "to_torch",
@@ -57,6 +63,7 @@ _HOMES = {
     "PGDAttack": "robust",
     "RefineResult": "refinement",
     "ShallowNetwork": "networks.shallow",
+    "SlopeIntervals": "proofs.slopes",
     "adversarial_mse": "robust",
     "certified_mse": "robust",
     "certify": "certification",
@@ -67,8 +74,10 @@ _HOMES = {
     "load_onnx": "io",
     "objective": "programs.objectives",
     "objective_floor": "programs.floor",
+    "pruned": "networks.pruning",
     "refine": "refinement",
     "refine_path": "refinement",
+    "rows_of": "rows",
     "save_onnx": "io",
     "to_sklearn": "io",
     "to_torch": "io",

@@ -23,7 +23,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="certnet",
-    help="Refine pretrained one-hidden-layer ReLU regressors and certify their Lipschitz constants.\n\n"
+    help="Refine pretrained regressors of any depth and certify their Lipschitz constants.\n\n"
     "Exit codes: 0 success, 1 a certificate does not hold, 2 bad input or usage, 3 a solver failed or is missing, "
     "130 interrupted.",
     no_args_is_help=True,

@@ -159,7 +159,8 @@ def _from_frame(X: Any, y: Any, sample_weight: Any, wanted: Wanted, layout: Layo
         layout = Layout(Columns(chosen.inputs, chosen.targets), layout.n_jobs, layout.rows_in_block)
         X = plain_array(X, "X", [found.index(name) for name in chosen.inputs])
     else:
-        layout = Layout(Columns(wanted.names), layout.n_jobs, layout.rows_in_block)
+        names = wanted.names or column_names(X)
+        layout = Layout(Columns(names), layout.n_jobs, layout.rows_in_block)
     inputs, targets = as_samples(X, y, wanted.n_inputs, wanted.n_outputs, wanted.names)
     return MemoryRows.of(inputs, targets, _weights(sample_weight, len(inputs)), layout)
 

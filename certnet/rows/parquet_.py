@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Self, final
+from typing import Any, Final, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,10 @@ from certnet.rows.memory import MemoryRows, table_taken
 from certnet.rows.selection import Selection, Wanted
 from certnet.rows.sums import Part, Sums, total_of
 
-__all__ = ["ParquetRows", "parquet_files"]
+__all__ = ["PARQUET", "ParquetRows", "parquet_columns", "parquet_files"]
 
-_ENDINGS = (".parquet", ".pq", ".parq")
+PARQUET: Final = (".parquet", ".pq", ".parq")
+"""Endings of the names of Parquet files."""
 
 
 @dataclass(frozen=True)
@@ -198,15 +199,29 @@ def parquet_files(where: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in where:
         if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix in _ENDINGS and _is_data(file, path))
+            found = sorted(file for file in path.rglob("*") if file.suffix in PARQUET and _is_data(file, path))
             if not found:
-                raise FileFormatError(f"the folder {path} has no Parquet files ({', '.join(_ENDINGS)})")
+                raise FileFormatError(f"the folder {path} has no Parquet files ({', '.join(PARQUET)})")
             files += found
         elif path.exists():
             files.append(path)
         else:
             raise FileFormatError(f"{path} does not exist: check the path")
     return files
+
+
+def parquet_columns(where: Path) -> tuple[str, ...]:
+    """The names of the columns of a file, or of the first one of a folder.
+
+    Raises
+    ------
+    MissingDependencyError
+        pyarrow is not installed.
+    FileFormatError
+        As :func:`parquet_files`; the file is damaged.
+    """
+    with _opened(parquet_files([where])[0]) as file:
+        return tuple(file.schema_arrow.names)
 
 
 def _is_data(file: Path, folder: Path) -> bool:
