@@ -162,6 +162,10 @@ def descend_deep(run: Run, ground: Ground, network: FeedForward, plan: Plan, jou
         )
         if goal.limit == 0.0:
             return
+    if isinstance(goal, FitAtMost):
+        flat = _moved(run, network, 0.0)
+        if run.task.error(flat) <= goal.limit:  # no slope at all
+            run.keep("the constant network", _as_given(run, flat), Solved(None, Status.OPTIMAL, "closed form"))
     if run.over() or not run.best.value > 0.0:
         return
     descent = _Descent(run, ground, network, journal)
@@ -281,7 +285,6 @@ class _Descent:
             except KeyboardInterrupt:  # Ctrl-C
                 x, run.stopped = objective.best, Status.INTERRUPTED
             if run.stopped is not None:
-                self._journal.stop(x)
                 return x, False
             if not self._fit(x, objective.fit) < _FLAT * ground.constant:
                 x = self._start  # all weights zero is a stationary point, which a large μ leads deep networks to
@@ -382,10 +385,11 @@ def _rescale(run: Run) -> None:
 
 
 def _moved(run: Run, network: FeedForward, factor: float) -> FeedForward:
-    """``mean of y + factor · (f − its mean)``."""
-    moments = run.task.moments(network)
-    weights = [*network.weights[:-1], factor * network.weights[-1]]
-    biases = [*network.biases[:-1], moments.aim + factor * (network.biases[-1] - moments.centre)]
+    """``mean of y + factor · (f − its mean)``; where biases are kept ``b + factor · (f − b)`` with the last one."""
+    weights, biases = [*network.weights[:-1], factor * network.weights[-1]], list(network.biases)
+    if "biases" not in run.task.keep:
+        moments = run.task.moments(network)
+        biases[-1] = moments.aim + factor * (biases[-1] - moments.centre)
     return network.with_parameters(weights, biases, network.units).described(network.about)
 
 

@@ -17,10 +17,11 @@ _SECONDS: Final = 30.0  # between two writings within a stage
 
 
 class Journal:
-    """The ends of all stages, in their order, and the best point of the one at work.
+    """The ends of all stages, in their order, and the best point of the one at work, where that is a long one.
 
     A run that is taken up again goes through the same stages and finds the ends of those that were finished here, so
-    that it comes to what it would have come to; only a stage that was broken off begins anew, from its best point.
+    that it comes to what it would have come to. A stage that was broken off within its first half minute begins anew;
+    a later one goes on from its best point, where its end may be another.
 
     Parameters
     ----------
@@ -58,10 +59,6 @@ class Journal:
             self._ends.append(np.array(x))
             self._at += 1
             self._write(None)
-
-    def stop(self, best: Float) -> None:
-        """The work is stopped within a stage."""
-        self._write(best)
 
     def _write(self, within: Float | None) -> None:
         if self._checkpoint is None:
