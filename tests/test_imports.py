@@ -224,6 +224,20 @@ def test_no_public_function_bears_the_name_of_a_module(module: str) -> None:
         assert name not in beside, f"certnet.{module} holds the function {name} beside the module {name}"
 
 
+def names_listed(module: str) -> set[str]:
+    for node in tree_of(module).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    return set()
+
+
+@pytest.mark.parametrize("package", [name for name in MODULES if any(m.startswith(f"{name}.") for m in MODULES)])
+def test_no_name_that_a_package_hands_on_is_that_of_a_module_in_it(package: str) -> None:
+    """The import of the module, whenever it comes, would take the name."""
+    beside = {name.rpartition(".")[2] for name in MODULES if name.rpartition(".")[0] == package}
+    assert not names_listed(package) & beside
+
+
 def test_public_names_of_the_package_hide_no_module() -> None:
     parts = {name.split(".")[0] for name in MODULES}
     assert not parts & set(certnet.__all__)

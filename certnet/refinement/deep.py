@@ -1,7 +1,7 @@
 r"""Descents on the certified objective of a network of any depth, all weights, biases and multipliers at once.
 
-L-BFGS on J_μδ (:mod:`certnet.refinement.objective`), which bounds the objective with the best multipliers up to its
-smoothing, with μ and δ falling in stages; both are relative to the objective and the scale of the targets. Where a
+L-BFGS on J_μδ (:mod:`certnet.refinement.smooth_objective`), which bounds the objective with the best multipliers up to
+its smoothing, with μ and δ falling in stages; both are relative to the objective and the scale of the targets. Where a
 descent ends depends on how it begins, by some per cent in either direction and on some data this way, on others that:
 so a few short ones stand side by side (:data:`OPENINGS`), the best is finished (:data:`FINISH`), and moved at random
 and finished again.
@@ -32,8 +32,8 @@ from certnet.refinement.gauge import bound_at_one
 from certnet.refinement.ground import Ground
 from certnet.refinement.journal import Journal
 from certnet.refinement.lbfgs import Allowance, quasi_newton
-from certnet.refinement.objective import SmoothObjective
 from certnet.refinement.run import Run
+from certnet.refinement.smooth_objective import SmoothObjective
 from certnet.searches.vectors import multipliers_with_slack, search_vectors
 from certnet.solvers.solved import Solved
 
@@ -126,6 +126,8 @@ class Plan:
 
 QUICK: Final = Plan(openings=1, finish=2, moves=0, most=0)
 DEFAULT: Final = Plan(openings=3, finish=3, moves=1, most=2)
+SLIM: Final = Plan(openings=2, finish=3, moves=0, most=0)
+"""The default where an evaluation takes more than :data:`~certnet.refinement.cost.CHEAP` seconds."""
 THOROUGH: Final = Plan(openings=3, finish=3, moves=len(_KICKS), most=1000)
 
 

@@ -17,9 +17,9 @@ from certnet.programs.loss import Huber, Loss, Squared
 from certnet.programs.restriction import Samples
 from certnet.refinement.fit import Bend, Fit, left_slope
 from certnet.refinement.gauge import Penalty, unit_gauge
-from certnet.refinement.objective import Parameters, Point, SmoothObjective
 from certnet.refinement.shape import ShapeLimits
 from certnet.refinement.signs import SignedWeights
+from certnet.refinement.smooth_objective import Parameters, Point, SmoothObjective
 from certnet.rows.base import Rows
 from certnet.rows.block import Block
 from certnet.rows.memory import MemoryRows
