@@ -43,7 +43,7 @@ def one_trial(name: str, trial: int, weight: float) -> list[tuple[float, float, 
     for iterations in ITERATIONS:
         start = require_shallow(train_admm(X, y, weight, start=tuned_start, max_iterations=iterations).network)
         alternating = refine(start, X, y, weight, method="alternating", max_rounds=10)
-        joint = refine(start, X, y, weight)
+        joint = refine(start, X, y, weight, cells=1)
         before = alternating.objective_before
         found.append((before, 1.0 - alternating.objective_after / before, 1.0 - joint.objective_after / before))
         print(name, trial, iterations, " ".join(f"{value:.5f}" for value in found[-1]), flush=True)
