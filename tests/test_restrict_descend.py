@@ -172,7 +172,7 @@ def test_the_optimum_of_one_active_unit_is_ridge_regression():
 
 def test_it_goes_beyond_the_cell():
     net, X, y = instance(10, h=20, d=2, n=60)
-    inside = refine(net, X, y, 0.01)
+    inside = refine(net, X, y, 0.01, cells=1)
     beyond = descend(inside.network, X, y, 0.01, max_iterations=400)
     assert beyond.objective < inside.objective_after - 1e-4
     assert (beyond.network.patterns(X) != inside.network.patterns(X)).any()

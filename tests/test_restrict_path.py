@@ -70,9 +70,9 @@ def test_a_network_of_another_weight_takes_the_place_of_a_failure(problem):
 
 def test_a_replaced_network_does_not_say_that_nothing_was_found(problem):
     net, X, y = problem
-    first = refine(net, X, y, 0.05)
+    first = refine(net, X, y, 0.05, cells=1)
     idle = refine(first.network, X, y, 0.05, solver="SCS", tol=0.5)
-    other = refine(first.network, X, y, 0.06)
+    other = refine(first.network, X, y, 0.06, cells=1)
     replaced = idle.replaced_by(other, 0.9 * idle.objective_before)
     assert idle.status is Status.NOT_IMPROVED
     assert replaced.status is Status.OPTIMAL
