@@ -58,15 +58,15 @@ class Table:
         columns = parquet_columns(path) if streamed else table_columns(path, self.form)
         named = network.about.inputs if self.form.header else ()
         inputs = self._inputs(columns, path, named)
-        if len(inputs) != network.n_inputs:
-            raise InvalidInputError(
-                f"{path} has {len(inputs)} columns for the inputs ({_some(inputs)}), the model takes "
-                f"{network.n_inputs}: leave columns out by --drop, or name other ones as targets"
-            )
         if len(self.targets) != network.n_outputs:
             raise InvalidInputError(
                 f"the model has {network.n_outputs} output(s) and --target names {len(self.targets)}: name one column "
                 "for each, in order"
+            )
+        if len(inputs) != network.n_inputs:
+            raise InvalidInputError(
+                f"{path} has {len(inputs)} columns for the inputs ({_some(inputs)}), the model takes "
+                f"{network.n_inputs}: leave columns out by --drop, or name other ones as targets"
             )
         n, m = network.n_inputs, network.n_outputs
         if streamed:
