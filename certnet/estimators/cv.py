@@ -42,10 +42,11 @@ class CertifiedRegressorCV(RegressorMixin, BaseEstimator):
 
     Parameters
     ----------
-    estimator, hidden_layer_sizes, effort, monotonic_cst, slope_limits, loss, huber_threshold, penalty, method, \
-    solver, tol, cells, standardise, prefit, time_limit, random_state, verbose
+    estimator, hidden_layer_sizes, effort, monotonic_cst, slope_limits, loss, huber_threshold
         Of :class:`CertifiedRegressor`. A prefit start has seen all of the data: its validation errors are too good, but
         the choice between weights stands.
+    penalty, method, solver, tol, cells, standardise, prefit, time_limit, random_state, verbose
+        Of the same.
     weights : array_like, shape (K,), optional
         Positive; by default seven between 1e-3 and 1.
     targets : array_like, shape (K,), optional
