@@ -13,9 +13,12 @@ from certnet.refinement.ground import LARGE, SAMPLE
 from certnet.refinement.lbfgs import MEMORY
 from certnet.solvers.estimate import available_bytes
 
-__all__ = ["DescentCost", "descent_cost", "require_room"]
+__all__ = ["CHEAP", "DescentCost", "descent_cost", "require_room"]
 
-_FLOPS: Final = 8e9  # a second, in products of a block of rows
+CHEAP: Final = 2.2
+"""Seconds for every hidden layer, by this estimate, up to which the default has time for more descents."""
+
+_FLOPS: Final = 1.6e10  # a second, in products of a block of rows
 _PASS: Final = 2e-9  # seconds for what an activation does with one number, forth and back
 _OVERHEAD: Final = 3e-4  # seconds of an evaluation of anything
 _OPENING: Final = 700  # evaluations of an opening, in the median of the measured sets
@@ -48,12 +51,12 @@ def descent_cost(network: Network, n_rows: int, plan: Plan) -> DescentCost:
     """The cost of a plan for a network on so many rows.
 
     An evaluation takes three products of every row with every weight, and a Cholesky factor, an inverse and two or
-    three products of the order of every hidden layer.
+    three products of the order of every hidden layer but the last, whose outputs are fewer.
     """
     widths = [network.n_inputs, *(len(layer.bias) for layer in network.layers)]
     parameters = sum(a * b + b for a, b in pairwise(widths))
     units = sum(widths[1:-1])
-    orders = sum(n**3 for n in widths[1:-1]) + min(widths[0], widths[1]) ** 3 * 10
+    orders = sum(n**3 for n in widths[1:-2]) + min(widths[-2:]) ** 3 + min(widths[0], widths[1]) ** 3 * 10
 
     def seconds(rows: int) -> float:
         return rows * (6.0 * parameters / _FLOPS + units * _PASS) + 8.0 * orders / _FLOPS + _OVERHEAD

@@ -127,7 +127,7 @@ class Plan:
 QUICK: Final = Plan(openings=1, finish=2, moves=0, most=0)
 DEFAULT: Final = Plan(openings=3, finish=3, moves=1, most=2)
 SLIM: Final = Plan(openings=2, finish=3, moves=0, most=0)
-"""The default where an evaluation takes more than :data:`~certnet.refinement.cost.CHEAP` seconds."""
+"""The default where that would take long."""
 THOROUGH: Final = Plan(openings=3, finish=3, moves=len(_KICKS), most=1000)
 
 

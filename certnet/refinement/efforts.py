@@ -17,7 +17,8 @@ from certnet.networks.network import Network
 from certnet.networks.shallow import ShallowNetwork, require_shallow
 from certnet.programs.goal import FitAtMost
 from certnet.programs.restriction import whole_cell
-from certnet.refinement.deep import DEFAULT, QUICK, THOROUGH, Plan, descend_deep
+from certnet.refinement.cost import CHEAP, descent_cost
+from certnet.refinement.deep import DEFAULT, QUICK, SLIM, THOROUGH, Plan, descend_deep
 from certnet.refinement.ground import Ground
 from certnet.refinement.head import head_is_relu, polish_head
 from certnet.refinement.journal import Journal
@@ -44,6 +45,13 @@ class Effort:
     plan: Plan
     seconds: float
     time_limit: float | None = None
+
+    def for_network(self, network: Network, n_rows: int) -> Effort:
+        """The same, with fewer descents by default where they would take long by estimate."""
+        if self.plan is not DEFAULT:
+            return self
+        cheap = descent_cost(network, n_rows, self.plan).seconds <= CHEAP * (len(network.layers) - 1)
+        return self if cheap else replace(self, plan=SLIM)
 
 
 EFFORTS: Final[Mapping[str, Effort]] = MappingProxyType(

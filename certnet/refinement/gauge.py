@@ -118,14 +118,19 @@ def _inverted(S: Float) -> tuple[Float, float] | None:
     """S⁻¹ and log det S; None where S is not positive definite."""
     if not np.isfinite(S).all():
         return None
-    factor, wrong = dpotrf(S, lower=1)
+    if len(S) == 1:
+        pivot = float(S[0, 0])
+        return (np.array([[1.0 / pivot]]), float(np.log(pivot))) if pivot > 0.0 else None
+    factor, wrong = dpotrf(S, lower=1, clean=1)
     if wrong:
         return None
-    inverse, wrong = dpotri(factor, lower=1)
+    log_det = 2.0 * float(np.log(np.diagonal(factor)).sum())
+    inverse, wrong = dpotri(factor, lower=1, overwrite_c=1)
     if wrong:
         return None
-    lower = np.tril(inverse)
-    return lower + np.tril(lower, -1).T, 2.0 * float(np.log(np.diagonal(factor)).sum())
+    inverse = inverse + inverse.T  # the upper triangle was zero
+    inverse[np.diag_indices(len(inverse))] *= 0.5
+    return inverse, log_det
 
 
 def _last(V: Float) -> tuple[_Inverse | _NearlyHalf, float] | None:

@@ -363,6 +363,7 @@ def refine(
     if not asked and effort_.time_limit is not None:
         time_limit = effort_.time_limit if time_limit is None else min(time_limit, effort_.time_limit)
     if not asked:
+        effort_ = effort_.for_network(network, rows.n_samples)
         require_room(network, rows.n_samples, effort_.plan, time_limit)
     watch = Watch.within(time_limit, should_stop, on_step)
     settings = Settings(name if asked else "refinement", watch, random_state, callback)
