@@ -458,7 +458,7 @@ def _prune(run: Run) -> None:
     """The best network without units that move nothing; kept where it is certified to be no worse but for rounding."""
     before = run.best
     smaller = pruned(before.network).network
-    if smaller is before.network:
+    if smaller == before.network:
         return
     made = run.measure(smaller)
     worse = made.value > before.value + 1e-9 * abs(before.value)
