@@ -177,7 +177,7 @@ def test_refine_end_to_end(run, model, network, table, tmp_path):
     out_file = tmp_path / "refined.npz"
     code, out, _ = run("refine", model, "--data", table, "--target", "y", "--weight", "0.02", "--out", out_file)
     assert code == 0
-    assert "joint restriction" in out
+    assert "descent finished" in out
     refined = ShallowNetwork.load(out_file)
     proof = Certificate.load(tmp_path / "refined.certificate.json")
     assert proof.check(refined)
@@ -205,13 +205,14 @@ def test_refine_to_an_onnx_file(run, network, table, tmp_path):
     assert run("check", tmp_path / "refined.certificate.json", out_file)[0] == 0
 
 
-def test_refine_needs_one_hidden_relu_layer(run, table, tmp_path):
+def test_papers_programs_need_one_hidden_relu_layer(run, table, tmp_path):
     deep = certnet.networks.feedforward.FeedForward([np.eye(2), np.eye(2), [[1.0, 1.0]]], [[0, 0], [0, 0], [0]], "tanh")
     model = deep.save(tmp_path / "deep.npz")
-    code, _, err = run("refine", model, "--data", table, "--target", "y", "--out", tmp_path / "r.npz")
+    out = tmp_path / "r.npz"
+    code, _, err = run("refine", model, "--data", table, "--target", "y", "--out", out, "--method", "joint")
     assert code == 2
     assert "is not a one-hidden-layer ReLU network" in err
-    assert not (tmp_path / "r.npz").exists()
+    assert not out.exists()
 
 
 def test_refine_keeps_a_raw_units_label_out_of_torch_files(run, network, table, tmp_path):
@@ -448,11 +449,21 @@ def interrupted(arguments: list[str], folder: Path, sign: str, delay: float = 1.
     raise AssertionError("Ctrl-C was not heard")
 
 
-def test_ctrl_c_keeps_the_best_network_so_far(long_job, tmp_path):
-    code, err = interrupted([*long_job, "--cells", "50"], tmp_path, "joint restriction: objective")
+@pytest.mark.parametrize(
+    ("more", "sign"),
+    [
+        (("--cells", "50"), "joint restriction: objective"),
+        (("--effort", "thorough", "--checkpoint", "run.npz"), "descent, smooth kinks: objective"),
+    ],
+    ids=["programs", "descents"],
+)
+def test_ctrl_c_keeps_the_best_network_so_far(long_job, tmp_path, more, sign):
+    code, err = interrupted([*long_job, *more], tmp_path, sign)
     assert code == 130, err
     assert "best network so far" in err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["big.npz", "d.csv", "o.certificate.json", "o.npz"]
+    assert ("goes on from run.npz" in err) == ("run.npz" in more)
+    written = {path.name for path in tmp_path.iterdir()} - {"run.npz"}
+    assert written == {"big.npz", "d.csv", "o.certificate.json", "o.npz"}
     assert Certificate.load(tmp_path / "o.certificate.json").check(ShallowNetwork.load(tmp_path / "o.npz"))
 
 

@@ -26,6 +26,7 @@ _WORDS: Final = (
 )
 _CHANGES: Final = (
     (r', method="joint" and patterns="all"', r' and method="joint"'),  # patterns are Python's alone
+    (r"allow more time, n_jobs threads, or", "allow more time, or"),  # as are threads
     (r"\bby columns=", "by --drop"),
     (r"\b(" + "|".join(_OPTIONS) + r")\b", lambda found: _OPTIONS[found[1]]),
     (rf"\b({_WORDS})=\"(\w+)\"", r"--\1 \2"),
