@@ -377,9 +377,9 @@ def _rescale(run: Run) -> None:
             return
     else:
         charged = moments.spread + (goal.weight * best.certificate.rho if isinstance(goal, Weighted) else 0.0)
-        if not (charged > 0.0 and moments.shared > 0.0):
+        if not charged > 0.0:
             return
-        factor = moments.shared / charged
+        factor = max(moments.shared, 0.0) / charged  # 0, the constant network, where outputs fall as targets rise
         if isinstance(goal, SlopeAtMost):
             factor = min(factor, goal.limit / best.certificate.upper * _UNDER)
     network = _moved(run, _feed_forward(best.network), factor)
