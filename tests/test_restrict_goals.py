@@ -23,6 +23,7 @@ from certnet.solvers.own import OwnSolver
 from certnet.solvers.solved import Solved
 
 instance = partial(instances.instance, h=6, n=25)
+both = pytest.mark.parametrize("kind", [{"cells": 1}, {"effort": "quick"}], ids=["restriction", "effort"])
 
 
 def variance(y):
@@ -45,7 +46,7 @@ def no_point(*_, **__):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_best_fit_under_a_limit_is_that_of_the_reference(seed, share, m):
     net, X, y = instance(seed, m=m)
-    limit = share * refine(net, X, y, 0.02).certificate.upper
+    limit = share * refine(net, X, y, 0.02, cells=1).certificate.upper
     own, reference = (refine(net, X, y, target_lipschitz=limit, solver=name) for name in ("CERTNET", "CLARABEL"))
     for result in (own, reference):
         assert result.status is Status.OPTIMAL
@@ -58,9 +59,10 @@ def test_the_best_fit_under_a_limit_is_that_of_the_reference(seed, share, m):
 
 @pytest.mark.parametrize("m", [1, 2])
 @pytest.mark.parametrize("limit", [0.0, 1e-300, 1e-12])
-def test_a_limit_of_nothing_is_the_mean(limit, m):
+@both
+def test_a_limit_of_nothing_is_the_mean(kind, limit, m):
     net, X, y = instance(m=m)
-    result = refine(net, X, y, target_lipschitz=limit)
+    result = refine(net, X, y, target_lipschitz=limit, **kind)
     assert result.certificate.upper <= limit
     assert result.mse == pytest.approx(variance(y), rel=1e-9)
     assert_allclose(result.network.forward(X), np.tile(y.mean(axis=0), (len(X), 1)), rtol=1e-9)
@@ -70,15 +72,15 @@ def test_a_limit_of_nothing_is_the_mean(limit, m):
 @pytest.mark.parametrize("limit", [1e10, 1e40, 1e80, 1e150, 1e200, 1e308])
 def test_a_limit_that_never_binds_is_weight_zero(limit):
     net, X, y = instance()
-    free = refine(net, X, y, 0.0)
-    bounded = refine(net, X, y, target_lipschitz=limit)
+    free = refine(net, X, y, 0.0, cells=1)
+    bounded = refine(net, X, y, target_lipschitz=limit, cells=1)
     assert bounded.status is Status.OPTIMAL
     assert bounded.objective_after == pytest.approx(free.objective_after, rel=1e-6)
 
 
 def test_looser_limits_fit_better():
     net, X, y = instance(3)
-    errors = [refine(net, X, y, target_lipschitz=limit).mse for limit in (0.0, 0.1, 0.3, 1.0, 3.0)]
+    errors = [refine(net, X, y, target_lipschitz=limit, cells=1).mse for limit in (0.0, 0.1, 0.3, 1.0, 3.0)]
     assert all(after <= before * (1 + 1e-6) for before, after in pairwise(errors))
 
 
@@ -90,7 +92,7 @@ def test_looser_limits_fit_better():
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_least_slope_under_an_error_is_that_of_the_reference(seed, part, m):
     net, X, y = instance(seed, m=m)
-    least = refine(net, X, y, 0.0).mse
+    least = refine(net, X, y, 0.0, cells=1).mse
     limit = least + part * (variance(y) - least)
     own = refine(net, X, y, max_mse=limit, solver="CERTNET")
     reference = refine(net, X, y, max_mse=limit / (1.0 - 1e-6), solver="CLARABEL")  # which keeps that margin
@@ -102,9 +104,10 @@ def test_the_least_slope_under_an_error_is_that_of_the_reference(seed, part, m):
 
 
 @pytest.mark.parametrize("factor", [1.0 + 1e-9, 2.0, 1e8, 1e200])
-def test_an_error_that_the_mean_reaches_costs_no_slope(factor):
+@both
+def test_an_error_that_the_mean_reaches_costs_no_slope(kind, factor):
     net, X, y = instance()
-    result = refine(net, X, y, max_mse=factor * variance(y))
+    result = refine(net, X, y, max_mse=factor * variance(y), **kind)
     assert result.certificate.upper == result.objective_after == 0.0
     assert result.mse == pytest.approx(variance(y), rel=1e-9)
 
@@ -113,27 +116,29 @@ def test_an_error_that_the_mean_reaches_costs_no_slope(factor):
 @pytest.mark.parametrize("share", [0.0, 1e-300, 0.5, 0.99])
 def test_an_error_that_the_cell_cannot_reach_is_refused(solver, share):
     net, X, y = instance()
-    limit = share * refine(net, X, y, 0.0).mse
+    limit = share * refine(net, X, y, 0.0, cells=1).mse
     with pytest.raises(InvalidInputError, match=r"max_mse=.*was not reached.*allow a larger error"):
         refine(net, X, y, max_mse=limit, solver=solver)
 
 
 @pytest.mark.parametrize("limit", [0.0, 1e-12])
-def test_interpolated_targets_keep_the_network_that_meets_them(limit):
+@both
+def test_interpolated_targets_keep_the_network_that_meets_them(kind, limit):
     net, X, _ = instance()
     with warnings.catch_warnings():
         warnings.simplefilter("default", NotConvergedWarning)  # the solvers cannot tell such errors from rounding
-        result = refine(net, X, net.forward(X), max_mse=limit)
+        result = refine(net, X, net.forward(X), max_mse=limit, **kind)
     assert result.mse <= limit
     assert result.objective_after <= result.objective_before < np.inf
 
 
 @pytest.mark.parametrize("goal", ["target_lipschitz", "max_mse"])
-def test_a_solution_given_back_stays_within_its_limit(goal):
+@both
+def test_a_solution_given_back_stays_within_its_limit(kind, goal):
     net, X, y = instance(4)
     limit = {"target_lipschitz": 0.4, "max_mse": 0.9 * variance(y)}[goal]
-    first = refine(net, X, y, **{goal: limit})
-    second = refine(first.network, X, y, **{goal: limit})
+    first = refine(net, X, y, **{goal: limit}, **kind)
+    second = refine(first.network, X, y, **{goal: limit}, **kind)
     assert second.objective_before == first.objective_after < np.inf
     assert second.objective_after <= second.objective_before
     assert second.certificate.upper <= limit if goal == "target_lipschitz" else second.mse <= limit
@@ -171,7 +176,7 @@ def test_goals_that_make_no_sense_are_refused_before_any_work(options, message):
 @pytest.mark.parametrize("m", [1, 2])
 def test_every_kept_row_is_a_decrease(m):
     net, X, y = instance(1, h=4, m=m, n=15)
-    rows, single = [], refine(net, X, y, 0.05)
+    rows, single = [], refine(net, X, y, 0.05, cells=1)
     result = refine(net, X, y, 0.05, cells=3, callback=rows.append)
     assert tuple(rows) == result.trace
     kept = [row.objective for row in rows if row.accepted]
@@ -196,7 +201,9 @@ def test_the_floor_is_below_every_network(solver):
 # ------------------------------------------------------------------------------------------------ stopping
 
 
-@pytest.mark.parametrize("goal", [{}, {"target_lipschitz": 0.5}, {"penalty": "l2"}, {"method": "alternating"}])
+@pytest.mark.parametrize(
+    "goal", [{"cells": 1}, {"target_lipschitz": 0.5, "cells": 1}, {"penalty": "l2"}, {"method": "alternating"}]
+)
 @pytest.mark.parametrize("how", ["on_step", "should_stop"])
 def test_an_interrupted_solver_gives_its_best_point(goal, how):
     net, X, y = instance()
@@ -212,7 +219,7 @@ def test_an_interrupted_solver_gives_its_best_point(goal, how):
 def test_an_interrupted_search_for_an_error_is_no_refusal():
     net, X, y = instance()
     with pytest.warns(NotConvergedWarning, match="interrupted"):
-        result = refine(net, X, y, max_mse=0.9 * variance(y), on_step=interrupt)
+        result = refine(net, X, y, max_mse=0.9 * variance(y), cells=1, on_step=interrupt)
     assert result.status is Status.INTERRUPTED
     assert result.objective_after <= result.objective_before
 
@@ -229,21 +236,22 @@ def test_an_interrupt_in_the_callback_keeps_what_is_known(stage):
     assert result.improved == (stage != "input")
 
 
-def test_an_interrupt_while_certifying_keeps_the_input(monkeypatch):
+@both
+def test_an_interrupt_while_certifying_keeps_the_input(kind, monkeypatch):
     net, X, y = instance()
     honest = run.certify_checked
     monkeypatch.setattr(
         run, "certify_checked", lambda network, **o: honest(net, **o) if network is net else interrupt()
     )
     with pytest.warns(NotConvergedWarning, match="interrupted.*input network"):
-        result = refine(net, X, y, 0.05)
+        result = refine(net, X, y, 0.05, **kind)
     assert result.network is net
 
 
 def test_after_an_interrupt_no_floor_is_computed():
     net, X, y = instance()
     with pytest.warns(NotConvergedWarning, match="interrupted"):
-        result = refine(net, X, y, 0.05, on_step=interrupt, optimality_gap=True)
+        result = refine(net, X, y, 0.05, cells=1, on_step=interrupt, optimality_gap=True)
     assert result.floor is None
     assert np.isnan(result.optimality_gap)
 
@@ -253,7 +261,7 @@ def test_an_interrupted_floor_is_still_a_proof():
     solved = []
     with pytest.warns(NotConvergedWarning, match="interrupted"):
         result = refine(
-            net, X, y, 0.05, optimality_gap=True, should_stop=lambda: bool(solved),
+            net, X, y, 0.05, cells=1, optimality_gap=True, should_stop=lambda: bool(solved),
             callback=lambda row: row.stage == "joint restriction" and solved.append(row),
         )  # fmt: skip
     assert result.improved
@@ -281,9 +289,9 @@ def test_solver_names_may_be_written_in_any_case(solver):
 @pytest.mark.parametrize("goal", [{"weight": 0.05}, {"target_lipschitz": 0.4}, {"max_mse": 0.514}, {"penalty": "l2"}])
 def test_the_fallback_is_told_in_the_trace(goal, monkeypatch):
     net, X, y = instance()
-    reference = refine(net, X, y, **goal)
+    reference = refine(net, X, y, **goal, cells=1)
     monkeypatch.setattr(OwnSolver, "solve", no_point)
-    result = refine(net, X, y, **goal)
+    result = refine(net, X, y, **goal, cells=1)
     assert result.trace[-1].solver_status == "certnet: gave up; CLARABEL: optimal"
     assert result.objective_after == pytest.approx(reference.objective_after, rel=3e-3)
     assert np.isnan(result.gap)
@@ -298,13 +306,13 @@ def test_a_named_solver_is_never_replaced(monkeypatch):
     assert result.network is net
 
 
-@pytest.mark.parametrize("goal", [{"weight": 0.05}, {"target_lipschitz": 0.4}, {"weight": 0.05, "cells": 2}])
+@pytest.mark.parametrize("goal", [{"weight": 0.05}, {"target_lipschitz": 0.4}, {"cells": 1}, {"cells": 2}])
 def test_threads_do_not_change_the_result(goal):
     net, X, y = instance(1, h=8, d=3, n=40) if "cells" not in goal else instance(1, h=4, n=15)
     results = []
     for threads in (1, 2):
         with threadpool_limits(limits=threads):
-            results.append(refine(net, X, y, **goal))
+            results.append(refine(net, X, y, **({"weight": 0.05} | goal)))
     assert results[0].network == results[1].network
     assert results[0].certificate.upper == results[1].certificate.upper
 
@@ -345,21 +353,22 @@ HARD = (
 
 
 @pytest.mark.parametrize("case", HARD)
-def test_hard_cases_meet_every_goal(case):
+@both
+def test_hard_cases_meet_every_goal(kind, case):
     net, X, y = hard(case)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.simplefilter("default", NotConvergedWarning)
         for weight in (0.0, 0.05, 1e8):
-            result = refine(net, X, y, weight)
+            result = refine(net, X, y, weight, **kind)
             assert result.objective_after <= result.objective_before
             assert result.certificate.check(result.network)
             assert weight < 1e8 or result.objective_after <= variance(y) * (1 + 1e-4) + 1e-9
-        limited = refine(net, X, y, target_lipschitz=0.3)
+        limited = refine(net, X, y, target_lipschitz=0.3, **kind)
         assert limited.certificate.upper <= 0.3
         assert limited.mse <= variance(y) * (1 + 1e-6) + 1e-9
-        budget = 0.5 * (result.mse + refine(net, X, y, 0.0).mse) + 1e-9
-        within = refine(net, X, y, max_mse=budget)
+        budget = 0.5 * (result.mse + refine(net, X, y, 0.0, **kind).mse) + 1e-9
+        within = refine(net, X, y, max_mse=budget, **kind)
         assert within.mse <= budget
         assert within.objective_after <= within.objective_before
 
