@@ -107,7 +107,7 @@ def test_tables_of_arrow_in_memory(tmp_path):
     X, y, w = write(tmp_path, 50, [], 20)
     there = pq.read_table(tmp_path)
     same(rows_of(there, ["t", "u"], "w", **SHAPE), rows_of(tmp_path, ["t", "u"], "w", **SHAPE))
-    same(rows_of(there.select(["a", "b", "c"]), y, w, **SHAPE), rows_of(X, y, w, **SHAPE))
+    same(rows_of(there.select(["a", "b", "c"]), y, w, **SHAPE), rows_of(X, y, w, **SHAPE, names=("a", "b", "c")))
 
 
 def test_rows_can_be_sent(tmp_path, large):
