@@ -19,7 +19,7 @@ from certnet.networks.layers import Dense, Layer, read_only
 from certnet.networks.operators import Blocks, Identity
 from certnet.programs.goal import Weighted
 from certnet.programs.loss import SQUARED, Huber
-from certnet.refinement import ground, journal
+from certnet.refinement import cost, ground, journal
 from certnet.refinement.checkpoint import Checkpoint
 from certnet.refinement.fit import Bend, Fit
 from certnet.refinement.gauge import Penalty, bound_at_one, unit_gauge
@@ -521,7 +521,8 @@ def test_early_stages_look_at_some_of_many_rows_on_any_number_of_threads(n_jobs,
 # ------------------------------------------------------------------------------------------------------------ stopping
 
 
-def test_a_time_limit_below_one_look_at_the_rows_is_refused():
+def test_a_time_limit_below_one_look_at_the_rows_is_refused(monkeypatch):
+    monkeypatch.setattr(cost, "_SHORT", 0.0)
     with pytest.raises(InvalidInputError, match="one sum over all 24 rows takes about"):
         refine(network(3, 6, 6, 1), *samples(), 0.02, time_limit=1e-9)
 

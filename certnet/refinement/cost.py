@@ -13,17 +13,22 @@ from certnet.refinement.ground import LARGE, SAMPLE
 from certnet.refinement.lbfgs import MEMORY
 from certnet.solvers.estimate import available_bytes
 
-__all__ = ["CHEAP", "DescentCost", "descent_cost", "require_room"]
+__all__ = ["CHEAP", "FAIR", "DescentCost", "descent_cost", "require_room"]
 
 CHEAP: Final = 2.2
-"""Seconds for every hidden layer, by this estimate, up to which the default has time for more descents."""
+"""Seconds for every hidden layer, by this estimate, up to which the default has time for three descents and moves."""
+
+FAIR: Final = 3.2
+"""The same for two descents."""
 
 _FLOPS: Final = 1.6e10  # a second, in products of a block of rows
 _PASS: Final = 2e-9  # seconds for what an activation does with one number, forth and back
 _OVERHEAD: Final = 3e-4  # seconds of an evaluation of anything
+_DEEPER: Final = 2.5  # times as many evaluations where there is more than one hidden layer
 _OPENING: Final = 700  # evaluations of an opening, in the median of the measured sets
 _FINISH: Final = 1000
 _MOVE: Final = 600
+_SHORT: Final = 1.0  # seconds of an evaluation that are not worth a refusal
 _ROOM: Final = 0.8  # of the available memory
 
 _log = logging.getLogger("certnet")
@@ -66,6 +71,7 @@ def descent_cost(network: Network, n_rows: int, plan: Plan) -> DescentCost:
     finish = plan.finish * ON_ALL if many else _FINISH
     rounds = 1 + min(plan.moves, plan.most)
     total = plan.openings * _OPENING * early + (rounds - 1) * _MOVE * early + rounds * finish * full
+    total *= _DEEPER if len(widths) > 3 else 1.0
     numbers = (2 * MEMORY + 20) * parameters + 8 * sum(n * n for n in widths[:-1])
     return DescentCost(total, 8.0 * numbers, full)
 
@@ -84,7 +90,7 @@ def require_room(network: Network, n_rows: int, plan: Plan, time_limit: float | 
             f"{network!r}: descents would need about {cost.bytes / 1e9:.2g} GB beside the samples, there are "
             f"{memory / 1e9:.2g} GB: refine a smaller network"
         )
-    if time_limit is not None and cost.evaluation > time_limit:
+    if time_limit is not None and cost.evaluation > max(time_limit, _SHORT):
         raise InvalidInputError(
             f"one sum over all {n_rows} rows takes about {cost.evaluation:.2g} s, and the time limit is "
             f"{time_limit:g} s: allow more time, n_jobs threads, or take fewer rows"

@@ -127,7 +127,7 @@ class Plan:
 QUICK: Final = Plan(openings=1, finish=2, moves=0, most=0)
 DEFAULT: Final = Plan(openings=3, finish=3, moves=1, most=2)
 SLIM: Final = Plan(openings=2, finish=3, moves=0, most=0)
-"""The default where that would take long."""
+"""The default where that would take long; where that would too, it is :data:`QUICK`."""
 THOROUGH: Final = Plan(openings=3, finish=3, moves=len(_KICKS), most=1000)
 
 
@@ -156,18 +156,10 @@ def require_descent(network: FeedForward) -> FeedForward:
 def descend_deep(run: Run, ground: Ground, network: FeedForward, plan: Plan, journal: Journal) -> None:
     """All descents of a plan from ``network``, each of which adds a row; ends early where the run is over."""
     goal = run.task.goal
-    if isinstance(goal, SlopeAtMost) and run.before.certificate.upper > _ROOM * goal.limit:
-        factor = _ROOM * goal.limit / run.before.certificate.upper
-        network = _moved(run, network, factor)
-        run.keep(
-            "the output flattened to the limit", _as_given(run, network), Solved(None, Status.OPTIMAL, "closed form")
-        )
+    if isinstance(goal, SlopeAtMost):
+        network = _under(run, network, run.before.certificate.upper, goal.limit)
         if goal.limit == 0.0:
             return
-    if isinstance(goal, FitAtMost):
-        flat = _moved(run, network, 0.0)
-        if run.task.error(flat) <= goal.limit:  # no slope at all
-            run.keep("the constant network", _as_given(run, flat), Solved(None, Status.OPTIMAL, "closed form"))
     if run.over() or not run.best.value > 0.0:
         return
     descent = _Descent(run, ground, network, journal)
@@ -175,6 +167,8 @@ def descend_deep(run: Run, ground: Ground, network: FeedForward, plan: Plan, jou
         network = descent.within_limits()
         if run.over():
             return
+        if isinstance(goal, SlopeAtMost):
+            network = _under(run, network, run.certified(network).upper, goal.limit)
         # anew: multipliers and gauge of other weights
         descent = _Descent(run, ground.signed(ground.units.inner(network)), network, journal)
     if isinstance(goal, FitAtMost):
@@ -242,16 +236,21 @@ class _Descent:
         x, weight = self._start, max(aim, _NEGLIGIBLE) / max(self._bound(self._start), 1e-6)
         low: tuple[float, float] | None = None  # weight and fit that keep the limit
         high: tuple[float, float] | None = None  # and that do not
+        wider = _WIDER
         for number in range(1, _TRIALS + 1):
-            opening = OPENINGS[number % 2].stages if number <= 2 else AGAIN.stages
+            opening = OPENINGS[number % 2].stages if x is self._start else AGAIN.stages
             x, going = self._stages(weight, x, (*opening, *FINISH[:2]), early=False)
             fit = self._fit(x)
             self._offer(f"descent to the limit, {number}", x)
             low, high = ((weight, fit), high) if fit <= aim else (low, (weight, fit))
-            if not going or self._run.over() or weight < _LEAST_WEIGHT:
+            if not going or self._run.over() or weight == 0.0:
                 return
             if low is None or high is None:
-                weight *= _WIDER if high is None else 1.0 / _WIDER
+                weight *= wider if high is None else 1.0 / wider
+                wider *= wider
+                if low is None:
+                    x = self._start  # where a large weight leads is hard to come back from
+                    weight = weight if weight > _LEAST_WEIGHT else 0.0  # the last hope: the fit alone
                 continue
             if high[0] <= low[0] * _CLOSE:
                 return
@@ -361,6 +360,16 @@ class _Descent:
             size *= 0.5
 
 
+def _under(run: Run, network: FeedForward, upper: float, limit: float) -> FeedForward:
+    """The network, its output flattened where its bound leaves no room below a limit on L."""
+    if upper <= _ROOM * limit:
+        return network
+    flat = _moved(run, network, _ROOM * limit / upper)
+    flattened = Solved(None, Status.OPTIMAL, "closed form")
+    run.keep("the output flattened to the limit", _as_given(run, flat), flattened)
+    return flat
+
+
 def _rescale(run: Run) -> None:
     """The best network, its output moved and scaled as a whole: what is best among these, in closed form."""
     if run.over() or not run.task.squared or run.task.keep:
@@ -369,9 +378,9 @@ def _rescale(run: Run) -> None:
     moments = task.moments(best.network)
     if isinstance(goal, FitAtMost):
         # the least factor with least + spread (factor − shared / spread)² ≤ limit
-        if not (moments.spread > 0.0 and best.value < np.inf):
-            return
         slack = goal.limit * (1.0 - 1e-12) - moments.least
+        if not moments.spread > 0.0 or (slack < 0.0 and best.value == np.inf):
+            return
         factor = moments.shared / moments.spread - float(np.sqrt(max(slack, 0.0) / moments.spread))
         if not 0.0 <= factor < 1.0:
             return
@@ -380,7 +389,7 @@ def _rescale(run: Run) -> None:
         if not charged > 0.0:
             return
         factor = max(moments.shared, 0.0) / charged  # 0, the constant network, where outputs fall as targets rise
-        if isinstance(goal, SlopeAtMost):
+        if isinstance(goal, SlopeAtMost) and best.certificate.upper > 0.0:
             factor = min(factor, goal.limit / best.certificate.upper * _UNDER)
     network = _moved(run, _feed_forward(best.network), factor)
     run.keep("the output rescaled", _as_given(run, network), Solved(None, Status.OPTIMAL, "closed form"))

@@ -17,7 +17,7 @@ from certnet.networks.network import Network
 from certnet.networks.shallow import ShallowNetwork, require_shallow
 from certnet.programs.goal import FitAtMost
 from certnet.programs.restriction import whole_cell
-from certnet.refinement.cost import CHEAP, descent_cost
+from certnet.refinement.cost import CHEAP, FAIR, descent_cost
 from certnet.refinement.deep import DEFAULT, QUICK, SLIM, THOROUGH, Plan, descend_deep
 from certnet.refinement.ground import Ground
 from certnet.refinement.head import head_is_relu, polish_head
@@ -50,8 +50,10 @@ class Effort:
         """The same, with fewer descents by default where they would take long by estimate."""
         if self.plan is not DEFAULT:
             return self
-        cheap = descent_cost(network, n_rows, self.plan).seconds <= CHEAP * (len(network.layers) - 1)
-        return self if cheap else replace(self, plan=SLIM)
+        for plan, seconds in ((DEFAULT, CHEAP), (SLIM, FAIR)):
+            if descent_cost(network, n_rows, plan).seconds <= seconds * (len(network.layers) - 1):
+                return replace(self, plan=plan)
+        return replace(self, plan=QUICK)
 
 
 EFFORTS: Final[Mapping[str, Effort]] = MappingProxyType(

@@ -9,7 +9,7 @@ block Schur complements from the input, with slopes [α, β], c = α + β and a 
 
 With ``H = D_{ℓ−1} / ρ = F Fᵀ`` the features ``z = Fᵀ x_{ℓ−1}(x)`` are thus 1-Lipschitz in x, and a bound of a network
 of one hidden layer ``V relu(A z + b) + c`` is one of the whole, in which ``W_{ℓ−1} = A Fᵀ``. The joint restriction
-(:mod:`certnet.programs.restriction`) on (z, y) minimises over (A, b, |V|, c) and the multipliers of the last hidden
+(:mod:`certnet.programs.restriction`) on (z, y) minimises over (A, b, ‖V_:j‖, c) and the multipliers of the last hidden
 layer; those below are kept in proportion to ρ. With the multipliers of LipSDP the network itself is a point of it
 that has its own objective.
 

@@ -153,12 +153,14 @@ def refine_path(
 
 def _best_for(weight: float, own: RefineResult, results: Sequence[RefineResult]) -> RefineResult:
     """``own``, with the network of another weight in its place where that has a lower objective at this weight."""
-    best = min(results, key=lambda result: result.mse + weight * result.certificate.rho)
+    kept = [result for result in results if np.isfinite(result.objective_after)]  # within limits on slopes
+    best = min(kept, key=lambda result: result.mse + weight * result.certificate.rho, default=own)
     value = best.mse + weight * best.certificate.rho
     return own if value >= own.objective_after else own.replaced_by(best, value)
 
 
 def _best_within(limit: float, own: RefineResult, results: Sequence[RefineResult]) -> RefineResult:
     """``own``, with the network of a smaller limit in its place where that fits better."""
-    best = min((result for result in results if result.certificate.upper <= limit), key=lambda r: r.mse, default=own)
+    kept = [r for r in results if np.isfinite(r.objective_after) and r.certificate.upper <= limit]
+    best = min(kept, key=lambda result: result.mse, default=own)
     return own if best.mse >= own.objective_after else own.replaced_by(best, best.mse)

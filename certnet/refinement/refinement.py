@@ -120,13 +120,14 @@ class RefineResult:
         if self.improved and after > before * (1.0 + 1e-6):
             found.append(
                 f"the certified L rose from {above(before, 4)} to {above(after, 4)}: the weight charges less for it "
-                "than the fit gained; a larger weight or target_lipschitz keeps it down"
+                "than the fit gained; a larger weight, or target_lipschitz, keeps it down"
             )
         held_out = self.validation
         if self.improved and held_out is not None and held_out.rose:
             found.append(
                 f"the error on held-out samples rose from {held_out.mse_before:.4g} to {held_out.mse:.4g} while the "
-                "training objective fell: try a larger weight, or choose it by validation (CertifiedRegressorCV)"
+                "training objective fell: try a larger weight or a smaller target_lipschitz, or choose one by "
+                "validation (CertifiedRegressorCV)"
             )
         return tuple(found)
 
@@ -313,6 +314,8 @@ def refine(
     goal = chosen_goal(weight, target_lipschitz, max_mse)
     charged = loss_named(loss, huber_threshold)
     kept = _kept(keep)
+    if prune and kept:
+        raise InvalidInputError("prune drops units and keep leaves them as they are: give one of them")
     if asked and effort is not None:
         raise InvalidInputError(f"effort chooses the work itself: leave it out, or {', '.join(asked)}")
     if asked:
@@ -360,6 +363,7 @@ def refine(
         raise InvalidInputError(f"checkpoint is for effort: leave it out, or {', '.join(asked)}")
     options = (goal, charged, sorted(kept), monotonic_cst, slope_limits, random_state, effort if effort else "default")
     journal = _journal(checkpoint, network, rows, options)
+    asked_seconds = effort_.time_limit is not None and (time_limit is None or effort_.time_limit <= time_limit)
     if not asked and effort_.time_limit is not None:
         time_limit = effort_.time_limit if time_limit is None else min(time_limit, effort_.time_limit)
     if not asked:
@@ -392,6 +396,8 @@ def refine(
                 _prune(run)
         except KeyboardInterrupt:  # between the solvers, which keep their own best point
             run.stopped = Status.INTERRUPTED
+        if asked_seconds and run.stopped is Status.TIME_LIMIT:
+            run.stopped = None  # the time that the effort was to take
         floor = _floor(run, goal.weight) if optimality_gap and isinstance(goal, Weighted) else None
         done = _result(run, floor, _validated(run, held_out))
     for note in done.notes if held_out is not None else ():
