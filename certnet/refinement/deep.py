@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 _ITERATIONS: Final = 10_000
-ON_ALL: Final = 100  # iterations of a stage on more samples than early stages look at
+ON_ALL: Final = 40  # iterations of a stage on more samples than early stages look at
 _SLACK: Final = 0.1  # of ρ, given up at the start so that no S_k is nearly singular
 _ROOM: Final = 0.9  # of a limit on L, at the start
 _MOST: Final = 1e50  # objectives above it overflow somewhere

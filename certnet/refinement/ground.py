@@ -28,7 +28,7 @@ from certnet.rows.sums import Part, Sums, added
 __all__ = ["LARGE", "SAMPLE", "Ground", "Units"]
 
 LARGE: Final = 40_000  # samples above which early stages look at a part of them
-SAMPLE: Final = 16_384
+SAMPLE: Final = 8_192
 _MERGED: Final = 20_000  # samples up to which those that repeat are looked for
 _HEAVIEST: Final = 1e50  # weights of the penalty above it overflow somewhere, and below its inverse charge nothing
 _LEAST: Final = 1e-12  # multipliers of units that have none
