@@ -52,7 +52,10 @@ class Rows:
             return self
         kept = np.flatnonzero(self.weight)
         if len(kept) < 2:
-            raise InvalidInputError(f"sample_weight is positive for {len(kept)} of {what}: two samples are needed")
+            raise InvalidInputError(
+                f"sample_weight is above zero for {len(kept)} of {what}: two samples of positive weight, not zero, are "
+                "needed"
+            )
         some = self if len(kept) == len(self.weight) else self.at(kept)
         weight = self.weight[kept] / self.weight.max()
         return Rows(some.X, some.y, weight / weight.mean())

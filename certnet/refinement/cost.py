@@ -16,7 +16,7 @@ from certnet.solvers.estimate import available_bytes
 __all__ = ["CHEAP", "FAIR", "DescentCost", "descent_cost", "require_room"]
 
 CHEAP: Final = 2.2
-"""Seconds for every hidden layer, by this estimate, up to which the default has time for three descents and moves."""
+"""Seconds, by this estimate, up to which the default takes the time for three descents and random moves."""
 
 FAIR: Final = 3.2
 """The same for two descents."""

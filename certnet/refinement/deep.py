@@ -137,7 +137,7 @@ def require_descent(network: FeedForward) -> FeedForward:
     Raises
     ------
     UnsupportedModelError
-        Skips or convolutions, or an activation without values.
+        Skips or convolutions, an activation without values, or a linear hidden layer.
     """
     if network.structured:
         raise UnsupportedModelError(
@@ -149,6 +149,11 @@ def require_descent(network: FeedForward) -> FeedForward:
             raise UnsupportedModelError(
                 f"{network!r} has an activation given by its slopes alone, which has no values: "
                 "it can be certified, not refined"
+            )
+        if phi.slopes[0] == phi.slopes[1]:
+            raise UnsupportedModelError(
+                f"{network!r} has a hidden layer that is linear ({phi}), which refinement does not take: multiply it "
+                "into the next one"
             )
     return network
 

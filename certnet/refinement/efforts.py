@@ -51,7 +51,7 @@ class Effort:
         if self.plan is not DEFAULT:
             return self
         for plan, seconds in ((DEFAULT, CHEAP), (SLIM, FAIR)):
-            if descent_cost(network, n_rows, plan).seconds <= seconds * (len(network.layers) - 1):
+            if descent_cost(network, n_rows, plan).seconds <= seconds:
                 return replace(self, plan=plan)
         return replace(self, plan=QUICK)
 

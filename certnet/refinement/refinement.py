@@ -314,8 +314,8 @@ def refine(
     goal = chosen_goal(weight, target_lipschitz, max_mse)
     charged = loss_named(loss, huber_threshold)
     kept = _kept(keep)
-    if prune and kept:
-        raise InvalidInputError("prune drops units and keep leaves them as they are: give one of them")
+    if prune and "biases" in kept:
+        raise InvalidInputError('prune moves what constant units add into biases, which keep="biases" forbids')
     if asked and effort is not None:
         raise InvalidInputError(f"effort chooses the work itself: leave it out, or {', '.join(asked)}")
     if asked:
