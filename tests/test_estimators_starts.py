@@ -309,7 +309,7 @@ class TestWeightedStandardisation:
         assert_array_equal(rows.X, X[[1, 3, 4]])
         assert_allclose(rows.weight, [0.5, 1.0, 1.5])
         assert_allclose(Rows(X, y, np.array([0.0, 2e-310, 0.0, 4e-310, 6e-310])).counted("").weight, [0.5, 1.0, 1.5])
-        with pytest.raises(InvalidInputError, match="positive for 1 of them"):
+        with pytest.raises(InvalidInputError, match="above zero for 1 of them"):
             Rows(X, y, np.array([0.0, 2.0, 0.0, 0.0, 0.0])).counted("them")
 
     @pytest.mark.parametrize(
@@ -340,7 +340,7 @@ class TestWeightedStandardisation:
         (np.ones(59), "has 59 numbers"),
         (np.ones((60, 1)), "shape"),
         (np.full(60, np.nan), "NaN"),
-        (np.zeros(60), "positive for 0 of all rows"),
+        (np.zeros(60), "above zero for 0 of all rows"),
         (2.0, "shape"),
         (["heavy"] * 60, "sample_weight"),
     ],

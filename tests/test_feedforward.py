@@ -95,12 +95,11 @@ def test_only_one_relu_layer_is_shallow() -> None:
 
 
 @pytest.mark.parametrize("phis", [["tanh"], ["tanh", "tanh"], ["relu", "relu"]])
-def test_refinement_needs_relu_and_says_so(phis: list[str]) -> None:
+def test_programs_of_a_cell_need_relu_and_say_so(phis: list[str]) -> None:
     net = random_network(phis, (3, *([4] * len(phis)), 1))
     X = np.random.default_rng(0).normal(size=(12, 3))
-    if phis != ["relu", "relu"]:  # which the estimator alone refuses
-        with pytest.raises(UnsupportedModelError, match=r"not a one-hidden-layer ReLU network.*refinement needs it"):
-            refine(net, X, X[:, 0])
+    with pytest.raises(UnsupportedModelError, match=r"not a one-hidden-layer ReLU network.*refinement needs it"):
+        refine(net, X, X[:, 0], cells=1)
     for estimator, prefit in (
         (net, False),
         (net, True),
@@ -108,7 +107,7 @@ def test_refinement_needs_relu_and_says_so(phis: list[str]) -> None:
         (FrozenEstimator(to_sklearn(net)), False),
     ):
         with pytest.raises(UnsupportedModelError, match="not a one-hidden-layer ReLU network"):
-            CertifiedRegressor(estimator, prefit=prefit).fit(X, X[:, 0])
+            CertifiedRegressor(estimator, prefit=prefit, cells=1).fit(X, X[:, 0])
 
 
 def test_one_relu_layer_is_refined_whatever_its_type() -> None:

@@ -44,8 +44,9 @@ def test_more_of_anything_costs_no_less(size, name, more):
         small, large = estimated(size), estimated(larger)
         assert np.isfinite(large).all()
         assert min(small) > 0.0
-        assert large.bytes >= small.bytes
-        assert large.seconds >= 0.9 * small.seconds  # another way to factor begins somewhere
+        # another way to factor begins somewhere
+        assert large.bytes >= 0.9 * small.bytes
+        assert large.seconds >= 0.9 * small.seconds
 
 
 @given(sizes, st.floats(0.1, 1e4))

@@ -165,6 +165,11 @@ def descend_deep(run: Run, ground: Ground, network: FeedForward, plan: Plan, jou
         network = _under(run, network, run.before.certificate.upper, goal.limit)
         if goal.limit == 0.0:
             return
+    if isinstance(goal, FitAtMost):
+        flat = _moved(run, network, 0.0)
+        if run.task.error(flat) <= goal.limit:  # no slope at all
+            run.keep("the constant network", _as_given(run, flat), Solved(None, Status.OPTIMAL, "closed form"))
+            return
     if run.over() or not run.best.value > 0.0:
         return
     descent = _Descent(run, ground, network, journal)
