@@ -51,3 +51,14 @@ def same(a: Rows, b: Rows) -> None:
     for x, y in zip(a.total(part), b.total(part)):
         np.testing.assert_array_equal(x, y)
     assert a.describe().digest == b.describe().digest
+
+
+def same_blocks(a: Rows, b: Rows) -> None:
+    """Cut at the same rows, bit for bit."""
+    for block, other in zip(a.blocks(), b.blocks(), strict=True):
+        assert block.first == other.first
+        np.testing.assert_array_equal(block.X, other.X)
+        np.testing.assert_array_equal(block.y, other.y)
+        np.testing.assert_array_equal(block.shares, other.shares)
+        assert block.X.flags.c_contiguous
+        assert block.y.flags.c_contiguous

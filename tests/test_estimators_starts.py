@@ -25,7 +25,7 @@ from certnet.core.errors import InvalidInputError, UnsupportedModelError
 from certnet.estimators import CertifiedRegressor, CertifiedRegressorCV
 from certnet.estimators.choice import StartChoice, choose_start
 from certnet.estimators.intervals import interval_about
-from certnet.estimators.samples import Rows
+from certnet.estimators.samples import Observed
 from certnet.estimators.standardisation import Standardisation
 from certnet.estimators.starts import stand_in, trained
 from certnet.networks.activations import Activation
@@ -126,7 +126,7 @@ class TestDefaultStart:
         X, y = data(40)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            start = trained(None, Rows(X, y), standardise=True, sizes=(100,), seed=0)
+            start = trained(None, Observed(X, y), standardise=True, sizes=(100,), seed=0)
         assert start.network.widths == (3, 100, 1)
 
     def test_an_estimator_of_the_user_is_trained_as_it_says(self):
@@ -305,12 +305,14 @@ class TestWeightedStandardisation:
 
     def test_rows_of_weight_zero_are_left_out_and_ratios_count(self):
         X, y = data(5)
-        rows = Rows(X, y, np.array([0.0, 2.0, 0.0, 4.0, 6.0])).counted("them")
+        rows = Observed(X, y, np.array([0.0, 2.0, 0.0, 4.0, 6.0])).counted("them")
         assert_array_equal(rows.X, X[[1, 3, 4]])
         assert_allclose(rows.weight, [0.5, 1.0, 1.5])
-        assert_allclose(Rows(X, y, np.array([0.0, 2e-310, 0.0, 4e-310, 6e-310])).counted("").weight, [0.5, 1.0, 1.5])
+        assert_allclose(
+            Observed(X, y, np.array([0.0, 2e-310, 0.0, 4e-310, 6e-310])).counted("").weight, [0.5, 1.0, 1.5]
+        )
         with pytest.raises(InvalidInputError, match="above zero for 1 of them"):
-            Rows(X, y, np.array([0.0, 2.0, 0.0, 0.0, 0.0])).counted("them")
+            Observed(X, y, np.array([0.0, 2.0, 0.0, 0.0, 0.0])).counted("them")
 
     @pytest.mark.parametrize(
         "build",
@@ -323,7 +325,7 @@ class TestWeightedStandardisation:
     def test_the_training_sees_the_weights(self, build):
         X, y = data(30)
         weight = np.where(np.arange(30) < 15, 1.0, 1e-6)
-        start = trained(build(), Rows(X, y, weight), standardise=True, sizes=(4,), seed=0)
+        start = trained(build(), Observed(X, y, weight), standardise=True, sizes=(4,), seed=0)
         half = np.mean((start.network.predict(X[:15]) - y[:15]) ** 2)
         assert half < 0.1 * np.mean((start.network.predict(X[15:]) - y[15:]) ** 2)
         assert_allclose(start.model.predict(X), start.network.predict(X), rtol=1e-8, atol=1e-10)

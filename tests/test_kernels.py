@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from certnet.kernels import compilation as module
+from certnet.kernels.bend import bend_kinks
 from certnet.kernels.climbing import climb
+from certnet.kernels.curvature import two_loops
 from certnet.kernels.elliptope import ascend
+from certnet.searches import lbfgs
 
 
 def plain_sweep(F: np.ndarray, Y: np.ndarray) -> np.ndarray:
@@ -81,3 +84,40 @@ def test_no_steps_leave_the_point_where_it_is():
     point = np.array([0.5])
     assert climb(np.ones((1, 1)), np.zeros(1), np.array([3.0]), point, 0, 10) == 9.0
     assert point[0] == 0.5
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 12])  # less than, as many as, and more than there is room for
+def test_the_inverse_hessian_is_that_of_the_recursion_on_lists(count):
+    rng = np.random.default_rng(count)
+    n, room = 9, 5
+    steps, turns, inverses = np.zeros((room, n)), np.zeros((room, n)), np.zeros(room)
+    H = rng.standard_normal((n, n))
+    H = H @ H.T + np.eye(n)
+    pairs = []
+    for k in range(count):
+        step = rng.standard_normal(n)
+        turn = H @ step
+        pairs.append((step, turn, 1.0 / float(step @ turn)))
+        steps[k % room], turns[k % room], inverses[k % room] = pairs[-1]
+    gradient = rng.standard_normal(n)
+    _, turn, inverse = pairs[-1]
+    expected = lbfgs.two_loops(gradient, pairs[-room:], lambda q: q / (inverse * float(turn @ turn)))
+    got = gradient.copy()
+    two_loops(got, steps, turns, inverses, count)
+    np.testing.assert_allclose(got, expected, rtol=1e-11)
+    assert got @ gradient > 0.0
+
+
+@pytest.mark.parametrize("left", [0.0, 0.3, -0.5, 1.6])
+@pytest.mark.parametrize("delta", [0.0, 0.4])
+def test_bent_kinks_are_the_formula(left, delta):
+    z = np.linspace(-1.0, 1.0, 41).reshape(1, -1)
+    b = np.full(41, 0.013)
+    a, out = z.copy(), np.empty_like(z)
+    bend_kinks(a, b, left, delta, out)
+    at = z + b
+    bent = left * at + (1.0 - left) * (at + delta) ** 2 / (4.0 * delta) if delta else at
+    inside = np.abs(at) < delta
+    np.testing.assert_allclose(out, np.where(inside, bent, np.where(at > 0.0, at, left * at)), rtol=1e-13, atol=1e-15)
+    slope = left + (1.0 - left) * (at + delta) / (2.0 * delta) if delta else at
+    np.testing.assert_allclose(a, np.where(inside, slope, np.where(at > 0.0, 1.0, left)), rtol=1e-13)

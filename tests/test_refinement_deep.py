@@ -527,6 +527,15 @@ def test_a_time_limit_below_one_look_at_the_rows_is_refused(monkeypatch):
         refine(network(3, 6, 6, 1), *samples(), 0.02, time_limit=1e-9)
 
 
+def test_time_that_the_effort_was_to_take_is_no_warning(monkeypatch):
+    X, y = samples()
+    monkeypatch.setattr(time, "perf_counter", Clock(0.01))
+    done = refine(network(3, 6, 6, 1), X, y, 0.02, effort=3.0)  # a warning would be an error here
+    assert done.status is Status.OPTIMAL
+    assert done.improved
+    assert any(row.status is Status.TIME_LIMIT for row in done.trace)
+
+
 def test_time_that_is_up_ends_it(monkeypatch):
     net = network(3, 6, 6, 1)
     X, y = samples()

@@ -13,7 +13,7 @@ from certnet import FeedForward, PGDAttack, ShallowNetwork, certify, refine
 from certnet.networks.activations import Activation
 from certnet.networks.layers import Dense, Layer
 from certnet.networks.operators import Blocks, Identity
-from certnet.refinement.refinement import Validation
+from certnet.refinement.result import Validation
 from certnet.report import Evaluation, evaluate, findings, html_page, layer_rows, refinement_report, table, trace_rows
 
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from dask_cluster import Cluster, two_workers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from row_tables import Fatal, Fit, same, table
+from row_tables import Fatal, Fit, same, same_blocks, table
 
 from certnet.core.errors import InvalidInputError
 from certnet.rows import MemoryRows, dask_, opening, rows_of
@@ -71,10 +67,7 @@ def test_arrays_give_the_same_bits_as_in_memory(large, n, of_X, of_y, scheduler,
         same(found, expected)
         same(found.in_memory(), expected)
         same(found.sample(n // 3 + 1, 5), expected.sample(n // 3 + 1, 5))
-        for block, other in zip(found.blocks(), expected.blocks(), strict=True):
-            assert block.first == other.first
-            np.testing.assert_array_equal(block.X, other.X)
-            np.testing.assert_array_equal(block.shares, other.shares)
+        same_blocks(found, expected)
 
 
 @needs_frames
@@ -236,36 +229,10 @@ def test_a_cluster_that_is_lost(monkeypatch, kind):
         rows_of(da.ones((9, 3)), da.ones((9, 2)), **SHAPE)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
-def cluster(tmp_path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """Address of a scheduler with two workers on the loopback, and the workers' processes."""
-    port = free_port()
-    address = f"tcp://127.0.0.1:{port}"
-    paths = os.pathsep.join(
-        [str(Path(__file__).parent), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    )
-    where = {
-        "cwd": tmp_path,
-        "env": {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": paths},
-        "stdout": subprocess.DEVNULL,
-        "stderr": subprocess.DEVNULL,
-    }
-    place, run = ["--host", "127.0.0.1", "--no-dashboard"], [sys.executable, "-m"]
-    scheduler = subprocess.Popen([*run, "distributed.cli.dask_scheduler", *place, "--port", str(port)], **where)
-    options = ["--nthreads", "1", "--no-nanny", *place]
-    workers = [subprocess.Popen([*run, "distributed.cli.dask_worker", address, *options], **where) for _ in range(2)]
-    try:
-        yield address, workers
-    finally:
-        for process in (*workers, scheduler):
-            process.kill()
-            process.wait()
+def cluster(tmp_path) -> Iterator[Cluster]:
+    with two_workers(tmp_path) as made:
+        yield made
 
 
 @needs_cluster

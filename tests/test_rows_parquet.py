@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from row_tables import Fit, same, table
+from row_tables import Fit, same, same_blocks, table
 
 from certnet.core.errors import FileFormatError, InvalidInputError, MissingDependencyError
 from certnet.rows import Block, Layout, MemoryRows, Rows, opening, parquet_, rows_of
@@ -66,12 +66,7 @@ def test_the_same_bits_as_in_memory(tmp_path_factory, large, n, cuts, group, job
     same(found, expected)
     same(found.in_memory(), expected)
     same(found.sample(n // 3 + 1, 5), expected.sample(n // 3 + 1, 5))
-    for block, other in zip(found.blocks(), expected.blocks(), strict=True):
-        assert block.first == other.first
-        np.testing.assert_array_equal(block.X, other.X)
-        np.testing.assert_array_equal(block.shares, other.shares)
-        assert block.X.flags.c_contiguous
-        assert block.y.flags.c_contiguous
+    same_blocks(found, expected)
 
 
 def test_ways_to_name_files_and_columns(tmp_path, large):

@@ -6,16 +6,14 @@ import importlib.util
 import logging
 import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from types import SimpleNamespace
 
 import pytest
-from studies import ENVIRONMENT, TINY, same, table, tiny_study
+from dask_cluster import Cluster, free_port, two_workers
+from studies import TINY, same, table, tiny_study
 
 from certnet.core.errors import InvalidInputError, MissingDependencyError
 from certnet.study import Progress, dask_, run_study
@@ -23,12 +21,6 @@ from certnet.study import Progress, dask_, run_study
 needs_dask = pytest.mark.skipif(
     importlib.util.find_spec("distributed") is None, reason="Dask is not installed (certnet[dask])"
 )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @needs_dask
@@ -90,22 +82,9 @@ def test_a_scheduler_that_is_lost():
 
 
 @pytest.fixture
-def cluster(tmp_path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """Address of a scheduler with two workers on the loopback, and the workers' processes."""
-    port = free_port()
-    address = f"tcp://127.0.0.1:{port}"
-    place = ["--host", "127.0.0.1", "--no-dashboard"]
-    where = {"cwd": tmp_path, "env": ENVIRONMENT, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    run = [sys.executable, "-m"]
-    scheduler = subprocess.Popen([*run, "distributed.cli.dask_scheduler", *place, "--port", str(port)], **where)
-    options = ["--nthreads", "1", "--no-nanny", *place]
-    workers = [subprocess.Popen([*run, "distributed.cli.dask_worker", address, *options], **where) for _ in range(2)]
-    try:
-        yield address, workers
-    finally:
-        for process in (*workers, scheduler):
-            process.kill()
-            process.wait()
+def cluster(tmp_path) -> Iterator[Cluster]:
+    with two_workers(tmp_path) as made:
+        yield made
 
 
 @needs_dask

@@ -18,7 +18,7 @@ from certnet.core.outcome import Status
 from certnet.core.validation import Float, finite_array, positive_number
 from certnet.estimators.choice import StartChoice
 from certnet.estimators.fitting import DEFAULT_SIZES, Fitted, Fitting, fitting_of
-from certnet.estimators.samples import Rows, known_inputs, named_columns, regression_samples
+from certnet.estimators.samples import Observed, known_inputs, named_columns, regression_samples
 from certnet.networks.network import Network
 from certnet.programs.goal import Goal, SlopeAtMost, Weighted
 from certnet.proofs.slopes import SlopeIntervals
@@ -251,8 +251,8 @@ class CertifiedRegressorCV(RegressorMixin, BaseEstimator):
 
 def _measured(
     how: Fitting,
-    train: Rows,
-    test: Rows,
+    train: Observed,
+    test: Observed,
     names: Sequence[str] | None,
     asked: ShapeLimits | None,
     goals: Sequence[Goal],
@@ -272,7 +272,7 @@ def _measured(
     return errors, uppers
 
 
-def _attacked_error(network: Network, rows: Rows, epsilon: float) -> float:
+def _attacked_error(network: Network, rows: Observed, epsilon: float) -> float:
     """Weighted mean squared error of the network on rows that are attacked within ε where that is not 0."""
     worst = squared_residuals(network, rows.X, rows.y)
     if epsilon > 0.0:

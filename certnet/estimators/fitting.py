@@ -18,7 +18,7 @@ from certnet.core.validation import Float, positive_number, whole_number
 from certnet.estimators.intervals import interval_about
 from certnet.estimators.limits import as_option, asked_limits, limits_behind, limits_in_numbers, proved_slopes
 from certnet.estimators.preparation import Preparation, parted, takes_frames
-from certnet.estimators.samples import Rows
+from certnet.estimators.samples import Observed
 from certnet.estimators.standardisation import Standardisation
 from certnet.estimators.starts import (
     Start,
@@ -38,7 +38,8 @@ from certnet.programs.loss import loss_named
 from certnet.programs.objectives import PENALTIES
 from certnet.proofs.slopes import SlopeIntervals
 from certnet.refinement.efforts import chosen_effort
-from certnet.refinement.refinement import METHODS, RefineResult, refine, require_solver
+from certnet.refinement.refinement import METHODS, refine, require_solver
+from certnet.refinement.result import RefineResult
 from certnet.refinement.shape import ShapeLimits
 
 __all__ = ["DEFAULT_SIZES", "Beginning", "ByColumns", "Fitted", "Fitting", "fitting_of"]
@@ -81,10 +82,10 @@ class Beginning:
             return self.limits
         return self.limits.scaled(self.units.slope_scale)
 
-    def data(self, rows: Rows) -> Rows:
+    def data(self, rows: Observed) -> Observed:
         """Data in the units of the objective."""
         X = rows.X if self.prepared is None else self.prepared.inputs(rows.X)
-        return Rows(*((X, rows.y) if self.units is None else self.units.data(X, rows.y)), rows.weight)
+        return Observed(*((X, rows.y) if self.units is None else self.units.data(X, rows.y)), rows.weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,7 +292,7 @@ class Fitting:
             raise InvalidInputError("hidden_layer_sizes is empty: at least one hidden layer is needed")
         return tuple(whole_number(size, "hidden_layer_sizes", least=1) for size in sizes)
 
-    def asked(self, rows: Rows, names: Sequence[str] | None) -> ShapeLimits | None:
+    def asked(self, rows: Observed, names: Sequence[str] | None) -> ShapeLimits | None:
         """What is asked of the slopes along the columns of the data, whose names are ``names``; before any training."""
         if self.monotonic_cst is None and self.slope_limits is None:
             return None
@@ -308,7 +309,7 @@ class Fitting:
             like = stand_in(self.estimator, n_inputs, n_outputs)
         return asked_limits(like, rows.X, names, self.monotonic_cst, self.slope_limits)
 
-    def begin(self, rows: Rows, names: Sequence[str] | None, asked: ShapeLimits | None, seed: int) -> Beginning:
+    def begin(self, rows: Observed, names: Sequence[str] | None, asked: ShapeLimits | None, seed: int) -> Beginning:
         """Train the start on the rows, or read it; ``names`` are those of the columns of X, if they have any."""
         if self.whole:
             return self._begin_prepared(rows, asked, seed)
@@ -325,10 +326,10 @@ class Fitting:
         """Must the estimator see the columns as the user gave them?"""
         return takes_frames(self.estimator)
 
-    def _trained(self, estimator: Any, rows: Rows, seed: int) -> Start:
+    def _trained(self, estimator: Any, rows: Observed, seed: int) -> Start:
         return trained(estimator, rows, standardise=self.standardise, sizes=self.sizes, seed=seed)
 
-    def _begin_prepared(self, rows: Rows, asked: ShapeLimits | None, seed: int) -> Beginning:
+    def _begin_prepared(self, rows: Observed, asked: ShapeLimits | None, seed: int) -> Beginning:
         """The same for a pipeline that treats columns differently: on what its steps give."""
         fitted = is_fitted(self.estimator, prefit=self.prefit)
         if fitted:
@@ -339,7 +340,7 @@ class Fitting:
             require_trainable(self.estimator)  # refused before any training
             steps, last = parted(clone(self.estimator))
             prepared = Preparation.fitted(steps, rows.X, rows.y)
-        given = Rows(prepared.inputs(rows.X), rows.y, rows.weight)
+        given = Observed(prepared.inputs(rows.X), rows.y, rows.weight)
         limits = None if asked is None else limits_behind(limits_in_numbers(asked, prepared), prepared, rows.X)
         if fitted:
             require_columns(start.network, given.X, given.y, None, None)
@@ -350,7 +351,7 @@ class Fitting:
         units = Standardisation.of(given.X, given.y, given.weight) if self.standardise else None
         return Beginning(start, units, prepared, limits)
 
-    def refine(self, begun: Beginning, rows: Rows, goal: Goal, seed: int) -> RefineResult:
+    def refine(self, begun: Beginning, rows: Observed, goal: Goal, seed: int) -> RefineResult:
         """Refine a start on rows in the units of the objective."""
         options = _goal_options(goal) | self._options()
         options |= {"loss": self.loss, "huber_threshold": self.huber_threshold}
@@ -374,7 +375,7 @@ class Fitting:
         """Options of the refinement that the caller has set."""
         return self.of_programs | ({} if self.effort is None else {"effort": self.effort})
 
-    def fit(self, rows: Rows, names: Sequence[str] | None, goal: Goal, seed: int) -> Fitted:
+    def fit(self, rows: Observed, names: Sequence[str] | None, goal: Goal, seed: int) -> Fitted:
         """Find the start, refine it, and fold the result back into raw units."""
         asked = self.asked(rows, names)
         begun = self.begin(rows, names, asked, seed)

@@ -17,11 +17,11 @@ from certnet.core.frames import is_frame
 from certnet.core.validation import Float, finite_array
 from certnet.estimators.preparation import require_numbers
 
-__all__ = ["Rows", "known_inputs", "named_columns", "regression_samples"]
+__all__ = ["Observed", "known_inputs", "named_columns", "regression_samples"]
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class Observed:
     """Samples that are checked.
 
     Attributes
@@ -36,11 +36,11 @@ class Rows:
     y: Float
     weight: Float | None = None
 
-    def at(self, rows: Any) -> Rows:
+    def at(self, rows: Any) -> Observed:
         """Some of them, by number."""
-        return Rows(_safe_indexing(self.X, rows), self.y[rows], None if self.weight is None else self.weight[rows])
+        return Observed(_safe_indexing(self.X, rows), self.y[rows], None if self.weight is None else self.weight[rows])
 
-    def counted(self, what: str) -> Rows:
+    def counted(self, what: str) -> Observed:
         """Those of positive weight, with weights of mean 1: of weights only the ratios count.
 
         Raises
@@ -58,7 +58,7 @@ class Rows:
             )
         some = self if len(kept) == len(self.weight) else self.at(kept)
         weight = self.weight[kept] / self.weight.max()
-        return Rows(some.X, some.y, weight / weight.mean())
+        return Observed(some.X, some.y, weight / weight.mean())
 
 
 def regression_samples(
@@ -68,7 +68,7 @@ def regression_samples(
     sample_weight: ArrayLike | None = None,
     *,
     whole: bool = False,
-) -> Rows:
+) -> Observed:
     """X (N, d) and y (N,) or (N, m), m > 1, as scikit-learn checks them; the estimator learns the columns of X.
 
     With ``whole``, X is left as it is, whatever its columns hold.
@@ -91,7 +91,7 @@ def regression_samples(
     targets = finite_array(y, "y", ndim=(1, 2))
     if targets.ndim == 2 and targets.shape[1] == 1:
         targets = column_or_1d(targets, warn=True)  # as scikit-learn's own MLPRegressor does
-    return Rows(inputs, targets, None if sample_weight is None else _weights(sample_weight, len(targets)))
+    return Observed(inputs, targets, None if sample_weight is None else _weights(sample_weight, len(targets)))
 
 
 def _weights(sample_weight: ArrayLike, n: int) -> Float:

@@ -24,7 +24,7 @@ from certnet.core.errors import InvalidInputError, UnsupportedModelError
 from certnet.core.validation import Float
 from certnet.estimators.choice import TAKES_WEIGHTS, StartChoice, choose_start
 from certnet.estimators.preparation import require_readable
-from certnet.estimators.samples import Rows
+from certnet.estimators.samples import Observed
 from certnet.estimators.standardisation import Standardisation
 from certnet.io import from_sklearn, from_torch
 from certnet.networks.feedforward import FeedForward
@@ -71,7 +71,7 @@ class Start:
     choice: StartChoice | None = None
 
 
-def trained(estimator: Any, rows: Rows, *, standardise: bool, sizes: tuple[int, ...], seed: int) -> Start:
+def trained(estimator: Any, rows: Observed, *, standardise: bool, sizes: tuple[int, ...], seed: int) -> Start:
     """A model fitted to rows of numbers, and its network in raw units.
 
     Raises
@@ -100,7 +100,7 @@ def trained(estimator: Any, rows: Rows, *, standardise: bool, sizes: tuple[int, 
     return Start(model, _plain(from_sklearn(model, units="raw")), choice)
 
 
-def _standardised(inner: Any, rows: Rows) -> Any:
+def _standardised(inner: Any, rows: Observed) -> Any:
     """The estimator within the standardisation that the objective is stated in."""
     scaler: Any = StandardScaler()
     if rows.weight is not None:  # a TransformedTargetRegressor hands no weights to its transformer

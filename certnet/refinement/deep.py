@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from certnet.core.errors import InvalidInputError, UnsupportedModelError
+from certnet.core.errors import CertificateError, InvalidInputError, UnsupportedModelError
 from certnet.core.outcome import Status
 from certnet.core.until import Until
 from certnet.core.validation import Float
@@ -41,6 +41,7 @@ __all__ = [
     "DEFAULT",
     "ON_ALL",
     "QUICK",
+    "SLIM",
     "THOROUGH",
     "Plan",
     "descend_deep",
@@ -246,11 +247,11 @@ class _Descent:
         x, weight = self._start, max(aim, _NEGLIGIBLE) / max(self._bound(self._start), 1e-6)
         low: tuple[float, float] | None = None  # weight and fit that keep the limit
         high: tuple[float, float] | None = None  # and that do not
-        wider = _WIDER
+        wider, fresh = _WIDER, True
         for number in range(1, _TRIALS + 1):
-            opening = OPENINGS[number % 2].stages if x is self._start else AGAIN.stages
+            opening = OPENINGS[number % 2].stages if fresh else AGAIN.stages
             x, going = self._stages(weight, x, (*opening, *FINISH[:2]), early=False)
-            fit = self._fit(x)
+            fit, fresh = self._fit(x), False
             self._offer(f"descent to the limit, {number}", x)
             low, high = ((weight, fit), high) if fit <= aim else (low, (weight, fit))
             if not going or self._run.over() or weight == 0.0:
@@ -259,7 +260,7 @@ class _Descent:
                 weight *= wider if high is None else 1.0 / wider
                 wider *= wider
                 if low is None:
-                    x = self._start  # where a large weight leads is hard to come back from
+                    x, fresh = self._start, True  # where a large weight leads is hard to come back from
                     weight = weight if weight > _LEAST_WEIGHT else 0.0  # the last hope: the fit alone
                 continue
             if high[0] <= low[0] * _CLOSE:
@@ -336,8 +337,8 @@ class _Descent:
         word = {Status.INTERRUPTED: "interrupted", Status.TIME_LIMIT: "time limit"}.get(status, "descent")
         try:
             network = self._ground.network(self._ground.at(x), self._like)
-        except InvalidInputError:  # weights that overflow in the units of the data are no candidate
-            run.record(name, None, Solved(None, Status.SOLVER_FAILED, "overflow"), accepted=False)
+        except (InvalidInputError, CertificateError) as error:  # weights that overflow, or cannot be kept within limits
+            run.record(name, None, Solved(None, Status.SOLVER_FAILED, str(error)), accepted=False)
             return
         run.keep(name, _as_given(run, network), Solved(None, status, word))
         self._shorten(name, status, word)

@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float
 from certnet.networks.feedforward import FeedForward
 from certnet.programs.goal import Goal, SlopeAtMost, Weighted
@@ -53,6 +54,8 @@ class Units:
         if not np.isfinite(x_scale * y_scale) and isinstance(rows, MemoryRows):  # squares overflow
             x_shift, y_shift = rows.X.mean(axis=0), rows.y.mean(axis=0)
             x_scale, y_scale = _size(rows.X - x_shift), _size(rows.y - y_shift)
+        if not np.isfinite(x_scale * y_scale):
+            raise InvalidInputError("squares of X or y overflow: measure them in larger units")
         if not centred:
             x_shift = np.zeros_like(x_shift)
         return cls(x_shift, x_scale, y_shift, y_scale * float(np.sqrt(rows.n_outputs)))
@@ -191,12 +194,8 @@ class Ground:
     def weight(self) -> float:
         """λ of the goal in these units; a small one where it has none."""
         if isinstance(self.goal, Weighted):
-            return self.weight_here(self.goal.weight)
+            return min(self.goal.weight / self.units.x_scale / self.units.x_scale, _HEAVIEST)
         return _FLATTER
-
-    def weight_here(self, weight: float) -> float:
-        """A weight of ρ in the units of the data, here."""
-        return min(weight / self.units.x_scale / self.units.x_scale, _HEAVIEST)
 
     @property
     def limit(self) -> float:

@@ -15,7 +15,8 @@ from certnet.core.validation import Float, finite_array, positive_number, whole_
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.network import Network
 from certnet.networks.shallow import ShallowNetwork
-from certnet.refinement.refinement import RefineResult, refine
+from certnet.refinement.refinement import refine
+from certnet.refinement.result import RefineResult
 
 __all__ = ["TradeoffPath", "refine_path", "weight_grid"]
 

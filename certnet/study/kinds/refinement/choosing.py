@@ -24,6 +24,7 @@ from certnet.networks.shallow import ShallowNetwork
 from certnet.robust import PGDAttack, adversarial_mse
 from certnet.study.kinds.artifacts import packed, unpacked
 from certnet.study.kinds.base import Outcome
+from certnet.study.kinds.refinement.chains import chained
 from certnet.study.kinds.refinement.evaluation import Evaluation, evaluate, finite
 from certnet.study.kinds.refinement.methods import warm_up
 from certnet.study.kinds.refinement.spec import ValidatedSpec
@@ -87,27 +88,20 @@ def _tasks_of(study: Study[ValidatedSpec], name: str, trial: int) -> list[Task[V
         "attack_seed": seed_for(spec.seed, name, trial, "attack"),
     }
 
-    def task(start: str, method: str, options: Step, needs: Sequence[str]) -> Task[ValidatedSettings]:
+    def task(
+        start: str, method: str, options: Step, needs: Sequence[str], group: dict[str, str]
+    ) -> Task[ValidatedSettings]:
         return Task(
             kind=spec.kind,
             name="/".join(filter(None, (f"{name}/trial {trial}", start, method))),
             settings=ValidatedSettings(**common, start=start, method=method, options=options),
             seed=seed_for(spec.seed, name, trial, start, method),
             needs=tuple(needs),
-            group={"part": "refinement" if method else "start", "data": name, "start": start, "method": method},
+            group=group,
             folder=str(study.folder.resolve()),
         )
 
-    starts: dict[str, Task[ValidatedSettings]] = {}
-    for start, options in spec.starts.named.items():
-        before = spec.starts.before(start)
-        starts[start] = task(start, "", options, [] if before is None else [starts[before].digest])
-    rest = [
-        task(start, method, options, [starts[start].digest])
-        for method, options in spec.methods.items()
-        for start in spec.applied_to(method)
-    ]
-    return [*starts.values(), *rest]
+    return chained(spec, name, task)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from pydantic import SerializeAsAny
 from certnet.networks.shallow import ShallowNetwork
 from certnet.study.kinds.artifacts import packed, unpacked
 from certnet.study.kinds.base import Outcome
+from certnet.study.kinds.refinement.chains import chained
 from certnet.study.kinds.refinement.evaluation import Evaluation, evaluate
 from certnet.study.kinds.refinement.methods import warm_up
 from certnet.study.kinds.refinement.spec import RefinementSpec
@@ -66,7 +67,9 @@ def _tasks_of(study: Study[RefinementSpec], name: str, trial: int, weight: float
     spec, data = study.spec, split_of(study, name, trial)
     prefix = f"{name}/trial {trial}" + (f"/weight {weight:g}" if len(spec.weights) > 1 else "")
 
-    def task(start: str, method: str, options: Step, needs: Sequence[str]) -> Task[RefinementSettings]:
+    def task(
+        start: str, method: str, options: Step, needs: Sequence[str], group: dict[str, str]
+    ) -> Task[RefinementSettings]:
         return Task(
             kind=spec.kind,
             name="/".join(filter(None, (prefix, start, method))),
@@ -84,25 +87,11 @@ def _tasks_of(study: Study[RefinementSpec], name: str, trial: int, weight: float
             ),
             seed=seed_for(spec.seed, name, trial, weight, start, method),
             needs=tuple(needs),
-            group={
-                "part": "refinement" if method else "start",
-                "data": name,
-                "start": start,
-                "method": method,
-            },
+            group=group,
             folder=str(study.folder.resolve()),
         )
 
-    starts: dict[str, Task[RefinementSettings]] = {}
-    for start, options in spec.starts.named.items():
-        before = spec.starts.before(start)
-        starts[start] = task(start, "", options, [] if before is None else [starts[before].digest])
-    rest = [
-        task(start, method, options, [starts[start].digest])
-        for method, options in spec.methods.items()
-        for start in spec.applied_to(method)
-    ]
-    return [*starts.values(), *rest]
+    return chained(spec, name, task)
 
 
 def refinement_execute(task: Task[RefinementSettings], artifacts: Sequence[bytes]) -> Outcome:
