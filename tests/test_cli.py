@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from certnet import Certificate, FeedForward, ShallowNetwork, certify, cli
 from certnet.claims.certificate import square_above
 from certnet.cli import tools
 from certnet.core.outcome import Status
+from certnet.proofs.slopes import SlopeIntervals
 from certnet.refinement import objective
 
 
@@ -362,6 +364,30 @@ def test_a_file_that_is_no_certificate_is_misuse(run, model, tmp_path):
     code, _, err = run("check", tmp_path / "absent.json", model)
     assert code == 2
     assert "does not exist" in err
+
+
+def test_slope_intervals_are_checked_like_certificates(run, network, model, tmp_path):
+    held = SlopeIntervals.of(network)
+    proof = held.save(tmp_path / "slopes.json")
+    code, out, _ = run("check", proof, model)
+    assert code == 0
+    assert out.startswith("holds: all 2 intervals are proved")
+    assert out.count("<= slope of output 0 along input") == 2
+    code, out, _ = run("check", proof, model, "--json")
+    told = json.loads(out)
+    assert code == 0
+    assert told["holds"] is True
+    assert (told["lower"], told["upper"]) == (held.lower.tolist(), held.upper.tolist())
+    assert told["monotone"] == [[0, 0]]
+    assert network.about.read == told.get("read", "")
+    other = dataclasses.replace(held, lower=held.lower + 1e-9).save(tmp_path / "narrow.json")
+    code, out, _ = run("check", other, model)
+    assert code == 1
+    assert out.startswith("refused: the slope of output 0 along input 0 is not proved")
+    other.write_text(proof.read_text().replace('"kind": "slopes"', '"kind": "slope"'))
+    code, out, _ = run("check", other, model, "--json")
+    assert code == 1
+    assert json.loads(out)["holds"] is False
 
 
 def test_standardised_weights_do_not_depend_on_units(run, network, table, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
@@ -30,6 +31,7 @@ from certnet.core.errors import (
 from certnet.networks.activations import Activation
 from certnet.networks.layers import Dense, Layer, read_only
 from certnet.networks.operators import Blocks, Identity
+from certnet.proofs.__main__ import main
 from certnet.proofs.slopes import SlopeIntervals, slope_ends
 
 Matrix = list[list[Fraction]]
@@ -266,6 +268,35 @@ def test_files_come_back_and_altered_ones_do_not(tmp_path):
         path.write_text(json.dumps(data | {field: value}), encoding="utf-8")
         with pytest.raises(AlteredCertificateError):
             SlopeIntervals.load(path)
+
+
+def test_the_command_of_the_trusted_base_checks_them(tmp_path, capsys):
+    net = network(3, 4, 2)
+    held = SlopeIntervals.of(net)
+    proof, model = held.save(tmp_path / "slopes.json"), net.save(tmp_path / "net.npz")
+    assert main([str(proof), str(model)]) == 0
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first == "holds: all 6 intervals are proved (as given units)"
+    assert len(rest) == 6
+    for line, (o, i) in zip(rest, product(range(2), range(3))):
+        low, _, middle, _, high = re.split(" (<=) ", line)
+        assert middle == f"slope of output {o} along input {i}"
+        assert held.lower[o, i] - 1e-4 < float(low) <= held.lower[o, i]
+        assert held.upper[o, i] <= float(high) < held.upper[o, i] + 1e-4
+    narrow = dataclasses.replace(held, upper=held.upper - 1e-9).save(tmp_path / "narrow.json")
+    altered = tmp_path / "altered.json"
+    altered.write_text(proof.read_text().replace('"read"', '"mead"').replace('"units"', '"unit"'))
+    other = network(3, 4, 2, seed=1).save(tmp_path / "other.npz")
+    for arguments, code, text in (
+        ((narrow, model), 1, "refused: the slope of output 0 along input 0"),
+        ((altered, model), 1, "refused: "),
+        ((proof, other), 1, "another network"),
+        ((proof, proof), 2, "not a readable .npz"),
+        ((model, proof), 2, "the certificate is named first"),
+    ):
+        assert main([str(part) for part in arguments]) == code
+        said = capsys.readouterr()
+        assert text in said.out + said.err
 
 
 def test_other_networks_and_what_is_refused(tmp_path):

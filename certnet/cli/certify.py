@@ -31,6 +31,7 @@ from certnet.core.digits import above, below
 from certnet.core.errors import AlteredCertificateError, CertificateError, FileFormatError, InvalidInputError
 from certnet.core.files import check_writable
 from certnet.lifted import LiftedNetwork
+from certnet.proofs.slopes import SlopeIntervals, holds_slopes
 
 __all__ = ["certify_command", "check_command"]
 
@@ -131,7 +132,7 @@ def _print_each(certificates: dict[tuple[int, ...], Certificate], *, as_json: bo
 
 
 def check_command(
-    certificate: Annotated[Path, typer.Argument(help="Certificate (JSON).")],
+    certificate: Annotated[Path, typer.Argument(help="Certificate, or slope intervals (JSON).")],
     model: Model,
     activation: Activation = None,
     layer: Layer = None,
@@ -139,29 +140,45 @@ def check_command(
     batch_norm_eps: BatchNormEps = None,
     as_json: Json = False,
 ) -> None:
-    """Check CERTIFICATE against MODEL from the data alone: exit 0 if it holds, 1 and where it fails if not."""
+    """Check CERTIFICATE, or slope intervals, against MODEL from the data: exit 0 if it holds, 1 if not, and why."""
     if not certificate.is_file():
         raise FileFormatError(f"{certificate} does not exist: check the path")
-    claim: Certificate | None = None
+    claim: Certificate | SlopeIntervals | None = None
     try:
-        claim = Certificate.load(certificate)
+        claim = SlopeIntervals.load(certificate) if holds_slopes(certificate) else Certificate.load(certificate)
     except AlteredCertificateError as error:
         verdict = Verdict(False, str(error))
     else:
-        if claim.family == FEED_FORWARD.name:
+        if isinstance(claim, SlopeIntervals) or claim.family == FEED_FORWARD.name:
             verdict = claim.check(read_network(model, activation, layer, key, batch_norm_eps, quiet=as_json))
         else:
             verdict = claim.check(LiftedNetwork.load(model))
     if as_json:
-        bracket = {} if claim is None else {"lower": claim.lower, "upper": claim.upper}
-        read = {"read": claim.read} if claim is not None and claim.read else {}
-        print_json({"holds": verdict.holds, "reason": verdict.reason, **bracket, **read})
+        print_json({"holds": verdict.holds, "reason": verdict.reason, **_plain(claim)})
     elif verdict and claim is not None:
-        say(f"holds: {below(claim.lower)} <= L <= {above(claim.upper)}")
-        say(meaning(claim))
+        for line in _told(claim, verdict):
+            say(line)
         if claim.read:
             say(f"of the network read as {claim.read}")
     else:
         say(f"refused: {verdict.reason}")
     if not verdict:
         raise typer.Exit(1)
+
+
+def _plain(claim: Certificate | SlopeIntervals | None) -> dict[str, Any]:
+    """What a file claims, as JSON."""
+    if claim is None:
+        return {}
+    read = {"read": claim.read} if claim.read else {}
+    if isinstance(claim, Certificate):
+        return {"lower": claim.lower, "upper": claim.upper, **read}
+    ends = {"lower": claim.lower.tolist(), "upper": claim.upper.tolist(), "monotone": claim.monotone.tolist()}
+    return {**ends, **read}
+
+
+def _told(claim: Certificate | SlopeIntervals, verdict: Verdict) -> list[str]:
+    """What was proved, as text."""
+    if isinstance(claim, Certificate):
+        return [f"holds: {below(claim.lower)} <= L <= {above(claim.upper)}", meaning(claim)]
+    return [f"holds: {verdict.reason}", *claim.sentences]

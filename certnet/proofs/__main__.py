@@ -1,24 +1,29 @@
 """``python -m certnet.proofs CERTIFICATE MODEL``: check a certificate with the trusted base alone.
 
-CERTIFICATE is a file that a certificate's ``save`` wrote, MODEL the ``.npz`` that a network's ``save`` wrote. Exit code
-0: both sides are proved; 1: they are not, or the certificate was altered, and why; 2: misuse: the first file is no
-certificate, or the model cannot be read. Models in other formats are read by ``certnet check``.
+CERTIFICATE is a file that the ``save`` of a certificate or of slope intervals wrote, MODEL the ``.npz`` that a
+network's ``save`` wrote. Exit code 0: both sides, or all intervals, are proved; 1: they are not, or the file was
+altered, and why; 2: misuse: the first file is no certificate, or the model cannot be read. Models in other formats are
+read by ``certnet check``.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from certnet.claims.certificate import Certificate
 from certnet.claims.families import FAMILIES
+from certnet.claims.verdict import Verdict
 from certnet.core.digits import above, below
 from certnet.core.errors import AlteredCertificateError, CertnetError
 from certnet.core.files import path_of
+from certnet.networks.feedforward import FeedForward
+from certnet.proofs.slopes import SlopeIntervals, holds_slopes
 
 __all__ = ["main"]
 
-_USAGE = "usage: python -m certnet.proofs CERTIFICATE MODEL   (a certificate's JSON file, a network's .npz file)"
+_USAGE = "usage: python -m certnet.proofs CERTIFICATE MODEL   (a JSON file, a network's .npz file)"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"error: {proof} does not exist: check the path\n")
         return 2
     try:
-        certificate = Certificate.load(proof)
+        claim = SlopeIntervals.load(proof) if holds_slopes(proof) else Certificate.load(proof)
     except AlteredCertificateError as error:
         sys.stdout.write(f"refused: {error}\n")
         return 1
@@ -39,13 +44,24 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     try:
-        verdict = certificate.check(FAMILIES[certificate.family].load(model))
+        verdict = _checked(claim, model)
     except CertnetError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    bracket = f"{below(certificate.lower)} <= L <= {above(certificate.upper)}"
-    sys.stdout.write(f"holds: {bracket}\n" if verdict else f"refused: {verdict.reason}\n")
-    return 0 if verdict else 1
+    if not verdict:
+        sys.stdout.write(f"refused: {verdict.reason}\n")
+        return 1
+    if isinstance(claim, Certificate):
+        sys.stdout.write(f"holds: {below(claim.lower)} <= L <= {above(claim.upper)}\n")
+    else:
+        sys.stdout.write("\n".join([f"holds: {verdict.reason}", *claim.sentences, ""]))
+    return 0
+
+
+def _checked(claim: Certificate | SlopeIntervals, model: Path) -> Verdict:
+    if isinstance(claim, Certificate):
+        return claim.check(FAMILIES[claim.family].load(model))
+    return claim.check(FeedForward.load(model))
 
 
 if __name__ == "__main__":

@@ -21,14 +21,15 @@ from certnet.claims import sealed
 from certnet.claims.families import FEED_FORWARD, identity
 from certnet.claims.kinds import read_only
 from certnet.claims.verdict import Verdict
-from certnet.core.errors import AlteredCertificateError, CertificateError, UnsupportedModelError
+from certnet.core.digits import above, below
+from certnet.core.errors import AlteredCertificateError, CertificateError, FileFormatError, UnsupportedModelError
 from certnet.core.files import write_atomic
 from certnet.core.validation import Float
 from certnet.networks.feedforward import require_network
 from certnet.networks.network import Network
 from certnet.proofs.intervals import Intervals, slopes_of_products
 
-__all__ = ["SlopeIntervals", "slope_ends"]
+__all__ = ["SlopeIntervals", "holds_slopes", "slope_ends"]
 
 _SCHEMA: Final = "certnet-slopes-1"
 _KIND: Final = "slopes"
@@ -98,6 +99,15 @@ class SlopeIntervals:
     def monotone(self) -> NDArray[np.int64]:
         """Of every output and input 1 where it is proved never to fall, −1 never to rise, 0 otherwise or constant."""
         return (self.lower >= 0.0).astype(np.int64) - (self.upper <= 0.0).astype(np.int64)
+
+    @property
+    def sentences(self) -> list[str]:
+        """One for every interval, its ends rounded outward."""
+        return [
+            f"{below(low)} <= slope of output {o} along input {i} <= {above(high)}"
+            for o, ends in enumerate(zip(self.lower.tolist(), self.upper.tolist()))
+            for i, (low, high) in enumerate(zip(*ends))
+        ]
 
     def check(self, network: Network) -> Verdict:
         """Are the intervals proved of ``network``? From its weights alone.
@@ -184,6 +194,15 @@ class SlopeIntervals:
             raise AlteredCertificateError(f"{source} holds no complete slope intervals: {error}") from error
         sealed.verify_written(source, data, right, _FIELDS)
         return found
+
+
+def holds_slopes(path: str | os.PathLike[str]) -> bool:
+    """Whether a file says that it holds slope intervals; whether it does is for :meth:`SlopeIntervals.load` to say."""
+    try:
+        content, _ = sealed.read_json(path)
+    except FileFormatError:
+        return False
+    return isinstance(content, dict) and content.get("schema") == _SCHEMA
 
 
 _DENSE_ONLY: Final = "slope intervals are for layers given by matrices, without skips or convolutions"
