@@ -9,6 +9,7 @@ from certnet._version import __version__
 if TYPE_CHECKING:
     from certnet.certification import certify, certify_outputs
     from certnet.claims.certificate import Certificate
+    from certnet.claims.region import Ball, Box
     from certnet.core.errors import CertnetError
     from certnet.data import load_dataset
     from certnet.estimators import CertifiedRegressor, CertifiedRegressorCV
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from certnet.rows import rows_of
 
 __all__ = [
+    "Ball",
+    "Box",
     "Certificate",
     "CertifiedRegressor",
     "CertifiedRegressorCV",
@@ -55,6 +58,8 @@ __all__ = [
 
 # where the public names live; imported on first use, so that what needs one of them loads nothing else
 _HOMES = {
+    "Ball": "claims.region",
+    "Box": "claims.region",
     "Certificate": "claims.certificate",
     "CertifiedRegressor": "estimators",
     "CertifiedRegressorCV": "estimators",

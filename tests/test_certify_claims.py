@@ -198,5 +198,5 @@ def test_options_are_checked():
     for bad in ({"norm": "l1"}, {"time_limit": 0.0}, {"around": [0.0] * 3}, {"method": "composed"}):
         with pytest.raises(InvalidInputError):
             certify(net, **bad)
-    with pytest.raises(InvalidInputError, match="a ball is for one hidden layer"):
-        certify(deep(["relu", "relu"]), around=[0.0] * 3, radius=1.0)
+    with pytest.raises(InvalidInputError, match="a region is for"):
+        certify(deep(["relu", "relu"]), around=[0.0] * 3, radius=1.0, method="product")

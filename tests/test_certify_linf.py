@@ -13,6 +13,7 @@ from exact import definite
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from certnet.claims.region import Ball
 from certnet.core.errors import InvalidInputError
 from certnet.core.outcome import Status
 from certnet.networks.activations import ACTIVATIONS, Activation
@@ -380,7 +381,7 @@ def test_the_bracket_of_every_activation(name: str) -> None:
         assert inside <= upper * (1.0 + 2e-6)
         a, b = centre + radius * rng.uniform(-1, 1, (2, 500, 3))
         assert np.all(np.abs(net.predict(a) - net.predict(b)) <= inside * np.abs(a - b).max(axis=1) + 1e-12)
-        there = lower_bound_sup(net, ball=(centre, radius))
+        there = lower_bound_sup(net, region=Ball(centre, radius))
         assert there.value <= inside
         assert there.value == 0.0 or in_ball(there.point, centre, radius, norm="linf")
         last = inside
@@ -389,7 +390,7 @@ def test_the_bracket_of_every_activation(name: str) -> None:
 def test_an_activation_known_by_its_slopes_has_no_lower_bound() -> None:
     net = FeedForward([np.eye(2), np.ones((1, 2))], [[0.0, 0.0], [0.0]], Activation("user", (-1.0, 1.0)))
     assert lower_bound_sup(net).value == 0.0
-    assert lower_bound_sup(net, ball=(np.zeros(2), 1.0)).value == 0.0
+    assert lower_bound_sup(net, region=Ball(np.zeros(2), 1.0)).value == 0.0
 
 
 def test_a_deep_network_has_a_lower_bound_too() -> None:

@@ -129,7 +129,7 @@ def test_bad_balls() -> None:
         ({"around": [0.0], "radius": 1.0}, "around has shape"),
         ({"around": [0.0, np.nan, 0.0], "radius": 1.0}, "around has 1"),
         ({"around": [0.0, 0.0, 0.0], "radius": -1.0}, "radius"),
-        ({"around": [0.0, 0.0, 0.0], "radius": 1.0, "method": "neuron"}, "one hidden layer"),
+        ({"around": [0.0, 0.0, 0.0], "radius": 1.0, "method": "product"}, "a region is for"),
     ]:
         with pytest.raises(InvalidInputError, match=message):
             certify(net, **bad)

@@ -257,7 +257,9 @@ def test_every_kind_of_proof_is_one_class_in_the_registry() -> None:
     from certnet.claims import kinds
 
     importlib.import_module("certnet.proofs")
-    assert set(kinds.known_kinds("feed-forward")) == {"shallow", "tree", "neuron", "layer", "composition", "product"}
+    assert set(kinds.known_kinds("feed-forward")) == {
+        *("shallow", "tree", "neuron", "layer", "composition", "product", "regional"),
+    }
     assert set(kinds.known_kinds("lifted")) == {"sdp", "layerwise", "theorem"}
     homes = {cls.__module__ for cls in kinds._KINDS.values()}
     assert all(home.startswith("certnet.proofs.") for home in homes)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from certnet import FeedForward, certify
+from certnet import Ball, FeedForward, certify
 from certnet.core.validation import Float
 from certnet.networks.activations import Activation
 from certnet.networks.layers import Dense, Layer
@@ -18,7 +18,7 @@ from certnet.networks.operators import Blocks, Identity
 from certnet.proofs.gradients import gradient_below, gradient_sum_below, pulled_back
 from certnet.proofs.regions import in_ball
 from certnet.searches.lower import lower_bound
-from certnet.searches.lower_deep import steep_points, steep_points_in_ball
+from certnet.searches.lower_deep import steep_points, steep_points_in
 from certnet.searches.sup_norm import lower_bound_sup
 
 LEAKY = Activation("leaky_relu", (0.25,))
@@ -194,7 +194,7 @@ def test_the_steepest_cell_of_a_box_is_found(seed: int, radius: float) -> None:
     net = network((2, 3, 3, 1), seed=seed)
     centre = np.random.default_rng(seed).standard_normal(2)
     true = max(np.abs(J).sum() for J in cells(net, (centre, radius)))
-    found = lower_bound_sup(net, ball=(centre, radius))
+    found = lower_bound_sup(net, region=Ball(centre, radius))
     assert in_ball(found.point, centre, radius, norm="linf")
     assert found.value <= true * (1.0 + 1e-12)
     assert found.value == pytest.approx(true, rel=1e-7, abs=1e-30)
@@ -311,7 +311,7 @@ def test_balls_at_any_depth(radius: float, phi: str, norm: str) -> None:
     net, rng = network((10, 32, 32, 32, 1), phi), np.random.default_rng(0)
     search = lower_bound if norm == "l2" else lower_bound_sup
     centre = rng.standard_normal(10)
-    found = search(net, ball=(centre, radius))
+    found = search(net, region=Ball(centre, radius))
     drawn = rng.standard_normal((2000, 10))
     drawn /= np.linalg.norm(drawn, 2 if norm == "l2" else np.inf, axis=1)[:, None]
     J = net.gradients(centre + radius * rng.uniform(size=(2000, 1)) * drawn)[:, 0]
@@ -325,12 +325,12 @@ def test_a_ball_far_from_zero_is_searched_as_precisely() -> None:
     net, centre = network((10, 32, 32, 1)), np.full(10, 0.1)
     W, b = net.weights[0], net.biases[0]
     moved = FeedForward(net.weights, [b - W @ np.full(10, 1e6), *net.biases[1:]])
-    near = lower_bound(net, ball=(centre, 0.3)).value
-    assert lower_bound(moved, ball=(centre + 1e6, 0.3)).value == pytest.approx(near, rel=0.05)
+    near = lower_bound(net, region=Ball(centre, 0.3)).value
+    assert lower_bound(moved, region=Ball(centre + 1e6, 0.3)).value == pytest.approx(near, rel=0.05)
 
 
 def test_points_come_with_the_steepest_first() -> None:
     net, rng = network((5, 16, 16, 3)), np.random.default_rng(0)
-    for points in (steep_points(net, None, rng), steep_points_in_ball(net, np.zeros(5), 1.0, rng)[:-1]):
+    for points in (steep_points(net, None, rng), steep_points_in(net, Ball(np.zeros(5), 1.0), None, rng)[:-1]):
         sizes = np.linalg.norm(net.gradients(np.array(points)), 2, axis=(1, 2))
         assert (np.diff(sizes) <= 1e-3 * sizes[0]).all()

@@ -11,12 +11,22 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from certnet.certification.methods import AUTO, CLOSED_FORM, METHODS, Method, Options, Proved, pick_method, prove
+from certnet.certification.methods import (
+    AUTO,
+    CLOSED_FORM,
+    METHODS,
+    REGIONAL,
+    Method,
+    Options,
+    Proved,
+    pick_method,
+    prove,
+)
 from certnet.certification.provenance import each_output, made_since
 from certnet.claims.certificate import Certificate
 from certnet.claims.claim import NORMS, Claim, parse_output
 from certnet.claims.families import identity
-from certnet.claims.region import ALL, Ball, Region
+from certnet.claims.region import ALL, All, Ball, Box, Region
 from certnet.core.errors import CertificateError, InvalidInputError, NotConvergedWarning, SolverError
 from certnet.core.until import Until, listening
 from certnet.core.validation import Float, as_inputs, finite_array, positive_number, whole_number
@@ -43,6 +53,7 @@ def certify(
     X: ArrayLike | None = None,
     norm: str = "l2",
     output: int | tuple[int, int] | None = None,
+    region: Region = ALL,
     around: ArrayLike | None = None,
     radius: float | None = None,
     exact: bool = False,
@@ -71,9 +82,12 @@ def certify(
         Norm of the inputs; outputs are measured in l2.
     output : int or pair of int, optional
         Claim about the output i, or about the difference ``f_i − f_j`` for a pair (i, j), instead of all outputs.
+    region : Box or Ball, optional
+        Claim about the inputs in a :class:`certnet.Box` or a :class:`certnet.Ball` (of the norm of the inputs) only,
+        in the network's units: units that cannot leave one piece of their activation there have a known slope. It says
+        nothing of inputs outside. Never above the bound for all inputs; certnet's own search.
     around, radius : array_like of shape (d,) and float, optional
-        Claim about the ball ``‖x − around‖ ≤ radius`` only: units that cannot leave one piece of their activation
-        there have a known slope. Never above the bound for all inputs. One hidden layer, certnet's own search.
+        Short for ``region=Ball(around, radius)``.
     exact : bool
         Go on with branch and bound over activation patterns until the bracket is closed to ``tol`` or the time is up;
         the best bracket is kept. One hidden layer of ReLU or leaky ReLU, "l2".
@@ -126,6 +140,7 @@ def certify(
         X=X,
         norm=norm,
         output=output,
+        region=region,
         around=around,
         radius=radius,
         exact=exact,
@@ -162,6 +177,7 @@ class _Asked:
     X: ArrayLike | None = None
     norm: str = "l2"
     output: int | tuple[int, int] | None = None
+    region: Region = ALL
     around: ArrayLike | None = None
     radius: float | None = None
     exact: bool = False
@@ -192,7 +208,7 @@ class _Asked:
             device=self.device,
         )
         limit = None if self.time_limit is None else positive_number(self.time_limit, "time_limit")
-        region = _region(network, self.around, self.radius)
+        region = _region(network, self.region, self.around, self.radius)
         claim = Claim(network, region, self.norm, parse_output(self.output, network.n_outputs))
         data = None if self.X is None else as_inputs(self.X, network.n_inputs, network.about.inputs)
         until = Until.within(limit, self.should_stop)
@@ -214,7 +230,7 @@ def _bracket(
     below = _lower_bound(subject, X, options.random_state)
     if exact_limit is not None:
         proved, below = _closed(subject, proved, below, options, exact_limit)
-    known, ball = identity(claim.network), subject.ball
+    known, region = identity(claim.network), claim.region
     certificate = Certificate(
         upper=proved.proof.raised(subject, proved.upper),
         lower=slope_at(subject, below.point) if subject.charge() > 0.0 else below.value,
@@ -229,8 +245,9 @@ def _bracket(
         norm=claim.norm,
         output=claim.output,
         slopes=known.slopes,
-        around=None if ball is None else ball.centre,
-        radius=None if ball is None else ball.radius,
+        around=region.centre if isinstance(region, Ball) else None,
+        radius=region.radius if isinstance(region, Ball) else None,
+        box=(region.lower, region.upper) if isinstance(region, Box) else None,
         cheaper=cheap_upper_bounds(subject.chosen, claim.norm),
         read=subject.network.about.read,
         **made_since(start),
@@ -286,20 +303,29 @@ def certify_outputs(
         return each_output(require_network(network).n_outputs, differences, one)
 
 
-def _region(network: Network, around: ArrayLike | None, radius: float | None) -> Region:
-    if around is None and radius is None:
-        return ALL
-    if around is None or radius is None:
-        raise InvalidInputError("a bound in a ball needs both around and radius")
-    centre = finite_array(around, "around", ndim=(1,))
-    if centre.shape != (network.n_inputs,):
-        raise InvalidInputError(f"around has shape {centre.shape}, the network has {network.n_inputs} inputs")
-    return Ball(centre, positive_number(radius, "radius", zero=True))
+def _region(network: Network, region: Region, around: ArrayLike | None, radius: float | None) -> Region:
+    if not isinstance(region, All | Ball | Box):
+        raise InvalidInputError(f"region must be a certnet.Box or a certnet.Ball, got {type(region).__name__}")
+    if around is not None or radius is not None:
+        if around is None or radius is None:
+            raise InvalidInputError("a bound in a ball needs both around and radius")
+        if not isinstance(region, All):
+            raise InvalidInputError("give region, or around and radius, not both")
+        centre = finite_array(around, "around", ndim=(1,))
+        if centre.shape != (network.n_inputs,):
+            raise InvalidInputError(f"around has shape {centre.shape}, the network has {network.n_inputs} inputs")
+        return Ball(centre, positive_number(radius, "radius", zero=True))
+    refusal = region.refusal(network.n_inputs)
+    if refusal is not None:
+        raise InvalidInputError(refusal)
+    return region
 
 
 def _proved(subject: Subject, name: str, options: Options) -> Proved:
     """By the method that is asked for; by default also by what weights allow that LipSDP cannot cope with."""
     method = pick_method(subject, name, options)
+    if method.kind == "neuron" and not subject.everywhere:
+        return _proved_in_region(subject, options)
     alone = name != AUTO or not options.own or method.shallow_only
     found: Proved | None = None
     failure: Exception | None = None
@@ -332,10 +358,33 @@ def _proved(subject: Subject, name: str, options: Options) -> Proved:
     return found
 
 
+def _proved_in_region(subject: Subject, options: Options) -> Proved:
+    """By the slopes of the region, and where that fails or leaves a gap by a bound of all inputs, if it is less."""
+    found: Proved | None = None
+    failure: CertificateError | None = None
+    try:
+        found = prove(subject, REGIONAL, options)
+    except CertificateError as error:
+        failure = error
+    if found is not None and (found.gap <= _CLOSE or options.until.reached is not None):
+        return found
+    others: tuple[Method, ...] = (METHODS["neuron"],)
+    if subject.claim.norm == "l2" and not subject.network.structured:
+        others = (METHODS["neuron"], CLOSED_FORM, METHODS["composition"])
+    for other in others:
+        try:
+            also = prove(subject, other, options)
+        except CertificateError:
+            continue
+        found = also if found is None or also.upper < found.upper else found
+    if found is None:
+        raise CertificateError(str(failure)) from failure
+    return found
+
+
 def _lower_bound(subject: Subject, X: Float | None, random_state: int) -> LowerBound:
-    ball = None if subject.ball is None else (subject.ball.centre, subject.ball.radius)
     search = lower_bound if subject.claim.norm == "l2" else lower_bound_sup
-    return search(subject.chosen, X, ball=ball, random_state=random_state)
+    return search(subject.chosen, X, region=subject.claim.region, random_state=random_state)
 
 
 def _closed(
@@ -363,8 +412,8 @@ def _closed(
     concern = ""
     if not found.closed:
         concern = f"branch and bound did not close the bracket in its time and nodes (gap {gap:.1e})"
-        if subject.ball is not None:
-            concern = f"the bracket in the ball is not closed: cells are cut off for all inputs only (gap {gap:.1e})"
+        if not subject.everywhere:
+            concern = f"the bracket in the region is not closed: cells are cut off for all inputs only (gap {gap:.1e})"
     by = f"branch and bound, {found.n_nodes} nodes"
     tree = Proved(found.upper, "tree", TreeProof(tuple(found.tree)), gap, by, concern)
     return tree, LowerBound(found.lower, found.witness)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -20,6 +20,8 @@ from certnet.networks.network import Network
 from certnet.proofs.chain import ChainChecker, CompositionProof, ProductProof
 from certnet.proofs.deep import DeepProof, DeepSupProof
 from certnet.proofs.proof import LayeredProof
+from certnet.proofs.regional import regional_proof
+from certnet.proofs.regions import slopes_within
 from certnet.proofs.shallow import BoundChecker, ShallowProof
 from certnet.proofs.subject import Subject
 from certnet.proofs.sup_norm import SupChecker, SupProof
@@ -31,11 +33,12 @@ from certnet.searches.shallow import search_multipliers
 from certnet.searches.sup_norm import search_sup
 from certnet.searches.vectors import multipliers_with_slack, search_vectors, tightest
 
-__all__ = ["AUTO", "CLOSED_FORM", "METHODS", "Method", "Options", "Proved", "pick_method", "prove"]
+__all__ = ["AUTO", "CLOSED_FORM", "METHODS", "REGIONAL", "Method", "Options", "Proved", "pick_method", "prove"]
 
 AUTO: Final = "auto"
 _LIPSDP_WORK: Final = 1e11  # n³ summed over the layers, up to which LipSDP takes some minutes at most
 _CLOSED_FORM_WORK: Final = 2e12  # the same for multipliers in closed form
+_ROOM: Final = 1e-10  # that limits of units are widened by, of their size: a proof holds wherever sums are rounded
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Method:
     sup_search : callable or None
         The same in the maximum norm.
     shallow_only : bool
-        For one hidden layer only, and there in a ball too.
+        For one hidden layer only.
     solvers : bool
         Can a generic solver be named in the place of certnet's own search?
     structured : bool
@@ -140,8 +143,8 @@ def pick_method(subject: Subject, name: str, options: Options) -> Method:
         raise InvalidInputError(
             f'method="{method.kind}" is for one hidden layer of dense weights (in the maximum norm with one output)'
         )
-    if subject.ball is not None and not (method.shallow_only and options.own):
-        raise InvalidInputError('a ball is for one hidden layer, with method and solver "auto"')
+    if not subject.everywhere and not (options.own and method.kind in ("shallow", "neuron")):
+        raise InvalidInputError('a region is for method "auto", "shallow" or "neuron" and solver "auto"')
     if subject.claim.norm == "linf" and (method.sup_search is None or not options.own):
         raise InvalidInputError('norm="linf" is for method "auto", "shallow" or "neuron" and solver "auto"')
     if network.structured and not (method.structured and options.own):
@@ -269,26 +272,38 @@ def _deep(subject: Subject, options: Options, *, per: str) -> Proved:
     else:
         found = solve_deep(network, per=per, solver=options.solver, tol=min(options.tol, 1e-8))
         method = f"{str(options.solver).upper()} LipSDP per {per}"
-    upper, proof = _loosened(subject, found, options.tol, measured=options.own and per == "neuron")
+    measured = options.own and per == "neuron"
+    upper, proof = _loosened(subject, network, _everywhere, found, options.tol, measured=measured)
     gap = found.gap_of(upper)
     concern = "" if found.status.ok else f"{found.status.advice} (gap {gap:.1e})"
     return Proved(upper, per, proof, gap, method, concern)
 
 
+def _everywhere(T: Sequence[Float], weights: Float | None) -> LayeredProof:
+    return DeepProof(tuple(T)) if weights is None else DeepSupProof((*T, weights))
+
+
 def _loosened(
-    subject: Subject, found: SearchResult[tuple[Float, ...]], tol: float, *, measured: bool = False
-) -> tuple[float, DeepProof | DeepSupProof]:
+    subject: Subject,
+    network: Network,
+    proof_of: Callable[[Sequence[Float], Float | None], LayeredProof],
+    found: SearchResult[tuple[Float, ...]],
+    tol: float,
+    *,
+    measured: bool = False,
+) -> tuple[float, LayeredProof]:
     """The least bound that the multipliers prove with as much slack as it takes.
 
     T may miss the cone by the tolerance of its search, where no ρ helps: each layer is then given more than the next.
-    ``measured`` tells that ``found.upper`` is the bound of these very multipliers.
+    ``network`` is what was searched, ``proof_of`` makes a proof of its multipliers; ``measured`` tells that
+    ``found.upper`` is the bound of these very multipliers.
     """
-    network, weights = subject.folded, found.input_weights
-    best: tuple[float, DeepProof | DeepSupProof] | None = None
+    weights = found.input_weights
+    best: tuple[float, LayeredProof] | None = None
     refusal: str | None = None
     for slack in (0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5):
         T = multipliers_with_slack(found.multipliers, slack)
-        proof = DeepProof(T) if weights is None else DeepSupProof((*T, weights))
+        proof = proof_of(T, weights)
         checker = proof.checker(subject)
         if checker is None:
             break
@@ -312,7 +327,7 @@ def _closed_form(subject: Subject, options: Options) -> Proved:
         raise _unproved(math.inf, "there are no multipliers in closed form")
     multipliers, bound = found
     result = SearchResult(multipliers, bound * (1.0 + 1e-12), 0.0, Status.OPTIMAL)
-    upper, proof = _loosened(subject, result, 1e-6)
+    upper, proof = _loosened(subject, network, _everywhere, result, 1e-6)
     return Proved(upper, "layer", proof, math.inf, "multipliers in closed form, one per layer")
 
 
@@ -330,7 +345,32 @@ def _unproved(guess: float, refusal: str | None) -> CertificateError:
     )
 
 
+def _regional(subject: Subject, options: Options) -> Proved:
+    """By LipSDP with the slopes that units have in the region."""
+    slopes = slopes_within(subject.claim.region, subject.network, subject.claim.norm, room=_ROOM)
+    network = subject.within(slopes)
+    found = search_vectors(
+        network,
+        norm=subject.claim.norm,
+        tol=0.99 * options.tol,
+        max_iterations=options.max_iterations,
+        random_state=options.random_state,
+        until=options.until,
+        device=options.device,
+    )
+
+    def proof_of(T: Sequence[Float], weights: Float | None) -> LayeredProof:
+        return regional_proof(T, slopes, weights)
+
+    upper, proof = _loosened(subject, network, proof_of, found, options.tol, measured=True)
+    concern = "" if found.status.ok else f"{found.status.advice} (gap {found.gap_of(upper):.1e})"
+    return Proved(upper, "regional", proof, found.gap_of(upper), "own search", concern)
+
+
 _neuron = partial(_deep, per="neuron")
+REGIONAL: Final = Method("regional", _regional, _regional, structured=True, devices=True)
+"""What takes the place of "neuron" in a region."""
+
 CLOSED_FORM: Final = Method("layer", _closed_form)
 """What is left where a search takes too long, beside chains."""
 

@@ -23,6 +23,7 @@ def meaning(certificate: Certificate) -> str:
     if certificate.output is not None:
         what = "output " + " minus output ".join(map(str, certificate.output))
     where = "" if certificate.radius is None else f", within {certificate.radius:g} of the given point"
+    where = ", within the given box" if certificate.box is not None else where
     return (
         f"{what} moves by at most {above(certificate.upper, 4)} per unit of input "
         f"({norm} norm, {certificate.units} units){where}"

@@ -20,7 +20,7 @@ from certnet.claims.kinds import Multipliers, Proof, Witness, frozen, layout_of,
 from certnet.claims.region import Region, region_of
 from certnet.claims.verdict import Verdict
 from certnet.core.digits import above, below
-from certnet.core.errors import AlteredCertificateError
+from certnet.core.errors import AlteredCertificateError, InvalidInputError
 from certnet.core.files import write_atomic
 from certnet.core.validation import Float
 from certnet.networks.energy import LiftedEnergy
@@ -33,8 +33,8 @@ __all__ = ["Certificate", "square_above"]
 class Certificate:
     r"""``lower ≤ L ≤ upper`` for one network: L is the least with ``‖f(x) − f(y)‖₂ ≤ L ‖x − y‖`` for all x, y.
 
-    The :class:`~certnet.claims.claim.Claim` is made of ``norm``, ``output``, ``around`` and ``radius``, of the network
-    that ``digest`` tells; ``kind`` and ``multipliers`` are its proof.
+    The :class:`~certnet.claims.claim.Claim` is made of ``norm``, ``output`` and the region (``around`` and ``radius``,
+    or ``box``), of the network that ``digest`` tells; ``kind`` and ``multipliers`` are its proof.
 
     Attributes
     ----------
@@ -66,7 +66,10 @@ class Certificate:
     output : tuple of int, or None
         The output i, or the difference ``f_i − f_j``, that the claim is about; None for all outputs.
     around, radius : ndarray of shape (d,) and float, or None
-        The ball ``‖x − around‖ ≤ radius`` that the claim is about; None where it is about all inputs.
+        The ball ``‖x − around‖ ≤ radius`` that the claim is about; None where it is about no ball.
+    box : pair of ndarray of shape (d,), or None
+        The box ``box[0] ≤ x ≤ box[1]`` that the claim is about, its limits may be infinite; None where it is about no
+        box. With neither a ball nor a box the claim is about all inputs.
     cheaper : mapping of str to float
         Other upper bounds by name, for comparison; floating point, not proved here.
     units : str
@@ -105,8 +108,11 @@ class Certificate:
     activations: Float | None = None
     family: str = FEED_FORWARD.name
     read: str = ""
+    box: tuple[Float, Float] | None = None
 
     def __post_init__(self) -> None:
+        if self.box is not None:
+            object.__setattr__(self, "box", tuple(read_only(end) for end in self.box))
         for name in ("witness", "around", "activations"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, read_only(getattr(self, name)))
@@ -117,7 +123,7 @@ class Certificate:
     @property
     def region(self) -> Region:
         """Where the claim is made."""
-        return region_of(self.around, self.radius)
+        return region_of(self.around, self.radius, self.box)
 
     @property
     def proof(self) -> Proof:
@@ -148,7 +154,10 @@ class Certificate:
         refusal = self._another(family.identify(network))
         if refusal is not None:
             return Verdict(False, refusal)
-        claim = self.claim(network)
+        try:
+            claim = self.claim(network)
+        except InvalidInputError as error:  # limits that are no box
+            return Verdict(False, str(error))
         verdict = self.proof.check(claim, self.upper)
         if not verdict:
             return verdict
@@ -208,6 +217,8 @@ class Certificate:
         plain["gap"] = self.gap if math.isfinite(self.gap) else None
         if self.read:
             plain["read"] = self.read
+        if self.box is not None:
+            plain["box"] = sealed.limits_written(self.box)
         return sealed.sealed_json(plain, family.first)
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
@@ -264,7 +275,7 @@ def _parsed(content: object, source: Path) -> Certificate:
             (sealed.number if name == "rho" else sealed.text)(data, name)
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise AlteredCertificateError(f"{source} is not a complete certificate: {error}") from error
-    sealed.verify_written(source, data, right, (*family.fields, "read"))
+    sealed.verify_written(source, data, right, (*family.fields, "read", "box"))
     return certificate
 
 
@@ -289,5 +300,6 @@ def _read(family: Family, data: Mapping[str, Any]) -> Certificate:
         versions=dict(data["versions"]),
         family=family.name,
         read=sealed.text(data, "read") if "read" in data else "",
+        box=sealed.limits(data, "box") if "box" in data else None,
         **own,
     )

@@ -21,6 +21,8 @@ from certnet.core.validation import Float
 
 __all__ = [
     "MAX_FILE_BYTES",
+    "limits",
+    "limits_written",
     "multipliers",
     "number",
     "numbers",
@@ -155,6 +157,25 @@ def numbers(data: Mapping[str, Any], name: str) -> Float:
     if not isinstance(values, list):
         raise TypeError(f"{name} is not a list")
     return np.array([number({name: value}, name) for value in values], dtype=np.float64)
+
+
+def limits_written(ends: Iterable[Float]) -> list[list[float | None]]:
+    """Lower and upper limits as lists; null for an infinite one, which JSON has no number for."""
+    return [[float(x) if math.isfinite(x) else None for x in end] for end in ends]
+
+
+def limits(data: Mapping[str, Any], name: str) -> tuple[Float, Float]:
+    """What :func:`limits_written` made of lower and upper limits."""
+    ends = data[name]
+    if not isinstance(ends, list) or len(ends) != 2 or not all(isinstance(end, list) for end in ends):
+        raise TypeError(f"{name} is not a list of lower and one of upper limits")
+    low, high = (
+        np.array([free if x is None else number({name: x}, name) for x in end], dtype=np.float64)
+        for end, free in zip(ends, (-np.inf, np.inf))
+    )
+    if low.shape != high.shape or not low.size or bool((low > high).any()):
+        raise ValueError(f"{name} is no box: a lower limit is above its upper one, or their numbers differ")
+    return low, high
 
 
 def text(data: Mapping[str, Any], name: str) -> str:

@@ -102,12 +102,15 @@ class Layer:
         φ, of the first units.
     carried : int
         The last units of the layer are handed on as they are, ``(A x + b)_j``: what a skip connection takes past φ.
+    reached : pair of ndarray, shape (n_outputs,), or None
+        Lowest and highest slopes that the units have where something is claimed, if that is not everywhere.
     """
 
     operator: LinearOperator
     bias: Float
     activation: Activation
     carried: int = 0
+    reached: tuple[Float, Float] | None = None
 
     @property
     def n_bending(self) -> int:
@@ -138,9 +141,17 @@ class Layer:
     @property
     def unit_slopes(self) -> tuple[Float, Float]:
         """Lowest and highest slopes of the units, each (n_outputs,)."""
+        if self.reached is not None:
+            return self.reached
         low, high = np.ones(self.operator.n_outputs), np.ones(self.operator.n_outputs)
         low[: self.n_bending], high[: self.n_bending] = self.activation.slopes
         return low, high
+
+    @property
+    def bends(self) -> NDArray[np.bool_]:
+        """The units (n_outputs,) whose slope is not known: those that a proof has multipliers of."""
+        low, high = self.unit_slopes
+        return np.asarray(low < high)
 
     @property
     def steepest(self) -> float:

@@ -53,7 +53,7 @@ class ProductProof(LayeredProof):
 
 
 def _checker(subject: Subject, multipliers: Sequence[Float], *, pairs: bool) -> Checker | None:
-    if subject.claim.norm != "l2" or subject.ball is not None:
+    if subject.claim.norm != "l2":
         return None
     return ChainChecker(subject.chosen, multipliers, pairs=pairs)
 

@@ -60,7 +60,7 @@ class DeepProof(LayeredProof):
     STRUCTURED = True
 
     def checker(self, subject: Subject) -> Checker | None:
-        if subject.claim.norm != "l2" or subject.ball is not None:
+        if subject.claim.norm != "l2":
             return None
         return deep_checker(subject.folded, self.multipliers)
 
@@ -74,7 +74,7 @@ class DeepSupProof(LayeredProof):
     STRUCTURED = True
 
     def checker(self, subject: Subject) -> Checker | None:
-        if subject.claim.norm != "linf" or subject.ball is not None or not len(self.multipliers):
+        if subject.claim.norm != "linf" or not len(self.multipliers):
             return None
         return StorageChecker(subject.folded, self.multipliers[:-1], self.multipliers[-1])
 
@@ -137,7 +137,7 @@ class DeepChecker(MultiplierChecker):
     """
 
     def __init__(self, network: Network, multipliers: Sequence[ArrayLike]) -> None:
-        alive = live_units([layer.operator for layer in network.layers])
+        alive = live_units(network.layers)
         self.refusal = _refusal(network, multipliers, alive)
         if self.refusal is None and all(units.any() for units in alive):  # else no input moves an output
             matrix = _assembled(network, [np.asarray(t, dtype=np.float64) for t in multipliers], alive)

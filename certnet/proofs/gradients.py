@@ -62,7 +62,7 @@ class GradientWitness:
         if isinstance(subject, str):
             return Verdict(False, subject)
         if not subject.contains(self.x):
-            return Verdict(False, "the witness of the lower bound does not lie in the ball")
+            return Verdict(False, f"the witness of the lower bound does not lie in the {subject.claim.region.name}")
         # NumPy compares a float32 after rounding the other number to one
         if not isinstance(bound, float) or not 0.0 < bound <= slope_at(subject, self.x):
             return Verdict(False, f"the gradient at the witness does not prove L >= {bound!r}")

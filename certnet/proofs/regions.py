@@ -1,23 +1,31 @@
-"""What a region leaves to the units of a first hidden layer, and which points lie in it. NumPy only."""
+"""What slopes a region leaves to the units of a network, and which points lie in it. NumPy only."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from certnet.claims.region import Ball, Region
+from certnet.claims.region import Ball, Box, Region
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float
+from certnet.networks.activations import Activation
+from certnet.networks.layers import Layer
 from certnet.networks.network import Network
+from certnet.proofs.relaxation import Ends, inputs_of, limits
 from certnet.proofs.rounding import gamma, row_norms_above
 
-__all__ = ["contains", "in_ball", "slopes_in", "slopes_in_ball"]
+__all__ = ["UnitSlopes", "contains", "in_ball", "slopes_at", "slopes_in", "slopes_in_ball", "slopes_within"]
+
+UnitSlopes = list[tuple[Float, Float]]
+"""Of every hidden layer the lowest and the highest slopes of its units, each (n_k,)."""
 
 _LEAST_WIDTH = 2.0**-40  # of an interval of slopes in a ball, relative to that of the whole activation
 
 
 def contains(region: Region, x: Float, norm: str) -> bool:
     """Does x lie in the region, beyond doubt from rounding?"""
+    if isinstance(region, Box):
+        return x.shape == region.lower.shape and bool(((region.lower <= x) & (x <= region.upper)).all())
     if not isinstance(region, Ball):
         return True
     return x.shape == region.centre.shape and in_ball(x, region.centre, region.radius, norm=norm)
@@ -27,6 +35,8 @@ def slopes_in(region: Region, network: Network, norm: str) -> tuple[Float, Float
     """Slopes (low, high), each (h,), of the units of one hidden layer at the inputs of a region."""
     if isinstance(region, Ball):
         return slopes_in_ball(network, region.centre, region.radius, norm=norm)
+    if isinstance(region, Box):
+        return slopes_within(region, network, norm)[0]
     low, high = network.layers[0].activation.slopes
     h = network.widths[1]
     return np.full(h, low), np.full(h, high)
@@ -54,12 +64,47 @@ def slopes_in_ball(network: Network, centre: ArrayLike, radius: float, *, norm: 
     known = np.isfinite(left) & np.isfinite(right)
     low, high = phi.slopes_between(np.where(known, left, -1.0), np.where(known, right, 1.0))
     whole = phi.slopes
-    low, high = np.where(known, low, whole[0]), np.where(known, high, whole[1])
-    if phi.smooth:  # far out the interval is as narrow as 1e-300, and no double holds the multipliers of such units
-        width = _LEAST_WIDTH * (whole[1] - whole[0])
-        high = np.minimum(np.maximum(high, low + width), whole[1])
-        low = np.maximum(np.minimum(low, high - width), whole[0])
-    return low, high
+    return _not_too_narrow(phi, np.where(known, low, whole[0]), np.where(known, high, whole[1]))
+
+
+def slopes_within(region: Region, network: Network, norm: str, *, room: float = 0.0) -> UnitSlopes:
+    """Slopes of the units of all hidden layers at the inputs of a region: where limits of their pre-activations are
+    on one piece, that of the piece, and so on (:mod:`certnet.proofs.relaxation`).
+
+    ``room`` widens the limits by that part of their size, so that a proof does not hang on how a machine rounds.
+    """
+    found = limits(network, inputs_of(region, network.n_inputs, norm))
+    return [slopes_at(layer, ends.rows(0), room=room) for layer, ends in zip(network.layers, found)]  # type: ignore[arg-type]
+
+
+def slopes_at(layer: Layer, ends: Ends, *, room: float = 0.0) -> tuple[Float, Float]:
+    """Slopes of the units of a layer while its pre-activations lie within limits, arrays of units in the last axis.
+
+    1 for the units that are carried past the activation.
+    """
+    phi, n = layer.activation, layer.n_bending
+    left, right = ends.left[..., :n], ends.right[..., :n]
+    if room > 0.0:
+        more = room * np.maximum(np.abs(left), np.abs(right))
+        left, right = left - np.where(np.isfinite(left), more, 0.0), right + np.where(np.isfinite(right), more, 0.0)
+    if phi.has_values:  # beside a kink of clip(α z + β) the rounding of α z + β counts, and kinks are 1/α apart
+        beside = 2.0**-40 * phi.kink_doubt
+        left, right = left - beside, right + beside
+    low, high = _not_too_narrow(phi, *phi.slopes_between(left, right))
+    if not layer.carried:
+        return low, high
+    ones = np.ones((*low.shape[:-1], layer.carried))
+    return np.concatenate([low, ones], axis=-1), np.concatenate([high, ones], axis=-1)
+
+
+def _not_too_narrow(phi: Activation, low: Float, high: Float) -> tuple[Float, Float]:
+    """Of smooth activations far out the slopes may differ by 1e-300, and no double holds such units' multipliers."""
+    if not phi.smooth:
+        return low, high
+    whole = phi.slopes
+    width = _LEAST_WIDTH * (whole[1] - whole[0])
+    high = np.minimum(np.maximum(high, low + width), whole[1])
+    return np.maximum(np.minimum(low, high - width), whole[0]), high
 
 
 def in_ball(x: ArrayLike, centre: ArrayLike, radius: float, *, norm: str = "l2") -> bool:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float, finite_array
 from certnet.networks.feedforward import FeedForward
-from certnet.networks.layers import Dense, LinearOperator, dense
+from certnet.networks.layers import Dense, Layer, LinearOperator, dense
 from certnet.proofs.rounding import frobenius_above, gamma, two_sum_error
 
 __all__ = ["fold_linear", "live_units", "select_output"]
@@ -106,14 +106,19 @@ def _through(operators: Sequence[LinearOperator], steepest: Sequence[float], siz
     return size
 
 
-def live_units(operators: Sequence[LinearOperator]) -> list[NDArray[np.bool_]]:
+def live_units(layers: Sequence[Layer]) -> list[NDArray[np.bool_]]:
     """Of the inputs, every hidden layer and the outputs: which can move, and move something, by exact zeros.
 
     A unit none of whose live inputs has a weight does not move; one that no live unit above takes moves nothing, and so
-    do inputs. The others' differences are those of the network without it. All outputs count.
+    do inputs; nor does a unit whose slope is zero wherever something is claimed. The others' differences are those of
+    the network without it. All outputs count.
     """
+    operators = [layer.operator for layer in layers]
     ends = list(map(_non_zero, operators))
     alive = [np.ones(op.n_inputs, dtype=bool) for op in operators] + [np.ones(operators[-1].n_outputs, dtype=bool)]
+    for units, layer in zip(alive[1:], layers):
+        if layer.reached is not None:
+            units &= (layer.reached[0] != 0.0) | (layer.reached[1] != 0.0)
     before = -1
     while before != (before := sum(int(a.sum()) for a in alive)):
         for k, above in enumerate(ends):

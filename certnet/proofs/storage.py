@@ -57,7 +57,7 @@ class StorageChecker(MultiplierChecker):
     """
 
     def __init__(self, network: Network, multipliers: Sequence[ArrayLike], weights: ArrayLike | None = None) -> None:
-        alive = live_units([layer.operator for layer in network.layers])
+        alive = live_units(network.layers)
         given = _numbers(network, multipliers, alive)
         shares = None if weights is None else _shares(weights, network.n_inputs, alive[0])
         if isinstance(given, str) or isinstance(shares, str):
@@ -152,12 +152,14 @@ def _numbers(
             t = np.asarray(given, dtype=np.float64)
         except (TypeError, ValueError, OverflowError):
             return f"the multipliers of layer {k} are not numbers"
-        if any(s != 0.0 and not 2.0**-_RANGE_SLOPE <= abs(s) <= 2.0**_RANGE_SLOPE for s in layer.activation.slopes):
+        sizes = np.abs(layer.unit_slopes)
+        sizes = sizes[sizes > 0.0]
+        if not (sizes.min(initial=1.0) >= 2.0**-_RANGE_SLOPE and sizes.max(initial=1.0) <= 2.0**_RANGE_SLOPE):
             return f"a slope of layer {k} is too small or too large to be verified"
         n = n_multipliers(layer)
         if t.shape != (n,):
             return f"layer {k} has {n} units that bend and multipliers of shape {t.shape}"
-        used = t[live[:n]]
+        used = t[live[layer.bends]]
         if not (np.isfinite(used).all() and bool((used > 0.0).all())):
             return f"a multiplier of layer {k} is not positive and finite"
         found.append(t)
@@ -166,8 +168,7 @@ def _numbers(
 
 def n_multipliers(layer: Layer) -> int:
     """How many units of a layer have a multiplier: those that bend, none where the activation is linear."""
-    low, high = layer.activation.slopes
-    return 0 if low == high else layer.n_bending
+    return int(layer.bends.sum())
 
 
 def _last(
@@ -175,7 +176,7 @@ def _last(
 ) -> _Whole | _Narrow | str:
     """What remains to be asked of a bound; a sentence where multipliers are too small, or numbers too large."""
     layers = [
-        Seen.of(layer, here, below, T[here[: len(T)]])
+        Seen.of(layer, here, below, T[here[layer.bends]])
         for layer, here, below, T in zip(network.layers, alive[1:], alive, multipliers)
     ]
     form = gram(network.layers[-1].operator.matrix[np.ix_(alive[-1], alive[-2])])

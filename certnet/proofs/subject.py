@@ -8,19 +8,19 @@ cannot leave one piece of its activation has a known slope (:mod:`certnet.proofs
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from certnet.claims.claim import Claim
-from certnet.claims.region import Ball
+from certnet.claims.region import All, Ball
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.hidden import HiddenWeights
 from certnet.networks.network import Network
-from certnet.proofs.regions import contains, slopes_in
+from certnet.proofs.regions import UnitSlopes, contains, slopes_in, slopes_within
 from certnet.proofs.selection import fold_linear, select_output
 
 __all__ = ["Subject"]
@@ -57,8 +57,6 @@ class Subject:
             _ = self.chosen
         except InvalidInputError:
             return f"the difference of the outputs {self.claim.output!r} overflows: rescale the outputs"
-        if self.ball is not None and (self.network.depth != 1 or self.network.structured):
-            return "a ball is for one hidden layer of dense weights"
         return None
 
     @property
@@ -76,6 +74,21 @@ class Subject:
     def chosen(self) -> FeedForward:
         """The network of the chosen outputs."""
         return self._selection[0]
+
+    @property
+    def everywhere(self) -> bool:
+        """Is the claim about all inputs?"""
+        return isinstance(self.claim.region, All)
+
+    @cached_property
+    def reached(self) -> UnitSlopes:
+        """Slopes of the units of all hidden layers within the region."""
+        return slopes_within(self.claim.region, self.network, self.claim.norm)
+
+    def within(self, slopes: UnitSlopes) -> FeedForward:
+        """The network of the chosen outputs with these slopes of its units."""
+        hidden = [replace(layer, reached=pair) for layer, pair in zip(self.chosen.layers, slopes)]
+        return FeedForward.from_layers([*hidden, self.chosen.layers[-1]], self.chosen.units)
 
     @cached_property
     def _folding(self) -> tuple[FeedForward, float]:

@@ -32,7 +32,7 @@ def layer_multipliers(network: Network) -> tuple[tuple[Float, ...], float] | Non
     one_sided = all(low * high == 0.0 and low < high for low, high in network.slopes)
     if not one_sided or any(layer.carried or not isinstance(layer.operator, Dense) for layer in layers):
         return None
-    alive = live_units([layer.operator for layer in layers])
+    alive = live_units(layers)
     if not all(units.any() for units in alive):
         return None
     taus: list[float] = []

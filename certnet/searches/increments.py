@@ -132,7 +132,7 @@ class Scaled:
 
         ``reduced`` allows other coordinates of the inputs, where there are more of them than units.
         """
-        alive = live_units([layer.operator for layer in network.layers])
+        alive = live_units(network.layers)
         if not all(a.any() for a in alive):
             return []
         whole = increments_of(network)

@@ -8,16 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from certnet.claims.region import ALL, All, Ball, Box, Region
 from certnet.core.validation import Float
 from certnet.kernels.climbing import climb
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.hidden import HiddenLayer
 from certnet.networks.network import Network
 from certnet.proofs.gradients import gradient_below, gradient_norm_below
-from certnet.searches.lower_deep import steep_points, steep_points_in_ball, unit_rows
+from certnet.searches.lower_deep import steep_points, steep_points_in, unit_rows
 from certnet.searches.shallow import row_norms
 
-__all__ = ["STEPS", "LowerBound", "Slopes", "drawn_rows", "first_proved", "lower_bound"]
+__all__ = ["STEPS", "LowerBound", "Slopes", "drawn_rows", "first_proved", "lower_bound", "somewhere"]
 
 _BATCH = 64
 STEPS = 20  # crossings of the local search, at most
@@ -42,7 +43,7 @@ def lower_bound(
     network: Network,
     X: Float | None = None,
     *,
-    ball: tuple[Float, float] | None = None,
+    region: Region = ALL,
     random_state: int = 0,
 ) -> LowerBound:
     """The largest gradient norm found, rounded down; a lower bound, never a certificate of robustness.
@@ -57,14 +58,14 @@ def lower_bound(
         One hidden layer of ReLU is searched as said; any other by many points that move together
         (:mod:`certnet.searches.lower_deep`).
     X : ndarray, shape (N, d), optional
-    ball : (ndarray of shape (d,), float), optional
-        Centre and radius of the ball that the point must lie in; ``X`` is not used then.
+    region : Region
+        Where the point must lie; rows of ``X`` outside are not used.
     random_state : int
     """
     rng = np.random.default_rng(random_state)
     data = None if X is None else drawn_rows(X, rng)
-    if ball is not None:
-        return _steepest_in_ball(network, *ball, rng)
+    if not isinstance(region, All):
+        return _steepest_in(network, region, data, rng)
     if not network.relu_only:
         return _steepest(network, data, rng)
     layer = FeedForward.of(network).shallow()
@@ -88,11 +89,16 @@ def _steepest(network: Network, data: Float | None, rng: np.random.Generator) ->
     return best
 
 
-def _steepest_in_ball(network: Network, centre: Float, radius: float, rng: np.random.Generator) -> LowerBound:
-    points = []
-    if network.has_values:
-        points = steep_points_in_ball(network, centre, radius, rng)
-    return first_proved(lambda point: gradient_below(network, point), points or [centre])
+def _steepest_in(network: Network, region: Ball | Box, data: Float | None, rng: np.random.Generator) -> LowerBound:
+    points = steep_points_in(network, region, data, rng) if network.has_values else []
+    return first_proved(lambda point: gradient_below(network, point), points or [somewhere(region)])
+
+
+def somewhere(region: Ball | Box) -> Float:
+    """A point of the region."""
+    if isinstance(region, Ball):
+        return region.centre
+    return np.clip(np.zeros(len(region.lower)), region.lower, region.upper)
 
 
 def drawn_rows(data: Float, rng: np.random.Generator) -> Float:

@@ -18,12 +18,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from certnet.claims.region import Ball, Box
 from certnet.core.validation import Float
 from certnet.networks.layers import Dense, Layer
 from certnet.networks.network import Network
-from certnet.proofs.regions import in_ball
+from certnet.proofs.regions import contains
 
-__all__ = ["steep_points", "steep_points_in_ball", "unit_rows"]
+__all__ = ["steep_points", "steep_points_in", "unit_rows"]
 
 _WORK: Final = 1.0e9  # weights times points
 _POINTS: Final = (1500, 20_000)  # points whatever the work
@@ -69,27 +70,77 @@ def steep_points(
     return _in_either_precision(network, centre, norm, effort, found)
 
 
-def steep_points_in_ball(
-    network: Network, centre: Float, radius: float, rng: np.random.Generator, *, norm: str = "l2", effort: float = 1.0
+def steep_points_in(
+    network: Network,
+    region: Ball | Box,
+    data: Float | None,
+    rng: np.random.Generator,
+    *,
+    norm: str = "l2",
+    effort: float = 1.0,
 ) -> list[Float]:
-    """Points of the ball, steepest first; as :func:`steep_points`, moved back into the ball after every step."""
-    d = network.n_inputs
-    within = radius * (1.0 - 1e-6)
-
-    def inside(X: Float) -> Float:
-        if norm == "linf":
-            return np.clip(X, -within, within)
-        return X * np.minimum(1.0, within / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-300))
+    """Points of the region, steepest first; as :func:`steep_points`, moved back into the region after every step."""
+    space = _Around(network, region, norm)
 
     def found(passes: _Passes, size: _Size) -> list[Float]:
-        drawn = rng.standard_normal((size.n_starts, d)) if norm == "l2" else rng.uniform(-1.0, 1.0, (size.n_starts, d))
-        drawn = (unit_rows(drawn) if norm == "l2" else drawn) * radius * rng.uniform(size=(len(drawn), 1)) ** (1.0 / d)
-        starts = np.vstack([np.zeros(d), drawn[::2], drawn[1::2] * 10.0 ** rng.uniform(-2, 0, (len(drawn) // 2, 1))])
-        reach = np.full(len(starts), 0.5 * radius * (1.0 if norm == "l2" else np.sqrt(d)))
-        return _searched(passes, inside(starts), reach, size, inside, rng)
+        starts, reach = space.starts(passes, size.n_starts, rng)
+        if data is not None:
+            rows = data[[contains(region, x, norm) for x in data]] - space.centre
+            rows = rows[rng.permutation(len(rows))[: 4 * size.n_starts]]
+            starts, reach = np.vstack([starts, rows]), np.append(reach, np.full(len(rows), np.median(reach)))
+        return _searched(passes, space.inside(starts), reach, size, space.inside, rng)
 
-    points = _in_either_precision(network, centre, norm, effort, found)
-    return [x for x in [*points, centre] if in_ball(x, centre, radius, norm=norm)]
+    points = _in_either_precision(network, space.centre, norm, effort, found)
+    return [x for x in map(space.settled, [*points, space.centre]) if contains(region, x, norm)]
+
+
+class _Around:
+    """A region in coordinates about its centre: where to start, and the way back into it."""
+
+    def __init__(self, network: Network, region: Ball | Box, norm: str) -> None:
+        self._region, self._norm = region, norm
+        if isinstance(region, Ball):
+            self.centre = region.centre
+            self._within = region.radius * (1.0 - 1e-6)
+        else:
+            # the middle; where a side is open, what is nearest to where units bend
+            with np.errstate(invalid="ignore", over="ignore"):
+                middle, half = 0.5 * region.lower + 0.5 * region.upper, 0.5 * region.upper - 0.5 * region.lower
+            self._closed = np.isfinite(half)
+            usual = np.clip(_where_units_bend(network), region.lower, region.upper)
+            self.centre = np.where(self._closed, middle, usual)
+            self._half = np.where(self._closed, half, 0.0)
+
+    def inside(self, X: Float) -> Float:
+        """Rows moved into the region."""
+        if isinstance(self._region, Box):
+            return np.clip(X, self._region.lower - self.centre, self._region.upper - self.centre)
+        if self._norm == "linf":
+            return np.clip(X, -self._within, self._within)
+        return X * np.minimum(1.0, self._within / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-300))
+
+    def settled(self, x: Float) -> Float:
+        """A point of the original coordinates with no rounding beyond the sides of a box."""
+        return np.clip(x, self._region.lower, self._region.upper) if isinstance(self._region, Box) else x
+
+    def starts(self, passes: _Passes, n: int, rng: np.random.Generator) -> tuple[Float, Float]:
+        """Points drawn in the region, half of them near its centre, and lengths of first steps."""
+        d = len(self.centre)
+        if isinstance(self._region, Ball):
+            ball = self._norm == "l2"
+            drawn = unit_rows(rng.standard_normal((n, d))) if ball else rng.uniform(-1.0, 1.0, (n, d))
+            drawn = drawn * self._region.radius * rng.uniform(size=(n, 1)) ** (1.0 / d)
+            length = 0.5 * self._region.radius * (1.0 if ball else np.sqrt(d))
+        else:
+            drawn = rng.uniform(-1.0, 1.0, (n, d)) * self._half
+            length = 0.5 * float(np.linalg.norm(self._half))
+            if not self._closed.all():
+                usual = np.resize(_starts(passes, n, rng), (n, d))
+                drawn[:, ~self._closed] = usual[:, ~self._closed]
+                length += 0.5 * float(np.median(np.linalg.norm(usual[:, ~self._closed], axis=1)))
+        near = drawn[1::2] * 10.0 ** rng.uniform(-2, 0, (n // 2, 1))
+        found = np.vstack([np.zeros(d), drawn[::2], near])
+        return found, np.full(len(found), length)
 
 
 def unit_rows(directions: Float) -> Float:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import minimize
 
+from certnet.claims.region import ALL, All, Region
 from certnet.core.errors import InvalidInputError
 from certnet.core.outcome import Status
 from certnet.core.until import FOREVER, Until
@@ -25,8 +26,8 @@ from certnet.networks.feedforward import FeedForward
 from certnet.networks.hidden import HiddenLayer
 from certnet.networks.network import Network
 from certnet.proofs.gradients import gradient_sum_below
-from certnet.searches.lower import STEPS, LowerBound, Slopes, drawn_rows, first_proved
-from certnet.searches.lower_deep import steep_points, steep_points_in_ball
+from certnet.searches.lower import STEPS, LowerBound, Slopes, drawn_rows, first_proved, somewhere
+from certnet.searches.lower_deep import steep_points, steep_points_in
 from certnet.searches.result import SearchResult
 from certnet.searches.shallow import Balanced, balance, largest_eigenvalue
 
@@ -203,7 +204,7 @@ def lower_bound_sup(
     network: Network,
     X: Float | None = None,
     *,
-    ball: tuple[Float, float] | None = None,
+    region: Region = ALL,
     random_state: int = 0,
 ) -> LowerBound:
     """The largest ``‖∂f/∂x‖`` from l∞ to l2 found, rounded down: a lower bound of L in the maximum norm.
@@ -215,17 +216,17 @@ def lower_bound_sup(
     network : Network
     X : ndarray, shape (N, d), optional
         Points to start from.
-    ball : (ndarray of shape (d,), float), optional
-        Centre and radius of the l∞ ball that the point must lie in; ``X`` is not used then.
+    region : Region
+        Where the point must lie (a ball is one of the maximum norm); rows of ``X`` outside are not used.
     random_state : int
     """
     rng = np.random.default_rng(random_state)
     data = None if X is None else drawn_rows(X, rng)
     points: list[Float] = []
-    if ball is not None:
+    if not isinstance(region, All):
         if network.has_values:
-            points = steep_points_in_ball(network, *ball, rng, norm="linf")
-        points = points or [ball[0]]
+            points = steep_points_in(network, region, data, rng, norm="linf")
+        points = points or [somewhere(region)]
     elif network.relu_only and network.n_outputs == 1:
         points = _climbed(Slopes(FeedForward.of(network).shallow()), data, rng)
     elif network.has_values:
