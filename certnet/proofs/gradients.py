@@ -22,7 +22,7 @@ from certnet.networks.feedforward import FeedForward
 from certnet.networks.hidden import HiddenLayer
 from certnet.networks.layers import Layer, LinearOperator
 from certnet.networks.network import Network
-from certnet.proofs.rounding import U, gamma, norm
+from certnet.proofs.rounding import SAFETY, U, gamma, norm
 from certnet.proofs.subject import Subject
 
 __all__ = [
@@ -135,7 +135,7 @@ def gradient_norm_below(network: HiddenLayer, x: ArrayLike) -> float:
         return 0.0
     direction = np.linalg.svd(J, full_matrices=False)[2][0]
     error = gamma(sum(J.shape) + active + 8) * size
-    image = float(np.linalg.norm(J @ direction)) - 2.0 * error
+    image = float(np.linalg.norm(J @ direction)) - SAFETY * error
     return max(0.0, image / float(np.linalg.norm(direction)) * (1.0 - 4.0 * gamma(sum(J.shape) + 8)))
 
 
