@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,20 @@ import typer
 
 from certnet.certification import Certificate, Verdict, certify, certify_outputs, meaning
 from certnet.claims.families import FEED_FORWARD
+from certnet.cli.regions import (
+    Around,
+    AroundData,
+    BoxFiles,
+    DataOf,
+    Margin,
+    Place,
+    Radius,
+    RegionUnits,
+    RowOf,
+    plain_region,
+    say_region,
+)
+from certnet.cli.samples import Decimal, Drop, Encoding, NoHeader, Sep, Target, table_format
 from certnet.cli.terminal import (
     Activation,
     BatchNormEps,
@@ -25,6 +40,7 @@ from certnet.cli.terminal import (
     print_table,
     read_network,
     say,
+    warn,
     working,
 )
 from certnet.core.digits import above, below
@@ -61,6 +77,20 @@ def certify_command(
     device: Annotated[
         str | None, typer.Option(help="Of PyTorch, for the search of method neuron: cuda, or cpu; else NumPy.")
     ] = None,
+    box: BoxFiles = None,
+    around_data: AroundData = None,
+    margin: Margin = None,
+    around: Around = None,
+    row: RowOf = None,
+    radius: Radius = None,
+    data: DataOf = None,
+    units: RegionUnits = "model",
+    target: Target = None,
+    drop: Drop = None,
+    sep: Sep = ",",
+    decimal: Decimal = ".",
+    encoding: Encoding = "utf-8",
+    no_header: NoHeader = False,
     activation: Activation = None,
     layer: Layer = None,
     key: Key = None,
@@ -75,10 +105,27 @@ def certify_command(
         raise InvalidInputError("--each prints a table of bounds: leave out --output and --out")
     if out is not None:
         check_writable(out, force=force)
+    place = Place(
+        box=box,
+        around_data=around_data,
+        margin=margin,
+        around=around,
+        radius=radius,
+        row=row,
+        data=data,
+        units=units,
+        target=() if target is None else (target,),
+        drop=tuple(drop or ()),
+        form=table_format(sep, decimal, encoding, no_header),
+    )
     network = read_network(model, activation, layer, key, batch_norm_eps, quiet=as_json)
+    region, names, notes = place.region(network, norm)
+    for note in notes:
+        warn(note)
     options: dict[str, Any] = {
         "tol": tol,
         "norm": norm,
+        "region": region,
         "exact": exact,
         "time_limit": time_limit,
         "method": method,
@@ -98,6 +145,8 @@ def certify_command(
             certificate = interruptible(lambda: certify(network, output=chosen, **options), stop)  # type: ignore[arg-type]
     if each is not None:
         _print_each(several, as_json=as_json)
+        if not as_json:
+            say_region(region, norm, names)
         return
     begin = time.perf_counter()
     verdict = certificate.check(network)
@@ -111,6 +160,7 @@ def certify_command(
         return
     say(f"{below(certificate.lower)} <= L <= {above(certificate.upper)}")
     say(meaning(certificate))
+    say_region(region, norm, names)
     for name, value in certificate.cheaper.items():
         say(f"  for comparison, {name}: {above(value)}")
     gap = "" if certificate.gap == float("inf") else f", gap {certificate.gap:.1e}"
@@ -144,13 +194,15 @@ def check_command(
     if not certificate.is_file():
         raise FileFormatError(f"{certificate} does not exist: check the path")
     claim: Certificate | SlopeIntervals | None = None
+    names: Sequence[str] = ()
     try:
         claim = SlopeIntervals.load(certificate) if holds_slopes(certificate) else Certificate.load(certificate)
     except AlteredCertificateError as error:
         verdict = Verdict(False, str(error))
     else:
         if isinstance(claim, SlopeIntervals) or claim.family == FEED_FORWARD.name:
-            verdict = claim.check(read_network(model, activation, layer, key, batch_norm_eps, quiet=as_json))
+            network = read_network(model, activation, layer, key, batch_norm_eps, quiet=as_json)
+            verdict, names = claim.check(network), network.about.inputs
         else:
             verdict = claim.check(LiftedNetwork.load(model))
     if as_json:
@@ -158,6 +210,8 @@ def check_command(
     elif verdict and claim is not None:
         for line in _told(claim, verdict):
             say(line)
+        if isinstance(claim, Certificate):
+            say_region(claim.region, claim.norm, names)
         if claim.read:
             say(f"of the network read as {claim.read}")
     else:
@@ -172,7 +226,7 @@ def _plain(claim: Certificate | SlopeIntervals | None) -> dict[str, Any]:
         return {}
     read = {"read": claim.read} if claim.read else {}
     if isinstance(claim, Certificate):
-        return {"lower": claim.lower, "upper": claim.upper, **read}
+        return {"lower": claim.lower, "upper": claim.upper, **plain_region(claim), **read}
     ends = {"lower": claim.lower.tolist(), "upper": claim.upper.tolist(), "monotone": claim.monotone.tolist()}
     return {**ends, **read}
 

@@ -11,7 +11,7 @@ from certnet.data.npz import read_npz_images
 from certnet.data.registry import DATASETS, DatasetInfo, dataset_info
 from certnet.data.scaling import Scaling
 from certnet.data.synthetic import make_rastrigin, rastrigin
-from certnet.data.table import TableFormat, load_table, table_columns
+from certnet.data.table import TableFormat, load_columns, load_table, table_columns
 
 __all__ = [
     "DATASETS",
@@ -27,6 +27,7 @@ __all__ = [
     "grey",
     "image_info",
     "list_datasets",
+    "load_columns",
     "load_dataset",
     "load_images",
     "load_table",

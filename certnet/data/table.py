@@ -21,7 +21,7 @@ from certnet.core.errors import FileFormatError, InvalidInputError
 from certnet.core.files import path_of
 from certnet.core.validation import Float
 
-__all__ = ["TableFormat", "load_table", "table_columns"]
+__all__ = ["TableFormat", "load_columns", "load_table", "table_columns"]
 
 _MISSING = frozenset({"", "?", "na", "n/a", "nan", "none", "null"})
 
@@ -145,6 +145,38 @@ def load_table(
     return values[:, :-1].copy(), values[:, -1].copy(), tuple(names[j] for j in used[:-1])
 
 
+def load_columns(
+    path: str | os.PathLike[str], columns: Sequence[str], *, form: TableFormat = COMMAS, infinite: bool = False
+) -> Float:
+    """Columns of a table as they are named, (N, n), none of them a target.
+
+    Parameters
+    ----------
+    path : path
+        As for :func:`load_table`.
+    columns : sequence of str
+    form : TableFormat, optional
+    infinite : bool
+        Are ``inf`` and ``-inf`` numbers, too?
+
+    Raises
+    ------
+    FileFormatError, InvalidInputError
+        As :func:`load_table`.
+    """
+    source = path_of(path)
+    with _readable(source, form) as rows:
+        names, rows = _header(rows, source, form)
+        for name in columns:
+            if name not in names:
+                raise InvalidInputError(f"{source} has no column {name!r}: its columns are {', '.join(names)}")
+        used = [names.index(name) for name in columns]
+        values = np.array([_numbers(row, names, used, source, form, infinite) for row in rows], dtype=np.float64)
+    if not len(values):
+        raise FileFormatError(f"{source} has a header and no rows: at least one is needed")
+    return values
+
+
 def table_columns(path: str | os.PathLike[str], form: TableFormat = COMMAS) -> tuple[str, ...]:
     """The names in the header of a table.
 
@@ -241,18 +273,19 @@ def _hint(header: str) -> str:
     return f" (columns are separated by commas; if they are by {seps[0]!r}, say so: --sep {seps[0]!r})" if seps else ""
 
 
-def _numbers(row: Row, names: list[str], used: list[int], source: Path, form: TableFormat) -> list[float]:
+def _numbers(
+    row: Row, names: list[str], used: list[int], source: Path, form: TableFormat, infinite: bool = False
+) -> list[float]:
     line, cells = row
     if len(cells) != len(names):
         raise FileFormatError(f"{source}, line {line}: {len(cells)} cells, the header has {len(names)}")
-    return [_cell(cells[j], names[j], line, source, form) for j in used]
+    return [_cell(cells[j], names[j], line, source, form, infinite) for j in used]
 
 
-def _cell(text: str, name: str, line: int, source: Path, form: TableFormat) -> float:
+def _cell(text: str, name: str, line: int, source: Path, form: TableFormat, infinite: bool) -> float:
     if text.lower() in _MISSING:
-        raise InvalidInputError(
-            f"{source}, line {line}: column {name!r} has no value ({text!r}): remove such rows or impute them first"
-        )
+        advice = "write inf or -inf where there is no limit" if infinite else "remove such rows or impute them first"
+        raise InvalidInputError(f"{source}, line {line}: column {name!r} has no value ({text!r}): {advice}")
     number = form.number(text)
     if number is None:
         other = TableFormat(sep="|", decimal="." if form.decimal == "," else ",").number(text) is not None
@@ -265,6 +298,6 @@ def _cell(text: str, name: str, line: int, source: Path, form: TableFormat) -> f
         raise InvalidInputError(
             f"{source}, line {line}: column {name!r} holds text ({text!r}), numbers are needed: {advice}"
         )
-    if not math.isfinite(number):
+    if not (math.isfinite(number) or (infinite and not math.isnan(number))):
         raise InvalidInputError(f"{source}, line {line}: column {name!r} is not finite ({text!r})")
     return number
