@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from certnet._version import __version__
 
 if TYPE_CHECKING:
-    from certnet.certification import certify, certify_outputs
+    from certnet.certification import certify, certify_features, certify_outputs
     from certnet.claims.certificate import Certificate
     from certnet.claims.region import Ball, Box
     from certnet.core.errors import CertnetError
@@ -40,6 +40,7 @@ __all__ = [
     "adversarial_mse",
     "certified_mse",
     "certify",
+    "certify_features",
     "certify_outputs",
     "from_sklearn",
     "from_torch",
@@ -72,6 +73,7 @@ _HOMES = {
     "adversarial_mse": "robust",
     "certified_mse": "robust",
     "certify": "certification",
+    "certify_features": "certification",
     "certify_outputs": "certification",
     "from_sklearn": "io",
     "from_torch": "io",

@@ -30,7 +30,7 @@ from certnet.core.errors import (
 )
 from certnet.networks.activations import Activation
 from certnet.networks.layers import Dense, Layer, read_only
-from certnet.networks.operators import Blocks, Identity
+from certnet.networks.operators import Blocks, Convolution, Identity
 from certnet.proofs.__main__ import main
 from certnet.proofs.slopes import SlopeIntervals, slope_ends
 
@@ -320,9 +320,16 @@ def test_other_networks_and_what_is_refused(tmp_path):
     skip = Layer(Blocks(((Dense(read_only(np.eye(2))),), (Identity(2),))), np.zeros(4), Activation("relu"), 2)
     last = Layer(Dense(read_only(np.ones((1, 4)))), np.zeros(1), Activation("identity"))
     chain = FeedForward.chain([skip, last])
-    with pytest.raises(UnsupportedModelError, match="skips"):
-        SlopeIntervals.of(chain)
-    assert "skips" in held.check(chain).reason
+    known = SlopeIntervals.of(chain)  # y + relu(y) of both inputs, added up
+    np.testing.assert_allclose(known.lower, [[1.0, 1.0]], rtol=1e-11)
+    np.testing.assert_allclose(known.upper, [[2.0, 2.0]], rtol=1e-11)
+    assert known.check(chain)
+    assert not held.check(chain)
+    wide = Layer(Convolution(np.ones((1, 1, 1, 1)), (1, 1, 10_000)), np.zeros(10_000), Activation("relu"))
+    huge_map = FeedForward.chain([wide, Layer(Dense(read_only(np.ones((1, 10_000)))), np.zeros(1), last.activation)])
+    with pytest.raises(UnsupportedModelError, match="convolution"):
+        SlopeIntervals.of(huge_map)
+    assert "convolution" in held.check(huge_map).reason
     with pytest.raises(OutputError, match="upper"):
         dataclasses.replace(held, upper=np.full((1, 2), math.inf)).save(tmp_path / "open.json")
     assert not (tmp_path / "open.json").exists()

@@ -1,6 +1,7 @@
 """Lipschitz bounds of networks of layers as proofs: from a claim to its certificate."""
 
 from certnet.certification.bracket import certify, certify_outputs
+from certnet.certification.features import certify_features
 from certnet.certification.methods import METHODS
 from certnet.claims.cards import meaning
 from certnet.claims.certificate import Certificate
@@ -13,6 +14,7 @@ __all__ = [
     "Certificate",
     "Verdict",
     "certify",
+    "certify_features",
     "certify_outputs",
     "cheap_upper_bounds",
     "meaning",

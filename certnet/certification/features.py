@@ -1,0 +1,315 @@
+"""Slopes by feature: what is proved of every partial derivative of a network, for all inputs or in a region."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certnet.claims.claim import NORMS, Claim, parse_output
+from certnet.claims.families import identity
+from certnet.claims.region import ALL, Region
+from certnet.core.errors import (
+    CertificateError,
+    InvalidInputError,
+    NotConvergedWarning,
+    UnsupportedModelError,
+)
+from certnet.core.until import Until, listening
+from certnet.core.validation import Float, positive_number, whole_number
+from certnet.networks.feedforward import require_network
+from certnet.networks.network import Network
+from certnet.proofs.regions import UnitSlopes
+from certnet.proofs.sectors import SectorChecker, Sectors
+from certnet.proofs.slope_files import EndProof
+from certnet.proofs.slopes import (
+    SlopeIntervals,
+    ends_of,
+    slopes_everywhere,
+    slopes_reached,
+    too_large,
+    with_room,
+)
+from certnet.proofs.subject import Subject
+from certnet.searches.increments import increments_of
+from certnet.searches.one_sided import Ends, OneSided
+
+__all__ = ["certify_features"]
+
+_log = logging.getLogger("certnet")
+
+METHODS: Final = ("auto", "intervals", "multipliers")
+_ROOM: Final = 1e-10  # that limits of units are widened by, of their size: a proof holds wherever sums are rounded
+_ELSEWHERE: Final = 1e-9  # of a bound's size: as much for the bounds that multipliers prove
+_COLUMNS: Final = 12
+_STEPS: Final = (30, 60, 200, 700)  # of the search, until the gap is small enough
+_SLACKS: Final = (1e-4, 1e-3, 1e-2, 1e-1, 1e-5, 1e-6)  # of multipliers, whose matrix is singular at the optimum
+_BATCH: Final = 1 << 19  # numbers of a layer that are searched at a time
+_MOST_WORK: Final = 3e12  # multiplications from which on "auto" leaves it at interval arithmetic: some minutes
+_MOST_NUMBERS: Final = 1 << 22  # in a file, likewise
+_MOST_VARIABLES: Final = 1 << 27  # entries of the matrix of units by inputs and units
+
+
+def certify_features(
+    network: Network,
+    *,
+    region: Region = ALL,
+    output: int | tuple[int, int] | None = None,
+    norm: str = "l2",
+    method: str = "auto",
+    tol: float = 1e-3,
+    time_limit: float | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    random_state: int = 0,
+) -> SlopeIntervals:
+    """Prove an interval of ``∂f_o/∂x_i`` for every input, and for every output or a chosen one.
+
+    The intervals hold for finite steps too: ``lower ≤ (f_o(x + t e_i) − f_o(x)) / t ≤ upper`` for all x and
+    x + t e_i of the region. Activations are known by the slopes that they have there: an interval is that of all
+    networks whose units have such slopes, and contains that of this one.
+
+    Interval arithmetic gives the first intervals, which for one hidden layer no choice of slopes makes smaller. At
+    depth a multiplier per unit that bends proves smaller ones (:mod:`certnet.proofs.sectors`); of both the smaller
+    ends are returned, with the multipliers that they need.
+
+    Parameters
+    ----------
+    network : ShallowNetwork or FeedForward
+        With ``d`` inputs and ``m`` outputs, in its own units. Names of inputs and outputs are those of ``about``.
+    region : Box or Ball, optional
+        Where the slopes are taken; by default all inputs. Nothing is said of other inputs.
+    output : int or pair of int, optional
+        The output i, or the difference ``f_i − f_j`` for (i, j), instead of all outputs.
+    norm : {"l2", "linf"}
+        That of a ball.
+    method : {"auto", "intervals", "multipliers"}
+        "intervals" is interval arithmetic alone. "auto" searches multipliers as well unless that would take minutes
+        (many inputs, outputs and units at once), "multipliers" always.
+    tol : float
+        Gap at which the search for multipliers stops, relative to the width of the interval.
+    time_limit : float, optional
+        Seconds for the search for multipliers; the widest intervals come first. Ctrl-C ends it in the same way. What
+        is not reached has its interval by interval arithmetic.
+    should_stop : callable, optional
+        Asked between steps: once true, the search ends likewise.
+    random_state : int
+        Seed of the search.
+
+    Returns
+    -------
+    SlopeIntervals
+        ``lower`` and ``upper`` (m, d), or (1, d) for a chosen output, in the network's units; ``table()`` sorts them.
+
+    Raises
+    ------
+    InvalidInputError
+        An option is unknown or out of range, or the region or output does not fit the network.
+    UnsupportedModelError
+        The network has convolutions that are too large to be written out as matrices.
+    CertificateError
+        Products of its weights overflow.
+
+    Warns
+    -----
+    NotConvergedWarning
+        The time was up, or the gap of some intervals is above ``tol``; they are proved all the same.
+
+    Examples
+    --------
+    >>> from certnet import FeedForward, certify_features
+    >>> net = FeedForward([[[1.0, -1.0], [2.0, 0.0]], [[1.0, 0.5]]], [[0.0, 0.0], [0.0]], "relu")
+    >>> for row in certify_features(net).table():
+    ...     print(row.name, round(row.lower, 6), round(row.upper, 6), row.verdict)
+    input 0 0.0 2.0 increasing
+    input 1 -1.0 0.0 decreasing
+    """
+    network = require_network(network)
+    for name, value, names in (("method", method, METHODS), ("norm", norm, NORMS)):
+        if value not in names:
+            raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, names))}, got {value!r}")
+    tol = positive_number(tol, "tol")
+    seed = whole_number(random_state, "random_state")
+    limit = None if time_limit is None else positive_number(time_limit, "time_limit")
+    subject = _subject(network, region, norm, output)
+    slopes = slopes_reached(subject, room=_ROOM)
+    everywhere = slopes_everywhere(network)
+    narrower = any(bool((low > a).any() or (high < b).any()) for (low, high), (a, b) in zip(slopes, everywhere))
+    slopes = slopes if narrower else everywhere
+    ends = ends_of(subject, slopes)
+    if ends is None:
+        raise CertificateError(f"{network!r}: products of its weights overflow: rescale the outputs or the inputs")
+    lower, upper = with_room(ends)
+    proofs: list[EndProof] = []
+    if _pays(subject, slopes, method):
+        with listening(Until.within(limit, should_stop)) as until:
+            search = _Search(subject, slopes, lower, upper, tol, until)
+            search.run(np.random.default_rng(seed))
+        lower, upper, proofs = search.lower, search.upper, search.proofs
+        if search.concern:
+            warnings.warn(f"the intervals hold, but {search.concern}", NotConvergedWarning, stacklevel=2)
+    known, about = identity(network), network.about
+    return SlopeIntervals(
+        lower,
+        upper,
+        known.units,
+        known.digest,
+        known.shape,
+        known.slopes,
+        about.read,
+        region=region,
+        norm=norm,
+        output=subject.claim.output,
+        inputs=about.inputs,
+        outputs=about.outputs,
+        reached=tuple(slopes) if narrower else (),
+        multipliers=tuple(proofs),
+    )
+
+
+def _subject(network: Network, region: Region, norm: str, output: int | tuple[int, int] | None) -> Subject:
+    if not isinstance(region, Region):
+        raise InvalidInputError(f"region must be a certnet.Box or a certnet.Ball, got {type(region).__name__}")
+    refusal = too_large(network)
+    if refusal is not None:
+        raise UnsupportedModelError(f"{network!r}: {refusal}")
+    subject = Subject.of(Claim(network, region, norm, parse_output(output, network.n_outputs)))
+    if isinstance(subject, str):
+        raise InvalidInputError(subject)
+    return subject
+
+
+def _pays(subject: Subject, slopes: UnitSlopes, method: str) -> bool:
+    """Can multipliers prove more than intervals, at a price that is asked for?"""
+    bending = [int((low < high).sum()) for low, high in slopes]
+    n = sum(bending)
+    if method == "intervals" or not n or subject.network.depth == 1:
+        return False
+    d, m = subject.network.n_inputs, subject.chosen.n_outputs
+    products = sum(a * b for a, b in zip(subject.chosen.widths, subject.chosen.widths[1:]))
+    work = 2.0 * d * m * (4.0 * float(n) ** 3 + 4.0 * _COLUMNS * sum(_STEPS[:2]) * products)
+    large = n * (n + d) > _MOST_VARIABLES
+    if method == "auto" and (large or work > _MOST_WORK or 2 * d * m * n > _MOST_NUMBERS):
+        _log.info("slopes by interval arithmetic alone: multipliers of %d intervals would take minutes", d * m)
+        return False
+    return True
+
+
+class _Search:
+    """Intervals that begin as those of interval arithmetic, and end after end is replaced where multipliers prove less.
+
+    Attributes
+    ----------
+    lower, upper : ndarray, shape (m, d)
+    proofs : list of EndProof
+        Of the ends that were replaced.
+    concern : str
+        What a user should know of the search.
+    """
+
+    def __init__(
+        self, subject: Subject, slopes: UnitSlopes, lower: Float, upper: Float, tol: float, until: Until
+    ) -> None:
+        self.lower, self.upper = lower.copy(), upper.copy()
+        self.proofs: list[EndProof] = []
+        self.concern = ""
+        self._sectors = Sectors.of(subject.chosen, slopes)
+        self._net = increments_of(subject.within(slopes))
+        self._charge = subject.charge()
+        self._tol, self._until = tol, until
+        self._worst = 0.0
+
+    def run(self, rng: np.random.Generator) -> None:
+        pairs = self._widest_first()
+        at_once = max(1, _BATCH // (2 * _COLUMNS * max(self._net.widths)))
+        for at in range(0, len(pairs), at_once):
+            if self._until.reached:
+                self.concern = (
+                    f"the time was up after {at} of {len(pairs)} intervals, the rest is by interval arithmetic"
+                )
+                return
+            outputs, inputs = pairs[at : at + at_once].T
+            both = Ends(np.repeat(outputs, 2), np.repeat(inputs, 2), np.tile([1, -1], len(outputs)))
+            with np.errstate(all="ignore"):  # what overflows proves nothing
+                self._improve(OneSided(self._net, both, rng, _COLUMNS))
+        if self._worst > self._tol:
+            self.concern = f"better multipliers may prove less (gap {self._worst:.1e} of an interval's width)"
+
+    def _widest_first(self) -> NDArray[np.intp]:
+        """Pairs (o, i) of the intervals that have a width at all."""
+        width = self.upper - self.lower
+        order = np.argsort(-width, axis=None)
+        order = order[width.ravel()[order] > 1e-9 * np.abs(np.stack([self.lower, self.upper])).max(initial=0.0)]
+        return np.stack(np.unravel_index(order, width.shape), axis=1)
+
+    def _improve(self, search: OneSided) -> None:
+        """Of the ends of both sides of some intervals, one after the other, with more steps where gaps stay."""
+        best: dict[tuple[int, int, int], tuple[float, Float, float]] = {}
+        for steps in _STEPS:
+            search.climb(steps, self._until)
+            multipliers = search.multipliers()
+            width = _of_both(search.values)
+            left = []
+            for e, key in enumerate(_keys(search.ends)):
+                # what no multipliers bring below interval arithmetic's end is left to that
+                own = self._end(key)
+                reach = self._tol * max(width[e], 0.0)
+                if not search.values[e] + self._charge < own - reach:
+                    continue
+                bound, T = self._bound(key, [t[:, e] for t in multipliers], search.values[e], reach)
+                gap = bound - search.values[e]
+                if key not in best or bound < best[key][0]:
+                    best[key] = bound, T, gap / width[e] if width[e] > 0.0 else 0.0
+                if gap > reach and not best[key][2] <= self._tol:
+                    left.append(e)
+            if not left or self._until.reached:
+                break
+            # both sides of an interval, whose width the gap is measured by
+            pairs = np.unique(np.array(left) // 2)
+            search = search.rows(np.sort(np.concatenate([2 * pairs, 2 * pairs + 1])))
+        for key, (bound, T, gap) in best.items():
+            self._keep(key, bound, T, gap)
+
+    def _end(self, key: tuple[int, int, int]) -> float:
+        o, i, side = key
+        return float(self.upper[o, i] if side == 1 else -self.lower[o, i])
+
+    def _bound(self, key: tuple[int, int, int], T: list[Float], value: float, reach: float) -> tuple[float, Float]:
+        """The least bound that T proves with as much slack as it takes: each layer is given more than the next."""
+        best, kept = np.inf, np.zeros(0)
+        o, i, side = key
+        for slack in _SLACKS:
+            given = np.concatenate([t * (1.0 + slack) ** (len(T) - k) for k, t in enumerate(T)])
+            checker = SectorChecker(self._sectors, o, i, side, given)
+            proved = checker.least()
+            if proved is None:
+                continue
+            if proved < best:
+                best, kept = proved, given
+            elif slack < _SLACKS[0]:
+                break
+            if best <= value + reach or slack > _SLACKS[0]:
+                break  # more slack costs more
+        return best, kept
+
+    def _keep(self, key: tuple[int, int, int], bound: float, T: Float, gap: float) -> None:
+        o, i, side = key
+        # what another machine may round otherwise, and the charge of a difference, are on top
+        size = max(abs(bound), self.upper[o, i] - self.lower[o, i])
+        end = float(np.nextafter(bound + _ELSEWHERE * size + self._charge, np.inf))
+        if end < self._end(key):
+            (self.upper if side == 1 else self.lower)[o, i] = side * end
+            self.proofs.append((o, i, side, T))
+            self._worst = max(self._worst, gap)
+
+
+def _keys(ends: Ends) -> Iterator[tuple[int, int, int]]:
+    return zip(ends.outputs.tolist(), ends.inputs.tolist(), ends.sides.tolist())
+
+
+def _of_both(values: Float) -> Float:
+    """The width of the interval of each end, both sides being neighbours."""
+    return np.repeat(values[0::2] + values[1::2], 2)

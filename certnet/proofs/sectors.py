@@ -1,0 +1,199 @@
+r"""One-sided bounds of slopes along single inputs, from a multiplier per unit. NumPy only.
+
+Let y be a step along one input, ``p_j`` and ``z_j`` what it changes of the pre-activation and of the value of unit j,
+and f what it changes of an output. Where its slopes lie in ``[α_j, β_j]``, ``(z_j − α_j p_j)(z_j − β_j p_j) ≤ 0``; and
+p and f are linear in y and in the z of units that bend, those with a known slope put into one another. So if
+
+    u y² − y f + Σ_j T_j (z_j − α_j p_j)(z_j − β_j p_j) ≥ 0      for all numbers y and z,        T ≥ 0,
+
+then ``y f ≤ u y²``: the slope f / y is at most u. With −f for f it is at least −u. The left side is a quadratic form,
+a matrix P of order 1 + N for N units that bend, and the question whether it is positive semidefinite
+(:mod:`certnet.proofs.semidefinite`). Any T that answers it is a proof, whoever found it.
+
+This says at least what LipSDP says of ``f − a y`` for any number a (which bounds ``|f / y − a|``): from
+``s² y² − (f − a y)² + Σ ≥ 0`` follows the above for u = a + s and T / 2s, as
+``2 s ((a + s) y² − y f) = s² y² − (f − a y)² + (s y − (f − a y))²``.
+
+**Rounding.** With ``p = L (y, z)``, L wrong by at most E entry by entry, and D = diag(α β T),
+
+    P = Lᵀ D L + ( u, −½ F ; −½ Fᵀ, diag(T) ) − ½ (C + Cᵀ),   C = the rows (α + β) T L, one per unit.
+
+Entries of L are sums of products, wrong by γ_n times those of the sizes, and so are those of P; what L is wrong by is
+multiplied along. Numbers above 2^400 are refused, so that what underflows is below the floor that is charged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from certnet.core.validation import Float
+from certnet.networks.layers import LinearOperator
+from certnet.networks.network import Network
+from certnet.proofs.regions import UnitSlopes
+from certnet.proofs.rounding import SAFETY, U, gamma
+from certnet.proofs.semidefinite import is_semidefinite_entrywise
+
+__all__ = ["Known", "SectorChecker", "Sectors"]
+
+_FLOOR: Final = 2.0**-600  # more than what underflows of numbers below _LARGEST
+_LARGEST: Final = 2.0**400
+_STEPS: Final = (1e-11, 1e-9, 1e-7, 1e-5, 1e-3)  # that a bound is raised by, of the size of what it is summed from
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """A matrix, and how much its entries may be wrong."""
+
+    value: Float
+    error: Float
+
+    @property
+    def T(self) -> Known:
+        return Known(self.value.T, self.error.T)
+
+
+@dataclass(frozen=True, eq=False)
+class Sectors:
+    """The units that bend: their slopes, and what they and the outputs take of the inputs and of each other.
+
+    Attributes
+    ----------
+    low, high : ndarray, shape (N,)
+        Least and greatest slopes, layer after layer.
+    rows : Known, shape (N, d + N)
+        ``p = rows (x, z)`` for steps x of the inputs.
+    outputs : Known, shape (m, d + N)
+        Of the outputs likewise.
+    """
+
+    low: Float
+    high: Float
+    rows: Known
+    outputs: Known
+
+    @classmethod
+    def of(cls, network: Network, slopes: UnitSlopes) -> Sectors:
+        """Of a network of any operators, with these slopes of the units of its hidden layers."""
+        bends = [low < high for low, high in slopes]
+        d, n = network.n_inputs, sum(int(bend.sum()) for bend in bends)
+        # columns are units, rows the d + n variables
+        values = Known(np.eye(d + n, d), np.zeros((d + n, d)))
+        parts, at = [], d
+        with np.errstate(all="ignore"):  # what overflows is refused
+            for k, layer in enumerate(network.layers):
+                found = _mapped(layer.operator, values, first=k == 0)
+                if k == network.depth:
+                    break
+                (low, high), bend = slopes[k], bends[k]
+                parts.append(Known(found.value[:, bend], found.error[:, bend]))
+                c = np.where(bend, 0.0, low)
+                value, error = found.value * c, found.error * np.abs(c)
+                error = np.where(c != 0.0, error + U * np.abs(value) + _FLOOR, 0.0)
+                own = at + np.arange(int(bend.sum()))
+                value[own, bend] = 1.0
+                at += len(own)
+                values = Known(value, error)
+        rows = Known(*(np.concatenate(part, axis=1) for part in zip(*((p.value, p.error) for p in parts))))
+        low, high = (np.concatenate([pair[side][bend] for pair, bend in zip(slopes, bends)]) for side in (0, 1))
+        return cls(low, high, rows.T, found.T)
+
+    @property
+    def n(self) -> int:
+        """N."""
+        return len(self.low)
+
+    @property
+    def n_inputs(self) -> int:
+        return int(self.outputs.value.shape[1]) - self.n
+
+
+def _mapped(operator: LinearOperator, x: Known, *, first: bool) -> Known:
+    """``A x`` for every row of x; the rows of the identity come out as they are in A."""
+    if first:
+        d = operator.n_inputs
+        value = np.zeros((len(x.value), operator.n_outputs))
+        value[:d] = operator.matrix.T
+        return Known(value, np.zeros_like(value))
+    sizes = operator.absolute
+    value, reach = operator(x.value), sizes(np.abs(x.value))
+    return Known(value, SAFETY * (sizes(x.error) + gamma(operator.terms + 8) * reach) + _FLOOR)
+
+
+class SectorChecker:
+    """Multipliers that may bound the slope of an output along an input from one side, prepared to test many bounds.
+
+    Parameters
+    ----------
+    sectors : Sectors
+    output, along : int
+    side : {1, -1}
+        1: the slope is at most a bound; −1: the negative slope is.
+    multipliers : array_like, shape (N,)
+        Positive, one per unit that bends.
+    """
+
+    def __init__(self, sectors: Sectors, output: int, along: int, side: int, multipliers: ArrayLike) -> None:
+        self._P: Float | None = None
+        self._error: Float | None = None
+        T = np.asarray(multipliers, dtype=np.float64)
+        if T.shape != (sectors.n,) or not (np.isfinite(T).all() and bool((T > 0.0).all())):
+            return
+        with np.errstate(all="ignore"):
+            self._assemble(sectors, output, along, float(side), T)
+
+    def _assemble(self, sectors: Sectors, output: int, along: int, side: float, T: Float) -> None:
+        chosen = np.concatenate([[along], sectors.n_inputs + np.arange(sectors.n)])
+        L, E = sectors.rows.value[:, chosen], sectors.rows.error[:, chosen]
+        F, F_error = side * sectors.outputs.value[output, chosen], sectors.outputs.error[output, chosen]
+        sums, products = sectors.low + sectors.high, sectors.low * sectors.high
+        largest = max(float(np.abs(part).max(initial=0.0)) for part in (L, F, T, sums * T, products * T))
+        if not largest <= _LARGEST:
+            return
+        C, C_error = (sums * T)[:, None] * L, (np.abs(sums) * T)[:, None] * E
+        P, sizes, error = np.zeros((3, sectors.n + 1, sectors.n + 1))
+        for to, rows, row in ((P, -0.5 * C, -0.5 * F), (sizes, np.abs(C), np.abs(F)), (error, C_error, F_error)):
+            to[1:] += rows
+            to[0] += row
+            to += to.T
+        diagonal = np.concatenate([[0.0], T])
+        P[np.diag_indices(len(P))] += diagonal
+        sizes[np.diag_indices(len(P))] += diagonal
+        D = products * T
+        if D.any():
+            P += L.T @ (D[:, None] * L)
+            A, B = np.abs(L), E + gamma(sectors.n + 8) * np.abs(L)
+            propagated = (A + B).T @ (np.abs(D)[:, None] * B)
+            error += propagated + propagated.T
+            sizes += A.T @ (np.abs(D)[:, None] * A)
+        self._error = SAFETY * (error + gamma(16) * sizes) + _FLOOR
+        self._P = P
+
+    def proves(self, bound: float) -> bool:
+        """Is the slope (side 1), or the negative slope (side −1), proved to be at most ``bound``?"""
+        if self._P is None or self._error is None or not abs(bound) <= _LARGEST:
+            return False
+        P, error = self._P.copy(), self._error.copy()
+        P[0, 0] += bound
+        error[0, 0] += 4.0 * U * (abs(bound) + abs(P[0, 0]))
+        with np.errstate(all="ignore"):
+            return is_semidefinite_entrywise(P, error)
+
+    def least(self) -> float | None:
+        """A bound that is proved, near the least one: the Schur complement of P, raised by as little as it takes."""
+        if self._P is None:
+            return None
+        M, q, corner = self._P[1:, 1:], self._P[0, 1:], float(self._P[0, 0])
+        try:
+            np.linalg.cholesky(M)
+            taken = float(q @ np.linalg.solve(M, q))
+        except np.linalg.LinAlgError:
+            return None
+        for step in _STEPS:
+            bound = taken - corner + step * (abs(taken) + abs(corner))
+            if self.proves(bound):
+                return bound
+        return None
