@@ -26,7 +26,7 @@ from certnet.certification.provenance import each_output, made_since
 from certnet.claims.certificate import Certificate
 from certnet.claims.claim import NORMS, Claim, parse_output
 from certnet.claims.families import identity
-from certnet.claims.region import ALL, All, Ball, Box, Region
+from certnet.claims.region import ALL, All, Ball, Box, Region, require_region
 from certnet.core.errors import CertificateError, InvalidInputError, NotConvergedWarning, SolverError
 from certnet.core.until import Until, listening
 from certnet.core.validation import Float, as_inputs, finite_array, positive_number, whole_number
@@ -256,10 +256,12 @@ def _bracket(
     return _Found(certificate, proved.concern)
 
 
-def certify_checked(network: Network, X: Float | None = None, *, tol: float, random_state: int) -> Certificate:
+def certify_checked(
+    network: Network, X: Float | None = None, *, tol: float, random_state: int, region: Region = ALL
+) -> Certificate:
     """:func:`certify` for callers inside, whose arguments are checked; no warning: the gap is in the certificate."""
     options = Options(tol=tol, random_state=random_state)
-    return _bracket(Claim(network), X, AUTO, options, None, time.perf_counter()).certificate
+    return _bracket(Claim(network, region), X, AUTO, options, None, time.perf_counter()).certificate
 
 
 def certify_outputs(
@@ -305,8 +307,7 @@ def certify_outputs(
 
 
 def _region(network: Network, region: Region, around: ArrayLike | None, radius: float | None) -> Region:
-    if not isinstance(region, All | Ball | Box):
-        raise InvalidInputError(f"region must be a certnet.Box or a certnet.Ball, got {type(region).__name__}")
+    region = require_region(region, network.n_inputs)
     if around is not None or radius is not None:
         if around is None or radius is None:
             raise InvalidInputError("a bound in a ball needs both around and radius")
@@ -316,9 +317,6 @@ def _region(network: Network, region: Region, around: ArrayLike | None, radius: 
         if centre.shape != (network.n_inputs,):
             raise InvalidInputError(f"around has shape {centre.shape}, the network has {network.n_inputs} inputs")
         return Ball(centre, positive_number(radius, "radius", zero=True))
-    refusal = region.refusal(network.n_inputs)
-    if refusal is not None:
-        raise InvalidInputError(refusal)
     return region
 
 

@@ -13,7 +13,7 @@ from certnet.core.errors import InvalidInputError
 from certnet.core.frames import plain_array
 from certnet.core.validation import Float, finite_array, positive_number
 
-__all__ = ["ALL", "All", "Ball", "Box", "Region", "region_of"]
+__all__ = ["ALL", "All", "Ball", "Box", "Region", "region_of", "require_region"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,11 @@ class Ball:
     @property
     def words(self) -> str:
         return f"within {self.radius:g} of a point"
+
+    @property
+    def limits(self) -> tuple[list[float], float]:
+        """Centre and radius as plain numbers."""
+        return self.centre.tolist(), self.radius
 
     def refusal(self, n_inputs: int) -> str | None:
         if self.centre is None or self.radius is None:
@@ -132,6 +137,11 @@ class Box:
     def words(self) -> str:
         return f"in a box of {len(self.lower)} inputs"
 
+    @property
+    def limits(self) -> tuple[list[float], list[float]]:
+        """Both limits as plain numbers."""
+        return self.lower.tolist(), self.upper.tolist()
+
     def refusal(self, n_inputs: int) -> str | None:
         if self.lower.shape != (n_inputs,):
             return f"the box has {len(self.lower)} inputs, the network has {n_inputs}"
@@ -147,6 +157,21 @@ class Box:
 Region = All | Ball | Box
 
 ALL: Final = All()
+
+
+def require_region(region: object, n_inputs: int) -> Region:
+    """``region``, if it is one of inputs of this number.
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    if not isinstance(region, All | Ball | Box):
+        raise InvalidInputError(f"region must be a certnet.Box or a certnet.Ball, got {type(region).__name__}")
+    refusal = region.refusal(n_inputs)
+    if refusal is not None:
+        raise InvalidInputError(refusal)
+    return region
 
 
 def region_of(around: Float | None, radius: float | None, box: tuple[Float, Float] | None = None) -> Region:

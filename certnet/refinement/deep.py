@@ -27,14 +27,14 @@ from certnet.networks.feedforward import FeedForward
 from certnet.networks.network import Network
 from certnet.networks.shallow import ShallowNetwork
 from certnet.programs.goal import FitAtMost, SlopeAtMost, Weighted
+from certnet.proofs.regions import slopes_within
 from certnet.refinement.fit import Fit
-from certnet.refinement.gauge import bound_at_one
 from certnet.refinement.ground import Ground
 from certnet.refinement.journal import Journal
 from certnet.refinement.lbfgs import Allowance, quasi_newton
 from certnet.refinement.run import Run
 from certnet.refinement.smooth_objective import SmoothObjective
-from certnet.searches.vectors import multipliers_with_slack, search_vectors
+from certnet.searches.vectors import multipliers_with_slack
 from certnet.solvers.solved import Solved
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "THOROUGH",
     "Plan",
     "descend_deep",
+    "descend_in_region",
     "require_descent",
 ]
 
@@ -65,6 +66,9 @@ _TRIALS: Final = 12  # weights on the way to a limit on the fit
 _WIDER: Final = 5.0  # factor between weights while one side is unknown
 _CLOSE: Final = 1.1  # ratio of weights at which the search among them ends
 _LEAST_WEIGHT: Final = 1e-12
+_SHORT: Final = 25  # iterations of a stage in a region
+_ROUNDS: Final = 20  # of descents in a region, between which the units' slopes there are found anew
+_BESIDE: Final = (0.1, 0.5, 2.0)  # that limits of pre-activations are widened by: how far units may move meanwhile
 
 
 class Stage(NamedTuple):
@@ -129,6 +133,7 @@ QUICK: Final = Plan(openings=1, finish=2, moves=0, most=0)
 DEFAULT: Final = Plan(openings=3, finish=3, moves=1, most=2)
 SLIM: Final = Plan(openings=2, finish=3, moves=0, most=0)
 """The default where that would take long; where that would too, it is :data:`QUICK`."""
+_IN_REGION: Final = Plan(openings=1, finish=2, moves=0, most=0)
 THOROUGH: Final = Plan(openings=3, finish=3, moves=len(_KICKS), most=1000)
 
 
@@ -163,7 +168,7 @@ def descend_deep(run: Run, ground: Ground, network: FeedForward, plan: Plan, jou
     """All descents of a plan from ``network``, each of which adds a row; ends early where the run is over."""
     goal = run.task.goal
     if isinstance(goal, SlopeAtMost):
-        network = _under(run, network, run.before.certificate.upper, goal.limit)
+        network = _under(run, network, run.bound_everywhere(run.input), goal.limit)
         if goal.limit == 0.0:
             return
     if isinstance(goal, FitAtMost):
@@ -179,7 +184,7 @@ def descend_deep(run: Run, ground: Ground, network: FeedForward, plan: Plan, jou
         if run.over():
             return
         if isinstance(goal, SlopeAtMost):
-            network = _under(run, network, run.certified(network).upper, goal.limit)
+            network = _under(run, network, run.bound_everywhere(network), goal.limit)
         # anew: multipliers and gauge of other weights
         descent = _Descent(run, ground.signed(ground.units.inner(network)), network, journal)
     if isinstance(goal, FitAtMost):
@@ -189,10 +194,40 @@ def descend_deep(run: Run, ground: Ground, network: FeedForward, plan: Plan, jou
     _rescale(run)
 
 
+def descend_in_region(run: Run, ground: Ground, journal: Journal) -> None:
+    """Short descents on the objective with the bound of a region, from the best network; ends where one gains little.
+
+    The units' slopes in the region are those of the network that a descent begins with, on limits of pre-activations
+    somewhat wider; where it ends they are found anew.
+    """
+    region, goal, wider = run.task.region, run.task.goal, list(_BESIDE)
+    for _ in range(_ROUNDS):
+        if run.over() or not run.best.value > 0.0 or (isinstance(goal, SlopeAtMost) and goal.limit == 0.0):
+            return
+        before = run.best.value
+        network = _feed_forward(run.best.network)
+        if ground.limits is not None:
+            ground = ground.signed(ground.units.inner(network))
+        here = ground.within(slopes_within(region, network, "l2", room=wider[0]))
+        descent = _Descent(run, here, network, journal, most=_SHORT)
+        if isinstance(goal, FitAtMost):
+            descent.to_fit(goal.limit)
+        else:
+            descent.follow(_IN_REGION)
+        if not run.best.value < before * (1.0 - _LASTING):
+            del wider[0]  # units moved too far: fewer are taken for decided
+            if not wider:
+                break
+    _rescale(run)
+
+
 class _Descent:
     """Descents in progress, in the units and the gauge of their ground."""
 
-    def __init__(self, run: Run, ground: Ground, start: FeedForward, journal: Journal) -> None:
+    def __init__(
+        self, run: Run, ground: Ground, start: FeedForward, journal: Journal, *, most: int = _ITERATIONS
+    ) -> None:
+        self._most = most
         self._run, self._ground, self._like, self._journal = run, ground, start, journal
         self._rng = np.random.default_rng(run.settings.random_state)
         self._start = self._begin(start)
@@ -202,13 +237,11 @@ class _Descent:
         """In unit gauge, with as much room in every S_k as a small part of ρ pays for."""
         watch, ground = self._run.settings.watch, self._ground
         until = Until.within(max(watch.left, _LEAST_SECONDS), watch.should_stop)
-        T = search_vectors(
-            ground.units.inner(network), random_state=self._run.settings.random_state, until=until
-        ).multipliers
+        T = ground.multipliers(network, random_state=self._run.settings.random_state, until=until)
         slack = (1.0 + _SLACK) ** (1.0 / network.depth) - 1.0
         while True:
             point = ground.point(network, multipliers_with_slack(T, slack))
-            if bound_at_one(point.gauged, network.slopes) < ground.limit or slack < 1e-9:
+            if ground.bound(point.gauged) < ground.limit or slack < 1e-9:
                 return ground.vector(point)
             slack *= 0.3
 
@@ -279,7 +312,7 @@ class _Descent:
         run, ground = self._run, self._ground
         watch = run.settings.watch
         objective = ground.objective(weight, early=early)
-        iterations = _ITERATIONS if objective.fit is ground.early_fit else ON_ALL
+        iterations = self._most if objective.fit is ground.early_fit else min(self._most, ON_ALL)
         for stage in stages:
             known = self._journal.finished()
             if known is not None and known.shape == x.shape:
@@ -317,7 +350,7 @@ class _Descent:
 
     def _bound(self, x: Float) -> float:
         """The ρ that multipliers 1 prove."""
-        return bound_at_one(self._ground.at(x).gauged, self._like.slopes)
+        return self._ground.bound(self._ground.at(x).gauged)
 
     def _worth(self, x: Float, weight: float, fit: Fit | None = None) -> float:
         """The objective in these units, with multipliers 1 and without smoothing; infinite beyond a limit on ρ."""

@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from certnet.claims.region import All
 from certnet.core.errors import InvalidInputError
 from certnet.core.outcome import Status
 from certnet.core.validation import positive_number
@@ -18,7 +19,7 @@ from certnet.networks.shallow import ShallowNetwork, require_shallow
 from certnet.programs.goal import FitAtMost
 from certnet.programs.restriction import whole_cell
 from certnet.refinement.cost import CHEAP, FAIR, descent_cost
-from certnet.refinement.deep import DEFAULT, QUICK, SLIM, THOROUGH, Plan, descend_deep
+from certnet.refinement.deep import DEFAULT, QUICK, SLIM, THOROUGH, Plan, descend_deep, descend_in_region
 from certnet.refinement.ground import Ground
 from certnet.refinement.head import head_is_relu, polish_head
 from certnet.refinement.journal import Journal
@@ -96,6 +97,8 @@ def work(run: Run, effort: Effort, solving: Solving, journal: Journal) -> None:
     descend_deep(run, ground, start, effort.plan, journal)
     if task.restricted and effort.seconds > 0.0 and run.stopped is None and not run.over():
         _restrict(run, run.best.network, effort.seconds, solving)
+    if not isinstance(task.region, All) and run.stopped is None:
+        descend_in_region(run, ground, journal)
     if isinstance(task.goal, FitAtMost) and run.best.value == np.inf and run.stopped is None:
         raise InvalidInputError(
             f"max_mse={task.goal.limit:g} was not reached: allow a larger error, give more effort, or start from a "

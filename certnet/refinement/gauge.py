@@ -34,7 +34,7 @@ from scipy.linalg.lapack import dpotrf, dpotri
 
 from certnet.core.validation import Float
 
-__all__ = ["Penalty", "bound_at_one", "unit_gauge"]
+__all__ = ["Penalty", "bound_at_one", "inverted", "least_rho", "unit_gauge"]
 
 _FAINT = 1e-3  # of the size of the others: rows of units that multipliers say nothing about
 _LOG_2 = float(np.log(2.0))
@@ -114,7 +114,7 @@ class _NearlyHalf:
         return self.times(np.eye(self.V.shape[1]))
 
 
-def _inverted(S: Float) -> tuple[Float, float] | None:
+def inverted(S: Float) -> tuple[Float, float] | None:
     """S⁻¹ and log det S; None where S is not positive definite."""
     if not np.isfinite(S).all():
         return None
@@ -137,9 +137,9 @@ def _last(V: Float) -> tuple[_Inverse | _NearlyHalf, float] | None:
     """S_ℓ⁻¹ and log det S_ℓ, by the smaller of both orders."""
     m, n = V.shape
     if m < n:
-        found = _inverted(2.0 * np.eye(m) - V @ V.T)
+        found = inverted(2.0 * np.eye(m) - V @ V.T)
         return None if found is None else (_NearlyHalf(V, found[0]), found[1] + (n - m) * _LOG_2)
-    found = _inverted(2.0 * np.eye(n) - V.T @ V)
+    found = inverted(2.0 * np.eye(n) - V.T @ V)
     return None if found is None else (_Inverse(found[0]), found[1])
 
 
@@ -178,7 +178,7 @@ class _Layers:
                 form -= 2.0 * low * high * (W.T @ W)
             form = 0.5 * (form + form.T)
             if k > 0:
-                made = _inverted(2.0 * np.eye(len(form)) - form)
+                made = inverted(2.0 * np.eye(len(form)) - form)
                 found = None if made is None else (_Inverse(made[0]), made[1])
         n, d = weights[0].shape
         if not (slopes and n < d):
@@ -233,7 +233,7 @@ class Penalty:
         layers = _Layers.of(weights, self.slopes)
         if layers is None or not layers.most < self.limit:
             return float("inf"), []
-        rho = self._root(layers, mu)
+        rho = least_rho(layers.m, layers.counts, self.weight, self.limit, mu)
         if not layers.most < rho < self.limit:
             return float("inf"), []
         value = self.weight * rho - mu * (float(layers.counts @ np.log(rho - layers.m)) + layers.log_det)
@@ -255,22 +255,26 @@ class Penalty:
                 WK = c * c * ((onward @ across) @ side) + mu * inverse.times(onward.T).T
         return value, [*gradients, 2.0 * WK]
 
-    def _root(self, layers: _Layers, mu: float) -> float:
-        """The least's ρ: Newton's method on reciprocals, which are nearly linear, kept within a bracket."""
-        most, aim = layers.most, self.weight / mu
-        below, counts, room = most - layers.m, layers.counts, self.limit - most  # all of t = ρ − m_n
-        low, high = 0.0, min(float(counts.sum()) / aim, room)
-        t = min(1.0 / aim, 0.5 * room)
-        for _ in range(_STEPS):
-            inverse = 1.0 / (t + below)
-            total, steep = float(counts @ inverse), float(counts @ (inverse * inverse))
-            wanted = aim + 1.0 / (room - t)
-            low, high = (t, high) if total > wanted else (low, t)
-            rise = steep / total / total + 1.0 / (wanted * (room - t)) ** 2
-            step = t + (1.0 / wanted - 1.0 / total) / rise
-            if not low < step < high:
-                step = 0.5 * (low + high)
-            if abs(step - t) <= 4e-16 * t:
-                break
-            t = step
-        return most + t
+
+def least_rho(m: Float, counts: Float, weight: float, limit: float, mu: float) -> float:
+    """The ρ of ψ_μ for eigenvalues m with multiplicities ``counts``.
+
+    Newton's method on reciprocals, which are nearly linear, kept within a bracket.
+    """
+    most, aim = float(m.max()), weight / mu
+    below, room = most - m, limit - most  # all of t = ρ − m_n
+    low, high = 0.0, min(float(counts.sum()) / aim, room)
+    t = min(1.0 / aim, 0.5 * room)
+    for _ in range(_STEPS):
+        inverse = 1.0 / (t + below)
+        total, steep = float(counts @ inverse), float(counts @ (inverse * inverse))
+        wanted = aim + 1.0 / (room - t)
+        low, high = (t, high) if total > wanted else (low, t)
+        rise = steep / total / total + 1.0 / (wanted * (room - t)) ** 2
+        step = t + (1.0 / wanted - 1.0 / total) / rise
+        if not low < step < high:
+            step = 0.5 * (low + high)
+        if abs(step - t) <= 4e-16 * t:
+            break
+        t = step
+    return most + t

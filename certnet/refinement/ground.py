@@ -4,27 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
 from certnet.core.errors import InvalidInputError
+from certnet.core.until import Until
 from certnet.core.validation import Float
 from certnet.networks.feedforward import FeedForward
 from certnet.programs.goal import Goal, SlopeAtMost, Weighted
 from certnet.programs.loss import Huber, Loss, Squared
 from certnet.programs.restriction import Samples
+from certnet.proofs.regions import UnitSlopes
 from certnet.refinement.fit import Bend, Fit, left_slope
-from certnet.refinement.gauge import Penalty, unit_gauge
+from certnet.refinement.gauge import Penalty, bound_at_one, unit_gauge
+from certnet.refinement.regional import RegionalPenalty, regional_bound
 from certnet.refinement.shape import ShapeLimits
 from certnet.refinement.signs import SignedWeights
-from certnet.refinement.smooth_objective import Parameters, Point, SmoothObjective
+from certnet.refinement.smooth_objective import Parameters, Point, SmoothObjective, SmoothPenalty
 from certnet.rows.base import Rows
 from certnet.rows.block import Block
 from certnet.rows.memory import MemoryRows
 from certnet.rows.sums import Part, Sums, added
+from certnet.searches.vectors import search_vectors
 
 __all__ = ["LARGE", "SAMPLE", "Ground", "Units"]
 
@@ -148,6 +152,8 @@ class Ground:
         The error of the mean.
     signs : SignedWeights or None
         Of weights that are squares of what a vector holds.
+    reached : list of pairs of ndarray, or None
+        Slopes of the units in a region that ρ is of; None where it is of all inputs.
     """
 
     def __init__(
@@ -174,6 +180,7 @@ class Ground:
         )
         self.limits = None if limits is None else limits.scaled(1.0 / self.units.steepness)
         self.signs: SignedWeights | None = None
+        self.reached: UnitSlopes | None = None
         self.order = sum(network.widths[:-1])
         self.fit = self._fit(rows)
         part = rows.sample(SAMPLE, seed) if rows.n_samples > LARGE else rows
@@ -208,10 +215,40 @@ class Ground:
     def objective(self, weight: float, *, early: bool = False) -> SmoothObjective:
         """J_μδ with a weight of ρ in these units, on all samples or on those of early stages."""
         charged = weight > 1.0 / _HEAVIEST or self.limit < np.inf
-        penalty = Penalty(self.like.slopes, max(weight, 1.0 / _HEAVIEST), self.limit) if charged else None
+        penalty = self._penalty(max(weight, 1.0 / _HEAVIEST)) if charged else None
         charge = None if self.limits is None else self.limits.penalty
         fit = self.early_fit if early else self.fit
         return SmoothObjective(fit, penalty, self.parameters, charge, self.signs)
+
+    def _penalty(self, weight: float) -> SmoothPenalty:
+        if self.reached is None:
+            return Penalty(self.like.slopes, weight, self.limit)
+        return RegionalPenalty(self.reached, weight, self.limit)
+
+    def within(self, slopes: UnitSlopes) -> Ground:
+        """The same ground with the slopes that units have in a region."""
+        made = copy(self)
+        made.reached, made.parameters = slopes, replace(self.parameters, scaled=True)
+        return made
+
+    def bound(self, gauged: Sequence[Float]) -> float:
+        """The ρ that multipliers 1 prove of weights in unit gauge, in floating point; infinite where they do not."""
+        if self.reached is None:
+            return bound_at_one(gauged, self.like.slopes)
+        return regional_bound(gauged, self.reached)
+
+    def multipliers(self, network: FeedForward, *, random_state: int, until: Until) -> list[Float]:
+        """Multipliers of all units that prove a bound of a network in the units of the data, 1 where there is none."""
+        inner = self.units.inner(network)
+        if self.reached is None:
+            return list(search_vectors(inner, random_state=random_state, until=until).multipliers)
+        hidden = [replace(layer, reached=pair) for layer, pair in zip(inner.layers, self.reached)]
+        inner = FeedForward.from_layers([*hidden, inner.layers[-1]], inner.units)
+        found = search_vectors(inner, random_state=random_state, until=until).multipliers
+        every = [np.ones(n) for n in network.widths[1:-1]]
+        for full, T, layer in zip(every, found, hidden):
+            full[layer.bends] = T
+        return every
 
     def at(self, x: Float) -> Point:
         """The point of a vector."""

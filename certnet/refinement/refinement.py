@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
 
+from certnet.claims.region import ALL, All, Region, require_region
 from certnet.core.errors import InvalidInputError, NotConvergedWarning, RoseWarning, UnsupportedModelError
 from certnet.core.outcome import Status
 from certnet.core.validation import Float, as_samples, positive_number, whole_number
@@ -61,6 +62,7 @@ def refine(
     target_lipschitz: float | None = None,
     max_mse: float | None = None,
     effort: str | float | None = None,
+    region: Region = ALL,
     X_val: ArrayLike | None = None,
     y_val: ArrayLike | None = None,
     sample_weight: Any = None,
@@ -122,6 +124,10 @@ def refine(
         One descent; up to three, the best one finished, moved at random and restricted to its cell, fewer where they
         would take long by estimate (:mod:`certnet.refinement.cost`); three, with random moves until three in a row
         bring nothing. A number: the last, within so many seconds.
+    region : Box or Ball, optional
+        ρ bounds the slope in a :class:`certnet.Box` or a :class:`certnet.Ball` only, in the network's units: units that
+        cannot bend there enter with their known slope, and descents go on with them. The result is certified there
+        (``certificate``) and for all inputs (``certificate_everywhere``). For ``effort``.
     X_val, y_val : array_like, optional
         Held-out samples: the result says their error before and after, and warns where it or L rose.
     sample_weight : array_like, shape (N,), or the name of its column, optional
@@ -222,13 +228,16 @@ def refine(
         network = _shallow(network)
         if kept:
             raise InvalidInputError(f"keep is for descents: leave it out, or {', '.join(asked)}")
+        if not isinstance(region, All):
+            raise InvalidInputError(f"region is for descents: leave it out, or {', '.join(asked)}")
     elif not isinstance(network, ShallowNetwork):
         network = _feed_forward(network)
         network = network.shallow() if network.relu_only else require_descent(network)
+    require_region(region, network.n_inputs)
     effort_ = chosen_effort("default" if effort is None else effort)
     rows = _rows(network, X, y, sample_weight, n_jobs)
     limits = ShapeLimits.of(network, monotonic_cst, slope_limits, names=rows.names, constant=_constant(rows))
-    task = Task(rows, kind, goal, charged, limits, kept)
+    task = Task(rows, kind, goal, charged, limits, kept, region)
     method, patterns, cells = method or "joint", patterns or "all", 1 if cells is None else cells
     solver = "auto" if solver is None else solver
     constrained = not isinstance(goal, Weighted)
@@ -252,6 +261,8 @@ def refine(
         raise InvalidInputError("optimality_gap is for a weight, not for a limit")
     if cells > 1 and (constrained or not ordinary):
         raise InvalidInputError("cells above 1 are for a weight, squared errors, and no limits: use effort instead")
+    if optimality_gap and not isinstance(region, All):
+        raise InvalidInputError("optimality_gap is for ρ of all inputs: leave it out, or region")
     if optimality_gap and (penalty != "lipschitz" or not ordinary):
         raise InvalidInputError('optimality_gap needs penalty="lipschitz", squared errors, and no limits or weights')
     name = require_solver(solver)
@@ -261,7 +272,16 @@ def refine(
     held_out = _held_out(network, X_val, y_val)
     if asked and checkpoint is not None:
         raise InvalidInputError(f"checkpoint is for effort: leave it out, or {', '.join(asked)}")
-    options = (goal, charged, sorted(kept), monotonic_cst, slope_limits, random_state, effort if effort else "default")
+    options: tuple[object, ...] = (
+        goal,
+        charged,
+        sorted(kept),
+        monotonic_cst,
+        slope_limits,
+        random_state,
+        effort if effort else "default",
+    )
+    options += () if isinstance(region, All) else (region.limits,)
     journal = _journal(checkpoint, network, rows, options)
     asked_seconds = effort_.time_limit is not None and (time_limit is None or effort_.time_limit <= time_limit)
     if not asked and effort_.time_limit is not None:
@@ -411,7 +431,8 @@ def _floor(run: Run, weight: float) -> Floor | None:
 
 
 def _result(run: Run, floor: Floor | None, validation: Validation | None) -> RefineResult:
-    improved = run.best.network is not run.input
+    best = run.best.network
+    improved = best is not run.input
     last = run.trace[-1]
     status = last.status if run.stopped is None else run.stopped
     if not status.ok:
@@ -422,11 +443,12 @@ def _result(run: Run, floor: Floor | None, validation: Validation | None) -> Ref
         status = Status.NOT_IMPROVED
     gaps = [row.gap for row in run.trace if row.gap == row.gap]
     return RefineResult(
-        network=run.best.network,
+        network=best,
         objective_before=run.before.value,
         objective_after=run.best.value,
         certificate_before=run.before.certificate,
         certificate=run.best.certificate,
+        certificate_everywhere=None if isinstance(run.task.region, All) else run.certified_everywhere(best),
         mse_before=run.before.mse,
         mse=run.best.mse,
         improved=improved,

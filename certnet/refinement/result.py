@@ -54,6 +54,8 @@ class RefineResult:
         The last point that a solver gave.
     validation : Validation or None
         Errors on held-out samples, where they were given.
+    certificate_everywhere : Certificate or None
+        Of the result for all inputs, where ``certificate`` is of a region.
     floor : Floor or None
         With ``optimality_gap=True``: a lower bound on the objective of every function; None where an interrupt came
         before it.
@@ -74,6 +76,7 @@ class RefineResult:
     solution: Solution | None = None
     floor: Floor | None = None
     validation: Validation | None = None
+    certificate_everywhere: Certificate | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -104,6 +107,7 @@ class RefineResult:
             self,
             network=other.network,
             certificate=other.certificate,
+            certificate_everywhere=other.certificate_everywhere,
             mse=other.mse,
             objective_after=value,
             improved=value < self.objective_before,

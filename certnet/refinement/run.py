@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from certnet.certification import Certificate
 from certnet.certification.bracket import certify_checked
+from certnet.claims.region import ALL, All, Region
 from certnet.core.errors import CertificateError
 from certnet.core.outcome import Status
 from certnet.networks.network import Network
@@ -75,7 +76,21 @@ class Run:
         return Measured(network, self.task.value(network, mse, certificate), mse, certificate)
 
     def certified(self, network: Network) -> Certificate:
-        return certify_checked(network, X=self.task.probes, tol=1e-7, random_state=self.settings.random_state)
+        return self._certified(network, self.task.region)
+
+    def certified_everywhere(self, network: Network) -> Certificate:
+        """For all inputs, whatever region the task is about."""
+        return self._certified(network, ALL)
+
+    def bound_everywhere(self, network: Network) -> float:
+        """A bound of L for all inputs."""
+        if network is self.input and isinstance(self.task.region, All):
+            return self.before.certificate.upper
+        return self.certified_everywhere(network).upper
+
+    def _certified(self, network: Network, region: Region) -> Certificate:
+        seed = self.settings.random_state
+        return certify_checked(network, X=self.task.probes, tol=1e-7, random_state=seed, region=region)
 
     def record(self, stage: str, measured: Measured | None, solved: Solved, *, accepted: bool) -> None:
         row = TraceRow.of(stage, measured, solved, time.perf_counter() - self._begin, accepted=accepted)

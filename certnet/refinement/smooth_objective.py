@@ -20,10 +20,9 @@ import numpy as np
 
 from certnet.core.validation import Float
 from certnet.refinement.fit import Fit
-from certnet.refinement.gauge import Penalty
 from certnet.refinement.signs import SignedWeights
 
-__all__ = ["Charge", "Parameters", "Point", "SmoothObjective"]
+__all__ = ["Charge", "Parameters", "Point", "SmoothObjective", "SmoothPenalty"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,13 +97,19 @@ class Charge(Protocol):
     def __call__(self, weights: Sequence[Float]) -> tuple[float, list[Float]]: ...
 
 
+class SmoothPenalty(Protocol):
+    """``ψ_μ`` of weights in unit gauge, with its gradients; infinite, with none, where it is not defined."""
+
+    def __call__(self, weights: Sequence[Float], mu: float) -> tuple[float, list[Float]]: ...
+
+
 class SmoothObjective:
     """J_μδ with its gradient; remembers the best point of a stage, for an interrupt.
 
     Parameters
     ----------
     fit : Fit
-    penalty : Penalty or None
+    penalty : SmoothPenalty or None
         None charges nothing for the slope.
     parameters : Parameters
     charge : Charge or None
@@ -116,7 +121,7 @@ class SmoothObjective:
     def __init__(
         self,
         fit: Fit,
-        penalty: Penalty | None,
+        penalty: SmoothPenalty | None,
         parameters: Parameters,
         charge: Charge | None = None,
         signs: SignedWeights | None = None,

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from certnet.certification import Certificate
+from certnet.claims.region import ALL, Region
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float
 from certnet.networks.network import Network
@@ -84,6 +85,8 @@ class Task:
         On slopes along single inputs.
     keep : frozenset of str
         Of ``KEPT`` in :mod:`certnet.refinement.refinement`.
+    region : Region
+        Where ρ bounds the slope.
     """
 
     rows: Rows
@@ -92,6 +95,7 @@ class Task:
     loss: Loss = SQUARED
     limits: ShapeLimits | None = None
     keep: frozenset[str] = field(default_factory=frozenset)
+    region: Region = ALL
 
     @property
     def memory(self) -> MemoryRows:
