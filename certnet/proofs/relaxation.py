@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -35,15 +35,18 @@ from numpy.typing import NDArray
 
 from certnet.claims.region import Ball, Box, Region
 from certnet.core.validation import Float
-from certnet.networks.layers import Layer, LinearOperator
+from certnet.networks.layers import Dense, Layer, LinearOperator
 from certnet.networks.network import Network
 from certnet.proofs.rounding import SAFETY, U, gamma
 
-__all__ = ["Balls", "Boxes", "Ends", "Inputs", "Sides", "inputs_of", "limits", "output_limits"]
+__all__ = ["Balls", "Boxes", "Ends", "Inputs", "Sides", "highest", "inputs_of", "limits", "output_limits"]
 
 _DOUBT: Final = 2.0**-44  # of an activation's value and argument
 _MINUTE: Final = 2.0**-900  # more than what underflows in a sum
-_ENTRIES: Final = 1 << 22  # numbers of a batch of matrices at a time
+_FLAT: Final = 2.0**-500  # more than the norm of entries whose squares underflow
+_ENTRIES: Final = 1 << 20  # numbers of a layer's limits, of all regions, at a time
+_WORK: Final = 1 << 23  # multiplications for a layer in one region, up to which no unit is left out
+_ROWS: Final = 1 << 15  # numbers of a batch of combinations at a time: what stays in the cache
 
 Sides = Sequence[NDArray[np.int8]]
 """Of every hidden layer, per unit: 1 where its pre-activation is known not to be negative, −1 not positive, else 0."""
@@ -89,8 +92,15 @@ class Inputs(ABC):
         """The smallest boxes around them, (N, d)."""
 
     @abstractmethod
-    def most(self, A: Float) -> Float:
-        """``max A x`` over each region, (N, n), for A (N, n, d); wrong by at most ``γ_{d+8} |A| |x|``."""
+    def most(self, A: Float, at: NDArray[np.intp]) -> Float:
+        """``max a x``, (R,), for rows a of A (R, d), each over the region ``at`` (R,).
+
+        Wrong by at most ``γ_{d+8} |a| |x|`` and what underflows.
+        """
+
+    @abstractmethod
+    def first(self, layer: Layer, known: Ends) -> Ends:
+        """Limits (N, n) of the pre-activations of the first layer; ``known`` is what intervals say of them."""
 
     @abstractmethod
     def rows(self, chosen: slice) -> Inputs:
@@ -111,8 +121,11 @@ class Boxes(Inputs):
     def ends(self) -> Ends:
         return Ends(self.lower, self.upper)
 
-    def most(self, A: Float) -> Float:
-        return _apply(np.maximum(A, 0.0), self.upper) + _apply(np.minimum(A, 0.0), self.lower)
+    def most(self, A: Float, at: NDArray[np.intp]) -> Float:
+        return _dots(np.maximum(A, 0.0), self.upper[at]) + _dots(np.minimum(A, 0.0), self.lower[at])
+
+    def first(self, layer: Layer, known: Ends) -> Ends:
+        return known
 
     def rows(self, chosen: slice) -> Boxes:
         return Boxes(self.lower[chosen], self.upper[chosen])
@@ -131,9 +144,20 @@ class Balls(Inputs):
         down, up = self.centre - self.radius[:, None], self.centre + self.radius[:, None]
         return Ends(np.nextafter(down, -np.inf), np.nextafter(up, np.inf))
 
-    def most(self, A: Float) -> Float:
-        size = np.abs(A).sum(axis=-1) if self.norm == "linf" else np.sqrt(np.einsum("kij,kij->ki", A, A))
-        return _apply(A, self.centre) + self.radius[:, None] * size
+    def most(self, A: Float, at: NDArray[np.intp]) -> Float:
+        return _dots(A, self.centre[at]) + self.radius[at] * self._dual(A)
+
+    def first(self, layer: Layer, known: Ends) -> Ends:
+        if self.norm == "linf":
+            return known
+        z, reach = layer.preactivations(self.centre), self.radius[:, None] * self._dual(layer.operator.matrix)
+        size = layer.operator.absolute(self.ends.size) + np.abs(layer.bias) + np.abs(z) + reach
+        doubt = SAFETY * gamma(layer.operator.terms + 32) * size + _MINUTE * (1.0 + self.ends.size.sum(axis=1))[:, None]
+        return known.meet(_known(Ends(z - reach - doubt, z + reach + doubt)))
+
+    def _dual(self, A: Float) -> Float:
+        """Dual norms of the rows."""
+        return np.abs(A).sum(axis=-1) if self.norm == "linf" else np.sqrt(_dots(A, A)) + _FLAT
 
     def rows(self, chosen: slice) -> Balls:
         return Balls(self.centre[chosen], self.radius[chosen], self.norm)
@@ -148,45 +172,88 @@ def inputs_of(region: Region, n_inputs: int, norm: str) -> Inputs:
     return Boxes(np.full((1, n_inputs), -np.inf), np.full((1, n_inputs), np.inf))
 
 
-def limits(network: Network, inputs: Inputs, sides: Sides | None = None) -> list[Ends]:
+def limits(
+    network: Network, inputs: Inputs, sides: Sides | None = None, known: Sequence[Ends] | None = None
+) -> list[Ends]:
     """Limits of the pre-activations of every hidden layer, each (N, n_k), for every region of a batch.
 
-    Infinite where nothing is known. ``sides`` confines the inputs further, to those at which units are on a side.
+    Infinite where nothing is known. ``sides``, (n_k,) or (N, n_k), confines the inputs further, to those at which units
+    are on a side; ``known`` is what is known before, limits (N, n_k) of every hidden layer.
     """
-    found = list(_each(network, inputs, sides, upto=network.depth))
+    found = list(_each(network, inputs, sides, upto=network.depth, known=known))
     return [Ends(*(np.concatenate(ends) for ends in zip(*((e.left, e.right) for e in part)))) for part in zip(*found)]
 
 
-def output_limits(network: Network, inputs: Inputs) -> Ends:
-    """Limits of the outputs, (N, m), for every region of a batch."""
-    found = [part[-1] for part in _each(network, inputs, None, upto=network.depth + 1)]
+def output_limits(network: Network, inputs: Inputs, pairs: Sequence[tuple[int, int]] | None = None) -> Ends:
+    """Limits of the outputs, (N, m), for every region of a batch; with ``pairs`` those of ``f_i − f_j``, (N, p)."""
+    if pairs is not None:
+        *hidden, last = network.layers
+        network = network.from_layers([*hidden, _differences(last, pairs)], network.units)
+    parts = _each(network, inputs, None, upto=network.depth + 1)
+    found = [part[-1] if pairs is None else _with_lost(network.layers, *part[-2:]) for part in parts]
     return Ends(np.concatenate([e.left for e in found]), np.concatenate([e.right for e in found]))
 
 
-def _each(network: Network, inputs: Inputs, sides: Sides | None, upto: int) -> Iterator[list[Ends]]:
+def _differences(last: Layer, pairs: Sequence[tuple[int, int]]) -> Layer:
+    """``f_i − f_j``, every weight and bias rounded once."""
+    first, second = np.array(pairs, dtype=np.intp).T
+    V, c = last.operator.matrix, last.bias
+    with np.errstate(over="ignore"):  # what is infinite says nothing
+        return replace(last, operator=Dense(V[first] - V[second]), bias=c[first] - c[second])
+
+
+def _with_lost(layers: Sequence[Layer], z: Ends, ends: Ends) -> Ends:
+    """Limits of differences with the rounding of their weights on top; z are the last pre-activations."""
+    with np.errstate(all="ignore"):
+        size = layers[-1].operator.absolute(_activated(layers[-2], z).size) + np.abs(layers[-1].bias)
+        lost = 4.0 * U * (size + np.abs(ends.left) + np.abs(ends.right)) + _MINUTE
+        return _known(Ends(ends.left - lost, ends.right + lost))
+
+
+def highest(network: Network, inputs: Inputs, known: Sequence[Ends], weights: Sequence[Float]) -> Float:
+    """At least ``max Σ_k y_k · z_k``, (N,), over each region, where pre-activations z_k lie within ``known``.
+
+    ``weights`` are y_k (N, n_k) of the first hidden layers, one or more. NaN or infinite where nothing is known.
+    """
+    seen, values = [], inputs.ends
+    with np.errstate(all="ignore"):
+        for layer, ends in zip(network.layers[: len(weights)], known):
+            seen.append(_Seen.of(layer, values, ends))
+            values = _activated(layer, ends)
+        last, none = network.layers[len(weights) - 1], np.zeros_like(weights[-1])
+        return _backward(last, none, np.arange(len(inputs)), seen, inputs, inputs.ends.size, more=weights)
+
+
+def _each(
+    network: Network, inputs: Inputs, sides: Sides | None, upto: int, known: Sequence[Ends] | None = None
+) -> Iterator[list[Ends]]:
     """The limits of the first ``upto`` layers, of some regions at a time."""
-    n = max(network.widths)
-    some = max(1, _ENTRIES // (n * n))
+    some = max(1, _ENTRIES // max(network.widths))
     for at in range(0, len(inputs), some):
-        part = inputs.rows(slice(at, at + some))
+        rows = slice(at, at + some)
+        here = None if sides is None else [side if side.ndim == 1 else side[rows] for side in sides]
+        before = None if known is None else [ends.rows(rows) for ends in known]
         with np.errstate(all="ignore"):  # what overflows is infinite or NaN, and says nothing
-            yield _limits(network.layers[:upto], part, sides)
+            yield _limits(network.layers[:upto], inputs.rows(rows), here, before)
 
 
-def _limits(layers: Sequence[Layer], inputs: Inputs, sides: Sides | None) -> list[Ends]:
+def _limits(
+    layers: Sequence[Layer], inputs: Inputs, sides: Sides | None, known: Sequence[Ends] | None = None
+) -> list[Ends]:
     found: list[Ends] = []
     seen: list[_Seen] = []
     values = inputs.ends
     for k, layer in enumerate(layers):
         ends = _mapped(layer, values)
-        if ends.finite.all():  # else there are no lines to be drawn
-            ends = ends.meet(_relaxed(layer, seen, inputs, ends))
+        if known is not None and k < len(known):
+            ends = ends.meet(known[k])
+        ends = ends.meet(_relaxed(layer, seen, inputs, ends))
         if sides is not None and k < len(sides):
             ends = ends.on_side(sides[k])
         found.append(ends)
         if k + 1 < len(layers):
             below, values = values, _activated(layer, ends)
-            seen.append(_Seen(layer, below.size, ends.size, _lines(layer, ends)))
+            seen.append(_Seen.of(layer, below, ends))
     return found
 
 
@@ -204,7 +271,10 @@ def _mapped(layer: Layer, x: Ends) -> Ends:
     k = gamma(operator.terms + 8)
     far = sizes(reach) * (1.0 + k)
     doubt = k * (sizes(np.abs(middle)) + np.abs(b) + far)
-    doubt = SAFETY * doubt + np.where(doubt > 0.0, _MINUTE, 0.0)
+    rounded = doubt > 0.0
+    if not rounded.all():  # all products of what moves may have underflowed; where nothing does, the bias is the value
+        rounded |= sizes(((middle != 0.0) | (reach > 0.0)).astype(np.float64)) > 0.0
+    doubt = SAFETY * doubt + np.where(rounded, _MINUTE, 0.0)
     return _known(Ends(z - far - doubt, z + far + doubt))
 
 
@@ -253,8 +323,11 @@ def _activated(layer: Layer, z: Ends) -> Ends:
     left, right = np.maximum(at_l - fall, at_u - rise), np.minimum(at_l + rise, at_u + fall)
     # where it is monotone an end is a value; ReLU's are exact
     doubt = _DOUBT * sum(np.where(np.isfinite(end), np.abs(end), 0.0) for end in (at_l, at_u, lo, hi)) + _MINUTE
+    doubt = doubt + _DOUBT * phi.kink_doubt * phi.slopes[1]  # of α z + β, which is rounded as β is
     exact = (phi.name == "relu") & (s >= 0.0)
     left, right = np.where(exact, at_l, left - doubt), np.where(exact, at_u, right + doubt)
+    if phi.name == "leaky_relu" and phi.parameters[0] <= 0.0:  # convex, least at zero
+        left, right = np.maximum(left, 0.0), np.minimum(right, np.maximum(at_l, at_u) + doubt)
     if layer.carried:
         left = np.concatenate([left, z.left[..., n:]], axis=-1)
         right = np.concatenate([right, z.right[..., n:]], axis=-1)
@@ -266,7 +339,7 @@ def _value(layer: Layer, z: Float) -> Float:
     far = float(np.finfo(np.float64).max)
     value = layer.activation(np.clip(z, -far, far))
     # an infinite end has an infinite value unless the activation is flat there
-    steep = layer.activation.derivative(np.clip(z, -far, far)) != 0.0
+    steep = value != layer.activation(np.clip(z, -0.5 * far, 0.5 * far))
     return np.where(np.isinf(z) & steep, np.where(value > 0.0, np.inf, -np.inf), value)
 
 
@@ -287,15 +360,22 @@ class _Lines:
     high: Float
     over: Float
 
+    def rows(self, at: NDArray[np.intp]) -> _Lines:
+        return _Lines(self.low[at], self.under[at], self.high[at], self.over[at])
+
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """A layer with at least the sizes of its inputs and pre-activations, and the lines of its activation."""
+    """A layer with the lines of its activation, and the sizes (N, n) of what makes up its pre-activations."""
 
     layer: Layer
-    inputs: Float
-    values: Float
     lines: _Lines
+    sizes: Float
+
+    @classmethod
+    def of(cls, layer: Layer, x: Ends, z: Ends) -> _Seen:
+        """Of limits of its inputs and pre-activations."""
+        return cls(layer, _lines(layer, z), z.size + layer.operator.absolute(x.size) + np.abs(layer.bias))
 
 
 def _lines(layer: Layer, z: Ends) -> _Lines:
@@ -322,7 +402,7 @@ def _half_lines(slopes: tuple[float, float], lo: Float, hi: Float) -> _Lines | N
     at_l = alpha * lo
     chord = np.clip((hi - at_l) / np.where(bent, hi - lo, 1.0), alpha, 1.0)
     over = np.maximum(at_l - chord * lo, hi - chord * hi)
-    over = over + _DOUBT * (np.abs(lo) + np.abs(hi)) + _MINUTE
+    over = over + _DOUBT * (1.0 + abs(alpha)) * (np.abs(lo) + np.abs(hi)) + _MINUTE
     side = np.where(right, 1.0, alpha)
     low = np.where(bent, np.where(hi > -lo, 1.0, alpha), side)
     return _Lines(low, np.zeros_like(low), np.where(bent, chord, side), np.where(bent, over, 0.0))
@@ -351,55 +431,87 @@ def _slope_lines(layer: Layer, lo: Float, hi: Float) -> _Lines:
 
 def _relaxed(layer: Layer, seen: Sequence[_Seen], inputs: Inputs, known: Ends) -> Ends:
     """The layer's pre-activations, as combinations of the inputs; ``known`` is what intervals say of them."""
-    units = np.arange(layer.operator.n_outputs)
-    if len(inputs) == 1 and seen and layer.activation.name in ("relu", "leaky_relu"):
-        # of a unit that is on one side the rest of the limits is of little use
-        undecided = (known.left[0] < 0.0) & (known.right[0] > 0.0)
-        undecided[layer.n_bending :] = True
-        units = np.flatnonzero(undecided)
-    first = _rows_of(layer.operator, units)
+    if not seen:
+        return inputs.first(layer, known)
+    at, units = np.nonzero(_wanted(layer, seen, inputs, known))
     left, right = known.left.copy(), known.right.copy()
-    if len(units):
-        start = np.broadcast_to(first, (len(inputs), *first.shape))
-        right[:, units] = layer.bias[units] + _backward(layer, units, start, seen, inputs)
-        left[:, units] = layer.bias[units] - _backward(layer, units, -start, seen, inputs)
-        room = 4.0 * U * (np.abs(layer.bias[units]) + np.abs(right[:, units]) + np.abs(left[:, units])) + _MINUTE
-        right[:, units] += room
-        left[:, units] -= room
+    some = max(1, _ROWS // max(below.layer.operator.n_outputs for below in seen))
+    far = inputs.ends.size
+    for k in range(0, len(at), some):
+        i, j = at[k : k + some], units[k : k + some]
+        rows, bias = _rows_of(layer.operator, j), layer.bias[j]
+        up = bias + _backward(layer, rows, i, seen, inputs, far)
+        down = bias - _backward(layer, -rows, i, seen, inputs, far)
+        room = 4.0 * U * (np.abs(bias) + np.abs(up) + np.abs(down)) + _MINUTE
+        right[i, j], left[i, j] = up + room, down - room
     return _known(Ends(left, right))
 
 
+def _wanted(layer: Layer, seen: Sequence[_Seen], inputs: Inputs, known: Ends) -> NDArray[np.bool_]:
+    """Of what units in what regions (N, n) lines may say more than intervals."""
+    # at a point they say the same, and without limits there are no lines to be drawn
+    ends = inputs.ends
+    wanted = known.finite & (ends.left < ends.right).any(axis=1)
+    units = np.broadcast_to(wanted[:, None], known.left.shape)
+    sizes = [below.layer.operator.n_inputs * below.layer.operator.n_outputs for below in seen]
+    if layer.activation.name in ("relu", "leaky_relu") and layer.operator.n_outputs * sum(sizes) > _WORK:
+        # of a unit that is on one side the rest of the limits is of less use than it costs
+        undecided = (known.left < 0.0) & (known.right > 0.0)
+        undecided[:, layer.n_bending :] = True
+        units = units & undecided
+    return units
+
+
 def _rows_of(operator: LinearOperator, units: NDArray[np.intp]) -> Float:
-    chosen = np.zeros((len(units), operator.n_outputs))
-    chosen[np.arange(len(units)), units] = 1.0
-    return operator.adjoint(chosen)
+    """Rows of the matrix."""
+    if isinstance(operator, Dense):
+        return np.asarray(operator.matrix[units])
+    different, place = np.unique(units, return_inverse=True)
+    chosen = np.zeros((len(different), operator.n_outputs))
+    chosen[np.arange(len(different)), different] = 1.0
+    return operator.adjoint(chosen)[place]
 
 
-def _backward(layer: Layer, units: NDArray[np.intp], A: Float, seen: Sequence[_Seen], inputs: Inputs) -> Float:
-    """At least ``max A x`` over the values x that the layer takes, (N, n), for A (N, n, n_k)."""
-    total = np.zeros(A.shape[:2])
-    spent = np.zeros(A.shape[:2])  # sizes of all that is summed up
+def _backward(
+    layer: Layer,
+    A: Float,
+    at: NDArray[np.intp],
+    seen: Sequence[_Seen],
+    inputs: Inputs,
+    far: Float,
+    more: Sequence[Float] | None = None,
+) -> Float:
+    """At least ``max a x`` over the values x that the layer takes, (R,), for rows a of A in the regions ``at`` (R,).
+
+    ``far`` (N, d) are at least the sizes of the inputs; ``more`` are combinations (R, n_k) of the pre-activations of
+    the layers below that are added.
+    """
+    total = np.zeros(len(A))
+    spent = np.zeros(len(A))  # sizes of all that is summed up
     minute = np.full(len(A), _MINUTE)
     terms = layer.operator.terms
-    for below in reversed(seen):
-        lines, operator = below.lines, below.layer.operator
+    for k, below in reversed(list(enumerate(seen))):
+        lines, sizes, operator = below.lines.rows(at), below.sizes[at], below.layer.operator
         up, down = np.maximum(A, 0.0), np.minimum(A, 0.0)
-        total += _apply(up, lines.over) + _apply(down, lines.under)
-        sizes = np.abs(A)
-        spent += _apply(sizes, np.maximum(np.abs(lines.over), np.abs(lines.under)))
-        P = up * lines.high[:, None, :] + down * lines.low[:, None, :]
+        total += _dots(up, lines.over) + _dots(down, lines.under)
+        spent += _dots(up, np.abs(lines.over)) - _dots(down, np.abs(lines.under))
+        up *= lines.high
+        down *= lines.low
+        bent = up + down
+        P = bent if more is None else bent + more[k]
         total += P @ below.layer.bias
-        reach = below.values + operator.absolute(below.inputs) + np.abs(below.layer.bias)
-        spent += _apply(np.abs(P), reach)
-        minute += _MINUTE * reach.sum(axis=-1)
-        A = operator.adjoint(P.reshape(-1, P.shape[-1])).reshape(*P.shape[:2], -1)
-        terms = max(terms, operator.terms, P.shape[-1])
-    spent += _apply(np.abs(A), inputs.ends.size)
+        # what cancels has been rounded before
+        spent += _dots(np.abs(P) if more is None else np.abs(bent) + np.abs(more[k]), sizes)
+        minute += _MINUTE * sizes.sum(axis=-1)
+        A = operator.adjoint(P)
+        terms = max(terms, operator.terms, P.shape[-1], A.shape[-1])
+    far = far[at]
+    spent += _dots(np.abs(A), far)
     charge = gamma(terms + 4 * len(seen) + 32) * SAFETY
-    minute += _MINUTE * inputs.ends.size.sum(axis=-1)
-    return np.asarray(total + inputs.most(A) + charge * (spent + np.abs(total)) + minute[:, None])
+    minute += _MINUTE * far.sum(axis=-1)
+    return np.asarray(total + inputs.most(A, at) + charge * (spent + np.abs(total)) + minute)
 
 
-def _apply(A: Float, x: Float) -> Float:
-    """``A x`` of every region: (N, n, d) and (N, d) to (N, n)."""
-    return np.asarray((A @ x[..., None])[..., 0])
+def _dots(A: Float, x: Float) -> Float:
+    """Products of the rows of two arrays of one shape."""
+    return np.asarray(np.einsum("ij,ij->i", A, x))
