@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from certnet import Ball, Box, Certificate, FeedForward, certify, cli
+from certnet import Ball, Box, Certificate, FeedForward, certify, certify_features, cli
 from certnet.networks.about import About
+from certnet.proofs.slopes import SlopeIntervals
 
 NAMES = ("age", "bmi", "sugar")
 
@@ -342,3 +343,89 @@ def test_a_region_of_many_inputs_is_told_in_part(run, write, tmp_path):
     assert "40 inputs in all" in out
     assert "input 23" in out
     assert "input 24" not in out
+
+
+# ---------------------------------------------------------------------------------------------------- slopes by feature
+
+
+def test_slopes_by_feature_in_a_region_with_file_and_picture(run, model, network, table, rows, tmp_path):
+    pytest.importorskip("matplotlib")
+    proof, picture = tmp_path / "s.json", tmp_path / "s.png"
+    arguments = ("--around-data", table, "--target", "y", "--margin", 0.1)
+    code, out, err = run("certify", model, "--features", *arguments, "--out", proof, "--plot", picture)
+    assert (code, err) == (0, "")
+    held = SlopeIntervals.load(proof)
+    wanted = certify_features(network, region=Box.around(rows, margin=0.1))
+    np.testing.assert_allclose(held.upper, wanted.upper, rtol=1e-9)
+    assert held.check(network)
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    first = wanted.table()[0]
+    lines = [line.split("│")[1].strip() for line in out.splitlines() if "│" in line]
+    assert lines[:3] == [row.name for row in wanted.table()]
+    assert first.verdict in out
+    assert "for inputs within these limits, and no others" in out
+    code, out, _ = run("check", proof, model)
+    assert code == 0
+    assert "for inputs within these limits, and no others" in out
+    told = json.loads(run("check", proof, model, "--json")[1])
+    assert told["box"]["lower"] == held.region.lower.tolist()
+
+
+def test_slopes_of_a_network_that_rises_and_falls(run, tmp_path):
+    net = FeedForward([[[1.0, -1.0], [2.0, 0.0]], [[1.0, 0.5]]], [[0.0, 0.0], [0.0]], "relu")
+    path = net.save(tmp_path / "m.npz")
+    code, out, _ = run("certify", path, "--features")
+    assert code == 0
+    rows = {line.split("│")[1].strip(): line for line in out.splitlines() if "│" in line}
+    assert "increasing" in rows["input 0"]
+    assert "decreasing" in rows["input 1"]
+    assert "for all inputs" in out
+    told = json.loads(run("certify", path, "--features", "--json")[1])
+    np.testing.assert_allclose([told["lower"], told["upper"]], [[[0.0, -1.0]], [[2.0, 0.0]]], rtol=1e-9)
+
+
+def test_slopes_take_names_from_the_files_of_the_region(run, unnamed, table):
+    code, out, _ = run("certify", unnamed, "--features", "--around-data", table, "--target", "y")
+    assert code == 0
+    assert "sugar" in out
+    assert "input 2" not in out
+
+
+def test_slopes_of_several_outputs_or_one_of_them(run, tmp_path):
+    rng = np.random.default_rng(8)
+    net = FeedForward([rng.standard_normal((4, 2)), rng.standard_normal((2, 4))], [np.ones(4), np.zeros(2)], "tanh")
+    path = net.save(tmp_path / "m.npz")
+    code, out, _ = run("certify", path, "--features")
+    assert code == 0
+    assert out.count("output 0") == out.count("output 1") == 2
+    told = json.loads(run("certify", path, "--features", "--output", 0, "--output", 1, "--json")[1])
+    assert told["output"] == [0, 1]
+    code, _, err = run("certify", path, "--features", "--plot", tmp_path / "p.png")
+    assert code == 2
+    assert "--plot shows one of 2 outputs: choose it by --output" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--features", "--exact"), "slopes input by input: leave out --exact"),
+        (("--features", "--each", "outputs"), "leave out --each"),
+        (("--features", "--solver", "CLARABEL", "--form", "dense"), "leave out --solver, --form"),
+        (("--features", "--method", "neuron"), "method must be one of"),
+        (("--features", "--plot", "p.txt"), "pictures are .png, .svg"),
+        (("--plot", "p.png"), "--plot is a picture of --features: give both"),
+    ],
+)
+def test_what_does_not_go_with_slopes_by_feature(run, model, options, reason):
+    code, out, err = run("certify", model, *options)
+    assert (code, out) == (2, "")
+    assert reason in err
+
+
+def test_an_existing_picture_is_kept(run, model, tmp_path):
+    taken = tmp_path / "p.png"
+    taken.write_text("precious")
+    code, _, err = run("certify", model, "--features", "--plot", taken)
+    assert code == 2
+    assert "--force" in err
+    assert taken.read_text() == "precious"

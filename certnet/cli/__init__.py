@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 import certnet
-from certnet.cli.certify import certify_command, check_command
+from certnet.cli.certify import certify_command
+from certnet.cli.check import check_command
 from certnet.cli.lifted import lifted_app
 from certnet.cli.refine import refine_command
 from certnet.cli.study import study_app

@@ -1,18 +1,17 @@
-"""``certnet certify`` and ``certnet check``."""
+"""``certnet certify``."""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from certnet.certification import Certificate, Verdict, certify, certify_outputs, meaning
-from certnet.claims.families import FEED_FORWARD
+from certnet.certification import Certificate, certify, certify_outputs, meaning
+from certnet.cli.features import Features, refuse_others
 from certnet.cli.regions import (
     Around,
     AroundData,
@@ -23,7 +22,6 @@ from certnet.cli.regions import (
     Radius,
     RegionUnits,
     RowOf,
-    plain_region,
     say_region,
 )
 from certnet.cli.samples import Decimal, Drop, Encoding, NoHeader, Sep, Target, table_format
@@ -44,18 +42,18 @@ from certnet.cli.terminal import (
     working,
 )
 from certnet.core.digits import above, below
-from certnet.core.errors import AlteredCertificateError, CertificateError, FileFormatError, InvalidInputError
+from certnet.core.errors import CertificateError, InvalidInputError
 from certnet.core.files import check_writable
-from certnet.lifted import LiftedNetwork
-from certnet.proofs.slopes import SlopeIntervals, holds_slopes
 
-__all__ = ["certify_command", "check_command"]
+__all__ = ["certify_command"]
 
 
 def certify_command(
     model: Model,
     out: Annotated[Path | None, typer.Option(help="Write the certificate here (JSON).")] = None,
-    tol: Annotated[float, typer.Option(help="Relative gap at which the search stops.")] = 1e-6,
+    tol: Annotated[
+        float | None, typer.Option(help="Relative gap at which the search stops: 1e-6; for --features 1e-3.")
+    ] = None,
     norm: Annotated[str, typer.Option(help="Norm of the inputs: l2, or linf.")] = "l2",
     exact: Annotated[
         bool, typer.Option("--exact", help="Close the bracket by branch and bound (one hidden layer, l2).")
@@ -71,7 +69,16 @@ def certify_command(
     each: Annotated[
         str | None, typer.Option(help="Bounds of all outputs (outputs) or of all differences (differences).")
     ] = None,
-    method: Annotated[str, typer.Option(help="auto, shallow, neuron, layer, composition or product.")] = "auto",
+    features: Annotated[
+        bool, typer.Option("--features", help="An interval of the slope along every input in the place of one bound.")
+    ] = False,
+    plot: Annotated[Path | None, typer.Option(help="Of --features: a picture (.png, .svg).")] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="auto, shallow, neuron, layer, composition or product; for --features auto, intervals or multipliers."
+        ),
+    ] = "auto",
     solver: Annotated[str, typer.Option(help="auto (own search), CLARABEL, SCS or MOSEK.")] = "auto",
     form: Annotated[str, typer.Option(help="LMI given to a named solver: arrow or dense.")] = "arrow",
     device: Annotated[
@@ -103,7 +110,16 @@ def certify_command(
         raise InvalidInputError(f"--each takes outputs or differences, got {each!r}")
     if each is not None and (output or out is not None):
         raise InvalidInputError("--each prints a table of bounds: leave out --output and --out")
-    if out is not None:
+    chosen: Any = tuple(output) if output else None
+    slopes: Features | None = None
+    if features:
+        named = {"exact": exact, "each": each is not None, "solver": solver != "auto", "form": form != "arrow"}
+        refuse_others(named | {"device": device is not None})
+        asked = {"norm": norm, "output": chosen, "method": method, "time_limit": time_limit}
+        slopes = Features(asked if tol is None else asked | {"tol": tol}, out, plot, force, as_json)
+    elif plot is not None:
+        raise InvalidInputError("--plot is a picture of --features: give both")
+    elif out is not None:
         check_writable(out, force=force)
     place = Place(
         box=box,
@@ -122,8 +138,11 @@ def certify_command(
     region, names, notes = place.region(network, norm)
     for note in notes:
         warn(note)
+    if slopes is not None:
+        slopes.certify(network, region, names)
+        return
     options: dict[str, Any] = {
-        "tol": tol,
+        "tol": 1e-6 if tol is None else tol,
         "norm": norm,
         "region": region,
         "exact": exact,
@@ -141,8 +160,7 @@ def certify_command(
                 lambda: certify_outputs(network, differences=each == "differences", **options), stop
             )
         else:
-            chosen = tuple(output) if output else None
-            certificate = interruptible(lambda: certify(network, output=chosen, **options), stop)  # type: ignore[arg-type]
+            certificate = interruptible(lambda: certify(network, output=chosen, **options), stop)
     if each is not None:
         _print_each(several, as_json=as_json)
         if not as_json:
@@ -179,60 +197,3 @@ def _print_each(certificates: dict[tuple[int, ...], Certificate], *, as_json: bo
         name = " minus ".join(map(str, key))
         rows.append((name, below(cert.lower), above(cert.upper), f"{cert.seconds:.3f}"))
     print_table(rows)
-
-
-def check_command(
-    certificate: Annotated[Path, typer.Argument(help="Certificate, or slope intervals (JSON).")],
-    model: Model,
-    activation: Activation = None,
-    layer: Layer = None,
-    key: Key = None,
-    batch_norm_eps: BatchNormEps = None,
-    as_json: Json = False,
-) -> None:
-    """Check CERTIFICATE, or slope intervals, against MODEL from the data: exit 0 if it holds, 1 if not, and why."""
-    if not certificate.is_file():
-        raise FileFormatError(f"{certificate} does not exist: check the path")
-    claim: Certificate | SlopeIntervals | None = None
-    names: Sequence[str] = ()
-    try:
-        claim = SlopeIntervals.load(certificate) if holds_slopes(certificate) else Certificate.load(certificate)
-    except AlteredCertificateError as error:
-        verdict = Verdict(False, str(error))
-    else:
-        if isinstance(claim, SlopeIntervals) or claim.family == FEED_FORWARD.name:
-            network = read_network(model, activation, layer, key, batch_norm_eps, quiet=as_json)
-            verdict, names = claim.check(network), network.about.inputs
-        else:
-            verdict = claim.check(LiftedNetwork.load(model))
-    if as_json:
-        print_json({"holds": verdict.holds, "reason": verdict.reason, **_plain(claim)})
-    elif verdict and claim is not None:
-        for line in _told(claim, verdict):
-            say(line)
-        if isinstance(claim, Certificate):
-            say_region(claim.region, claim.norm, names)
-        if claim.read:
-            say(f"of the network read as {claim.read}")
-    else:
-        say(f"refused: {verdict.reason}")
-    if not verdict:
-        raise typer.Exit(1)
-
-
-def _plain(claim: Certificate | SlopeIntervals | None) -> dict[str, Any]:
-    """What a file claims, as JSON."""
-    if claim is None:
-        return {}
-    read = {"read": claim.read} if claim.read else {}
-    if isinstance(claim, Certificate):
-        return {"lower": claim.lower, "upper": claim.upper, **plain_region(claim), **read}
-    ends = {"lower": claim.lower.tolist(), "upper": claim.upper.tolist(), "monotone": claim.monotone.tolist()}
-    return {**ends, **read}
-
-
-def _told(claim: Certificate | SlopeIntervals, verdict: Verdict) -> list[str]:
-    """What was proved, as text."""
-    if isinstance(claim, Certificate):
-        return [f"holds: {below(claim.lower)} <= L <= {above(claim.upper)}", meaning(claim)]
-    return [f"holds: {verdict.reason}", *claim.sentences]

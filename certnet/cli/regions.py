@@ -11,7 +11,6 @@ from typing import Annotated, Any, Final
 import numpy as np
 import typer
 
-from certnet.certification import Certificate
 from certnet.claims.region import ALL, All, Ball, Box, Region
 from certnet.cli.terminal import print_table, say
 from certnet.core.digits import above, below
@@ -320,14 +319,13 @@ class _Ranges:
         ]
 
 
-def plain_region(certificate: Certificate) -> dict[str, Any]:
-    """The region of a certificate as JSON; null for no limit."""
-    region = certificate.region
+def plain_region(region: Region, norm: str) -> dict[str, Any]:
+    """A region as JSON, null for no limit; empty for all inputs."""
     if isinstance(region, Box):
         low, high = ([float(x) if np.isfinite(x) else None for x in end] for end in (region.lower, region.upper))
         return {"box": {"lower": low, "upper": high}}
     if isinstance(region, Ball):
-        return {"ball": {"centre": region.centre.tolist(), "radius": region.radius, "norm": certificate.norm}}
+        return {"ball": {"centre": region.centre.tolist(), "radius": region.radius, "norm": norm}}
     return {}
 
 
