@@ -19,9 +19,12 @@ from numpy.typing import ArrayLike
 
 from certnet._version import __version__
 from certnet.certification import Certificate, certify
+from certnet.claims.families import identity
 from certnet.core.digits import above, below
+from certnet.core.errors import InvalidInputError
 from certnet.networks.network import Network
 from certnet.programs.objectives import mean_squared_error
+from certnet.proofs.slopes import SlopeIntervals
 from certnet.refinement import RefineResult, TraceRow
 from certnet.robust import AdversarialCurve, PGDAttack, adversarial_mse
 
@@ -33,11 +36,13 @@ __all__ = [
     "layer_rows",
     "pictures_of",
     "refinement_report",
+    "slope_rows",
     "table",
     "trace_rows",
 ]
 
 _RISE: Final = 1e-9  # relative: what rounding may do
+_PICTURES: Final = 4  # of slopes, one per output
 _PARTS: Final[Mapping[str, str]] = MappingProxyType({"Dense": "matrix", "Convolution": "convolution"})
 
 
@@ -167,6 +172,17 @@ def trace_rows(trace: Sequence[TraceRow]) -> list[tuple[str, ...]]:
     return rows
 
 
+def slope_rows(features: SlopeIntervals, *, most: int = 60) -> list[tuple[str, ...]]:
+    """Rows of text: a head, then one row per proved interval, output by output, at most so many of the largest."""
+    several = len(features.output_names) > 1
+    rows = features.table()
+    told = [(*((row.output,) if several else ()), row.name, below(row.lower, 4), above(row.upper, 4)) for row in rows]
+    head = (*(("output",) if several else ()), "feature", "slope at least", "at most", "proved")
+    shown = [(*cells, row.verdict) for cells, row in zip(told[:most], rows)]
+    rest = [(f"{len(rows) - most} more", *[""] * (len(head) - 1))] if len(rows) > most else []
+    return [head, *shown, *rest]
+
+
 def findings(before: Evaluation, after: Evaluation) -> list[str]:
     """What rose from one network to the other although it should not, in plain sentences, with what to try.
 
@@ -206,16 +222,20 @@ def _rose(before: float, after: float) -> bool:
 
 
 def pictures_of(
-    models: Mapping[str, Evaluation], trace: Sequence[TraceRow] = (), *, units: str = "as given"
+    models: Mapping[str, Evaluation],
+    trace: Sequence[TraceRow] = (),
+    *,
+    units: str = "as given",
+    features: SlopeIntervals | None = None,
 ) -> dict[str, tuple[bytes, str]]:
-    """PNG pictures by name, each with its caption: errors under attack, brackets of L, and stages if there are any.
+    """PNG pictures by name, each with its caption: errors under attack, brackets of L, stages and slopes if there are.
 
     Raises
     ------
     MissingDependencyError
         matplotlib is not installed.
     """
-    from certnet.plot import AdversarialCurveDisplay, BoundsDisplay, TraceDisplay, figure_png
+    from certnet.plot import AdversarialCurveDisplay, BoundsDisplay, SlopesDisplay, TraceDisplay, figure_png
 
     curves = {name: model.curve for name, model in models.items()}
     bounds = {
@@ -235,6 +255,9 @@ def pictures_of(
     }
     if sum(row.objective < float("inf") for row in trace) > 1:
         drawn["trace"] = (TraceDisplay.from_rows(trace), "The objective stage by stage; hollow marks were not kept.")
+    for o, name in enumerate(features.output_names[:_PICTURES] if features is not None else ()):
+        caption = f"Proved intervals of the slopes of {name}, feature by feature: no step in a feature is steeper."
+        drawn[f"slopes {o}"] = SlopesDisplay.from_intervals(features, output=o), caption
     return {name: (figure_png(display.figure_), caption) for name, (display, caption) in drawn.items()}
 
 
@@ -296,6 +319,7 @@ def refinement_report(
     attack: PGDAttack | None = None,
     title: str = "A network, refined and certified",
     commands: Sequence[str] = (),
+    features: SlopeIntervals | None = None,
 ) -> str:
     """A page about a refinement of a network of any depth: both networks measured, what rose, layers and stages.
 
@@ -315,6 +339,8 @@ def refinement_report(
     title : str
     commands : sequence of str
         To be shown as the way to check the certificate again.
+    features : SlopeIntervals, optional
+        Of the refined network (:func:`certnet.certify_features`): a table and a picture of its slopes by feature.
 
     Returns
     -------
@@ -326,8 +352,12 @@ def refinement_report(
     MissingDependencyError
         matplotlib is not installed.
     InvalidInputError
-        Data that do not fit the networks, radii that do not increase.
+        Data that do not fit the networks, radii that do not increase; features of another network.
     """
+    if features is not None and features.digest != identity(result.network).digest:
+        raise InvalidInputError(
+            "features are of another network than the refined one: certify_features(result.network)"
+        )
     networks = {"before": start, "after": result.network}
     models = {
         name: evaluate(network, train, test, weight=weight, epsilons=epsilons, attack=attack)
@@ -358,11 +388,20 @@ def refinement_report(
         paragraphs,
         rows,
         models["after"].certificate,
-        list(pictures_of(models, result.trace, units=result.network.units).values()),
+        list(pictures_of(models, result.trace, units=result.network.units, features=features).values()),
         commands or ["certificate.check(network)"],
         warnings=warnings,
-        sections={"Layers": layer_rows(result.network), "Stages": trace_rows(result.trace)},
+        sections=_sections(result, features),
     )
+
+
+def _sections(result: RefineResult, features: SlopeIntervals | None) -> dict[str, list[tuple[str, ...]]]:
+    """Tables by their headings."""
+    sections = {"Layers": layer_rows(result.network), "Stages": trace_rows(result.trace)}
+    if features is None:
+        return sections
+    where = features.region.words or "for all inputs"
+    return {f"Slopes by feature, proved {where} ({features.units} units)": slope_rows(features)} | sections
 
 
 def _change(result: RefineResult) -> str:

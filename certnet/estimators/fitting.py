@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from certnet.estimators.intervals import interval_about
 from certnet.estimators.limits import as_option, asked_limits, limits_behind, limits_in_numbers, proved_slopes
 from certnet.estimators.preparation import Preparation, parted, takes_frames
 from certnet.estimators.samples import Observed
-from certnet.estimators.standardisation import Standardisation
+from certnet.estimators.standardisation import N, Standardisation
 from certnet.estimators.starts import (
     Start,
     is_fitted,
@@ -388,6 +388,7 @@ class Fitting:
             network = begun.units.outward(network, raw.units) if done.improved else raw
         if begun.prepared is not None:
             return self._fit_prepared(begun, begun.prepared, network, done, rows.X, asked, seed)
+        network = _with_names(network, names)
         slopes = None if asked is None else proved_slopes(asked, network)
         if begun.units is None:
             return Fitted(begun.start, network, done.certificate, done, slopes)
@@ -412,6 +413,12 @@ class Fitting:
         told = prepared.described(inner)
         certificate = certify_checked(told, prepared.inputs(X), tol=1e-7, random_state=seed)
         return Fitted(begun.start, told, certificate, done, slopes, made)
+
+
+def _with_names(network: N, names: Sequence[str] | None) -> N:
+    """The network with the names of the columns of X for its inputs, unless it has names of its own."""
+    about = network.about
+    return network if names is None or about.inputs else network.described(replace(about, inputs=tuple(names)))
 
 
 def _goal_options(goal: Goal) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from certnet.plot.curves import AdversarialCurveDisplay, TradeoffDisplay
 from certnet.plot.figures import figure_png, save_figure
 from certnet.plot.fits import PredictionDisplay, TraceDisplay
 from certnet.plot.lifted import EnergyDisplay, FilterDisplay, GradientGapDisplay, LearningDisplay, RadiusDisplay
+from certnet.plot.slopes import SlopesDisplay
 
 __all__ = [
     "AdversarialCurveDisplay",
@@ -18,6 +19,7 @@ __all__ = [
     "NoiseDisplay",
     "PredictionDisplay",
     "RadiusDisplay",
+    "SlopesDisplay",
     "TraceDisplay",
     "TradeoffDisplay",
     "figure_png",
