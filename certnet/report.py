@@ -255,9 +255,10 @@ def pictures_of(
     }
     if sum(row.objective < float("inf") for row in trace) > 1:
         drawn["trace"] = (TraceDisplay.from_rows(trace), "The objective stage by stage; hollow marks were not kept.")
-    for o, name in enumerate(features.output_names[:_PICTURES] if features is not None else ()):
-        caption = f"Proved intervals of the slopes of {name}, feature by feature: no step in a feature is steeper."
-        drawn[f"slopes {o}"] = SlopesDisplay.from_intervals(features, output=o), caption
+    if features is not None:
+        for o, name in enumerate(features.output_names[:_PICTURES]):
+            caption = f"Proved intervals of the slopes of {name}, feature by feature: no step in a feature is steeper."
+            drawn[f"slopes {o}"] = SlopesDisplay.from_intervals(features, output=o), caption
     return {name: (figure_png(display.figure_), caption) for name, (display, caption) in drawn.items()}
 
 
