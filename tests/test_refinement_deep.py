@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 import warnings
 from importlib.util import find_spec
@@ -257,7 +258,8 @@ def test_every_effort_is_at_least_as_good_as_the_one_before():
     X, y = samples()
     seen = {effort: refine(net, X, y, 0.02, effort=effort) for effort in ("quick", "default", "thorough")}
     values = [done.objective_after for done in seen.values()]
-    assert values == sorted(values, reverse=True)  # each does what the one before does, and more
+    # each does what the one before does, and more; the programs at the end have gaps of 1e-6
+    assert all(later <= earlier * (1.0 + 1e-6) for earlier, later in itertools.pairwise(values))
     stages = [row.stage for row in seen["default"].trace]
     assert stages[:5] == [
         "input", "descent, sharp kinks", "descent, smooth kinks", "descent, smooth slope", "descent finished",
