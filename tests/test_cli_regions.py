@@ -384,11 +384,15 @@ def test_slopes_of_a_network_that_rises_and_falls(run, tmp_path):
     np.testing.assert_allclose([told["lower"], told["upper"]], [[[0.0, -1.0]], [[2.0, 0.0]]], rtol=1e-9)
 
 
-def test_slopes_take_names_from_the_files_of_the_region(run, unnamed, table):
-    code, out, _ = run("certify", unnamed, "--features", "--around-data", table, "--target", "y")
+def test_slopes_take_names_from_the_files_of_the_region(run, unnamed, table, tmp_path):
+    proof = tmp_path / "s.json"
+    code, out, _ = run("certify", unnamed, "--features", "--around-data", table, "--target", "y", "--out", proof)
     assert code == 0
     assert "sugar" in out
     assert "input 2" not in out
+    code, out, _ = run("check", proof, unnamed)
+    assert code == 0
+    assert "│ sugar" in out
 
 
 def test_slopes_of_several_outputs_or_one_of_them(run, tmp_path):

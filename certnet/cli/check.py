@@ -52,6 +52,8 @@ def check_command(
         if isinstance(claim, SlopeIntervals) or claim.family == FEED_FORWARD.name:
             network = read_network(model, activation, layer, key, batch_norm_eps, quiet=as_json)
             verdict, names = claim.check(network), network.about.inputs
+            if isinstance(claim, SlopeIntervals):
+                names = claim.input_names
         else:
             verdict = claim.check(LiftedNetwork.load(model))
     if as_json:
