@@ -247,8 +247,10 @@ def test_whatever_the_parameters_signs_are_kept(seed, hidden, signs):
     weights = shape.projected(net.weights)
     signed = shape.signed(net.weights)
     start = signed.parameters(weights)
-    for W, near in zip(weights, signed.weights(start)):
-        np.testing.assert_allclose(near, W, rtol=1e-12, atol=1.01e-6 * max(1.0, np.abs(W).max()))
+    # weights of units that move nothing may have another sign, or none
+    X = rng.standard_normal((20, 3))
+    near, far = (with_weights(net, made).predict(X) for made in (signed.weights(start), weights))
+    np.testing.assert_allclose(near, far, atol=1e-4 * max(1.0, np.abs(far).max()))
     for _ in range(5):
         made = signed.weights([t + rng.standard_normal(t.shape) for t in start])
         assert shape.violation(made) == 0.0
