@@ -15,7 +15,7 @@ from certnet.networks.feedforward import FeedForward
 from certnet.networks.hidden import HiddenLayer
 from certnet.networks.network import Network
 from certnet.proofs.gradients import gradient_below, gradient_norm_below
-from certnet.searches.lower_deep import steep_points, steep_points_in, unit_rows
+from certnet.searches.lower_deep import FEW_INPUTS, steep_points, steep_points_in, unit_rows
 from certnet.searches.shallow import row_norms
 
 __all__ = ["STEPS", "LowerBound", "Slopes", "drawn_rows", "first_proved", "lower_bound", "somewhere"]
@@ -28,6 +28,7 @@ _WORK = 2_000_000
 _TRIED = 128  # crossings tried in a step of the local search
 _TRIED_AT_ONCE = 16  # the same for several outputs, where every trial is a spectral norm
 _MAX_DATA = 2000
+_EFFORT_IN_REGIONS = 0.25
 _TRIES = 3  # searches, as long as none finds a slope
 
 
@@ -90,7 +91,9 @@ def _steepest(network: Network, data: Float | None, rng: np.random.Generator) ->
 
 
 def _steepest_in(network: Network, region: Ball | Box, data: Float | None, rng: np.random.Generator) -> LowerBound:
-    points = steep_points_in(network, region, data, rng) if network.has_values else []
+    # where gradients lead, a few points of a region are as good as many
+    effort = _EFFORT_IN_REGIONS if network.n_inputs > FEW_INPUTS else 1.0
+    points = steep_points_in(network, region, data, rng, effort=effort) if network.has_values else []
     return first_proved(lambda point: gradient_below(network, point), points or [somewhere(region)])
 
 

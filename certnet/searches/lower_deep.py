@@ -24,7 +24,7 @@ from certnet.networks.layers import Dense, Layer
 from certnet.networks.network import Network
 from certnet.proofs.regions import contains
 
-__all__ = ["steep_points", "steep_points_in", "unit_rows"]
+__all__ = ["FEW_INPUTS", "steep_points", "steep_points_in", "unit_rows"]
 
 _WORK: Final = 1.0e9  # weights times points
 _POINTS: Final = (1500, 20_000)  # points whatever the work
@@ -35,7 +35,7 @@ _CLIMBING: Final = 3  # of them along each of two ascents
 _KEPT: Final = 2  # children that may follow their parent
 _ALIKE: Final = 2  # points of one slope that are kept
 _CHUNK: Final = 512  # points at a time: what stays in the cache
-_FEW_INPUTS: Final = 32
+FEW_INPUTS: Final = 32
 _BEST: Final = 12  # points that are handed back
 
 Inside = Callable[[Float], Float]
@@ -162,7 +162,7 @@ class _Passes:
         *self.hidden, last = [_single(layer) for layer in layers] if single else layers
         self.last = last.operator
         # with few inputs, random directions are as good as gradients of a slope that has steps
-        self.climbs = network.n_inputs > _FEW_INPUTS or any(phi.smooth for phi in network.activations)
+        self.climbs = network.n_inputs > FEW_INPUTS or any(phi.smooth for phi in network.activations)
         self._type = np.float32 if single else np.float64
 
     def sizes(self, X: Float, U: Float) -> Float:
@@ -329,7 +329,7 @@ def _searched(
         U = np.resize(U, (len(X), passes.n_outputs))
         sizes = passes.sizes(X, U)
     people = _Population(X, U, sizes, reach, np.zeros_like(X)).best(size.n_kept)
-    for _ in range(_ROUNDS[passes.n_inputs > _FEW_INPUTS]):
+    for _ in range(_ROUNDS[passes.n_inputs > FEW_INPUTS]):
         people = _next(passes, people, inside, rng)
     return list(people.best(_BEST).X)
 
