@@ -45,6 +45,7 @@ _SLACKS: Final = (1e-12, 1e-1)
 _WORTH: Final = 0.02  # the part of a gap that another slack has to close
 _CHEAP: Final = 1e9  # n³ summed over the layers: a bound takes some hundredths of a second
 _LEAST_WEIGHT: Final = 1e-9  # of the largest input weight in the maximum norm
+_LEAST_EFFECT: Final = 1e-11  # of the largest of a unit in its layer
 
 
 def search_vectors(
@@ -261,7 +262,10 @@ class _Vectors:
         g0, *gs = self.backward(seen, stepped=True)
         found = []
         for g, sizes, w, bends in zip(gs, seen.sizes, self.net.width, self.net.bends):
-            found.append(arrays.row_norms(g) / (2.0 * arrays.at_least(w[bends], 1e-6) * sizes))
+            size = arrays.row_norms(g)
+            if len(size):  # of a unit whose effects cancel nothing is left, and a proof needs more than rounding
+                size = arrays.at_least(size, _LEAST_EFFECT * float(size.max()))
+            found.append(size / (2.0 * arrays.at_least(w[bends], 1e-6) * sizes))
         mu = arrays.row_norms(g0)
         return found, arrays.at_least(mu, _LEAST_WEIGHT * float(mu.max()))
 
