@@ -97,7 +97,7 @@ SUBJECTS: dict[str, Callable[[], FeedForward]] = {
 
 def is_proved(net: FeedForward, T: list[Array], upper: float, weights: Array | None) -> bool:
     """In rationals; the shares of the inputs are those that the checker makes of their weights."""
-    alive = live_units([layer.operator for layer in net.layers])
+    alive = live_units(net.layers)
     if not all(map(np.all, alive)):  # others do not matter
         T = [np.where(live[: len(t)], t, 1.0) for t, live in zip(T, alive[1:])]
         ends = zip(net.layers, alive[1:], alive)

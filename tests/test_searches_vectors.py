@@ -14,7 +14,6 @@ from certnet.core.outcome import Status
 from certnet.core.until import Until
 from certnet.networks.activations import Activation
 from certnet.networks.feedforward import FeedForward
-from certnet.networks.layers import Dense
 from certnet.networks.network import Network
 from certnet.proofs.deep import DeepChecker, deep_checker
 from certnet.proofs.selection import live_units
@@ -64,7 +63,7 @@ def test_the_search_reaches_the_optimum_of_the_newton_method(phi: Any, sizes: tu
 @pytest.mark.parametrize("seed", range(6))
 def test_sparse_networks_with_dead_units_reach_it_too(seed: int) -> None:
     net = network((6, 12, 12, 12, 2), seed=seed, density=0.2)
-    if not all(alive.any() for alive in live_units([Dense(W) for W in net.weights])):
+    if not all(alive.any() for alive in live_units(net.layers)):
         pytest.skip("no input moves an output")
     found = search_vectors(net)
     assert found.gap <= 2e-6
@@ -147,7 +146,7 @@ def test_live_units_are_those_on_a_path_from_an_input_to_an_output() -> None:
             if all(W[b, a] != 0.0 for W, a, b in zip(weights, path, path[1:])):
                 for units, unit in zip(on_a_path, path):
                     units.add(unit)
-        alive = live_units([Dense(W) for W in weights])
+        alive = live_units(FeedForward(weights, [np.zeros(len(W)) for W in weights], "relu").layers)
         assert [set(np.flatnonzero(a).tolist()) for a in alive[1:-1]] == on_a_path[1:-1] or not all(on_a_path)
 
 

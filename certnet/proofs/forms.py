@@ -293,9 +293,9 @@ def _through_linear(form: Form, B: Float, c: Float, f: NDArray[np.int64]) -> For
     """``Q' = Bᵀ C Q C B`` of a layer in which nothing bends."""
     reach = np.abs(B).T @ (np.abs(c) * form.roots)
     Q = B.T @ ((c[:, None] * form.scaled * c) @ B)
-    unit = _units(Q)
-    charge = gamma(2 * len(B) + 16) * float(np.sum(np.ldexp(reach, unit) ** 2))
-    return _rescaled(np.ldexp(np.ldexp(Q, unit[:, None]), unit), f + unit, charge)
+    # wrong by γ (Σ reach_i |y_i|)² ≤ γ d Σ reach_i² y_i²: inputs whose effects cancel are charged for themselves alone
+    Q[np.diag_indices(len(Q))] += SAFETY * gamma(2 * len(B) + 16) * len(Q) * reach**2
+    return _rescaled(Q, f, 0.0)
 
 
 def _units(Q: Float) -> NDArray[np.int64]:
