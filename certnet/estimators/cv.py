@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from certnet.claims.certificate import Certificate
+from certnet.claims.region import Ball, Box
 from certnet.core.errors import InvalidInputError
 from certnet.core.outcome import Status
 from certnet.core.validation import Float, finite_array, positive_number
@@ -42,7 +43,7 @@ class CertifiedRegressorCV(RegressorMixin, BaseEstimator):
 
     Parameters
     ----------
-    estimator, hidden_layer_sizes, effort, monotonic_cst, slope_limits, loss, huber_threshold
+    estimator, hidden_layer_sizes, effort, monotonic_cst, slope_limits, region, loss, huber_threshold
         Of :class:`CertifiedRegressor`. A prefit start has seen all of the data: its validation errors are too good, but
         the choice between weights stands.
     penalty, method, solver, tol, cells, standardise, prefit, time_limit, random_state, verbose
@@ -98,6 +99,7 @@ class CertifiedRegressorCV(RegressorMixin, BaseEstimator):
     start_choice_: StartChoice | None
     network_: Network
     certificate_: Certificate
+    certificate_everywhere_: Certificate
     lipschitz_upper_: float
     lipschitz_lower_: float
     slopes_: SlopeIntervals | None
@@ -122,6 +124,7 @@ class CertifiedRegressorCV(RegressorMixin, BaseEstimator):
         effort: str | float | None = None,
         monotonic_cst: ArrayLike | Mapping[str, int] | None = None,
         slope_limits: Mapping[str | int, tuple[float, float]] | None = None,
+        region: Box | Ball | str | None = None,
         loss: str = "squared",
         huber_threshold: float = 1.0,
         penalty: str = "lipschitz",
@@ -146,6 +149,7 @@ class CertifiedRegressorCV(RegressorMixin, BaseEstimator):
         self.effort = effort
         self.monotonic_cst = monotonic_cst
         self.slope_limits = slope_limits
+        self.region = region
         self.loss = loss
         self.huber_threshold = huber_threshold
         self.penalty = penalty

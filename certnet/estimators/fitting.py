@@ -13,7 +13,8 @@ from sklearn.pipeline import Pipeline
 
 from certnet.certification.bracket import certify_checked
 from certnet.claims.certificate import Certificate
-from certnet.core.errors import InvalidInputError
+from certnet.claims.region import ALL, All, Ball, Box, Region, require_region
+from certnet.core.errors import InvalidInputError, UnsupportedModelError
 from certnet.core.validation import Float, positive_number, whole_number
 from certnet.estimators.intervals import interval_about
 from certnet.estimators.limits import as_option, asked_limits, limits_behind, limits_in_numbers, proved_slopes
@@ -45,6 +46,7 @@ from certnet.refinement.shape import ShapeLimits
 __all__ = ["DEFAULT_SIZES", "Beginning", "ByColumns", "Fitted", "Fitting", "fitting_of"]
 
 DEFAULT_SIZES: Final = (100,)
+_MARGIN: Final = 0.1  # of the range of the data, on either side of the box around them
 
 _OF_WEIGHTS: Final = ("shallow", "neuron", "layer", "composition", "product")  # kinds of proof without a word of biases
 
@@ -63,12 +65,15 @@ class Beginning:
         What is done to the inputs before the start sees them; "the data" are then what it gives.
     limits : ShapeLimits or None
         On the slopes along the inputs of the start, in the units of the data.
+    region : Region
+        Where the bound is asked for, in the units of the data.
     """
 
     start: Start
     units: Standardisation | None
     prepared: Preparation | None = None
     limits: ShapeLimits | None = None
+    region: Region = ALL
 
     @property
     def network(self) -> ShallowNetwork | FeedForward:
@@ -81,6 +86,11 @@ class Beginning:
         if self.limits is None or self.units is None:
             return self.limits
         return self.limits.scaled(self.units.slope_scale)
+
+    @property
+    def inner_region(self) -> Region:
+        """The region in the units of the objective."""
+        return self.units.box(self.region) if isinstance(self.region, Box) and self.units is not None else self.region
 
     def data(self, rows: Observed) -> Observed:
         """Data in the units of the objective."""
@@ -161,6 +171,8 @@ class Fitted:
         The proof that limits on slopes are kept, where there are some.
     by_columns : ByColumns or None
         Of a pipeline that treats columns differently.
+    everywhere : Certificate or None
+        Of the network for all inputs, where ``certificate`` is of a region.
     """
 
     start: Start
@@ -169,6 +181,7 @@ class Fitted:
     refinement: RefineResult
     slopes: SlopeIntervals | None = None
     by_columns: ByColumns | None = None
+    everywhere: Certificate | None = None
 
     def attributes(self) -> dict[str, Any]:
         """What an estimator says of it, by scikit-learn's names."""
@@ -178,6 +191,7 @@ class Fitted:
             "start_choice_": self.start.choice,
             "network_": self.network,
             "certificate_": self.certificate,
+            "certificate_everywhere_": self.certificate if self.everywhere is None else self.everywhere,
             "lipschitz_upper_": self.certificate.upper,
             "lipschitz_lower_": self.certificate.lower,
             "slopes_": self.slopes,
@@ -196,7 +210,7 @@ class Fitted:
     def interval(self, X: Any, epsilon: float) -> tuple[Float, Float]:
         """``f(x) ∓ (L ε + rounding)``; of a pipeline that treats columns differently, in its numeric columns."""
         if self.by_columns is None:
-            return interval_about(self.network, self.certificate.upper, X, epsilon)
+            return interval_about(self.network, (self.everywhere or self.certificate).upper, X, epsilon)
         return self.by_columns.interval(X, epsilon)
 
     def at(self, fixed: Mapping[Any, Any]) -> Network:
@@ -231,6 +245,8 @@ class Fitting:
         Is the objective stated in standardised units?
     monotonic_cst, slope_limits
         Of the columns of the data, in their units.
+    region : Box, Ball, "data" or None
+        Likewise.
     effort, loss, huber_threshold, penalty, method, solver, tol, cells, time_limit, verbose
         Of :func:`certnet.refinement.refine`.
 
@@ -248,6 +264,7 @@ class Fitting:
     standardise: bool
     monotonic_cst: Any
     slope_limits: Any
+    region: Any
     effort: str | float | None
     loss: str
     huber_threshold: float
@@ -278,10 +295,35 @@ class Fitting:
             if self.of_programs:
                 names = ", ".join(self.of_programs)
                 raise InvalidInputError(f"effort chooses the work itself: leave it out, or {names}")
+        if self.region is not None:
+            self._require_region()
         if self.sizes != DEFAULT_SIZES and self.estimator is not None:
             raise InvalidInputError(
                 "hidden_layer_sizes is for the start that is trained where estimator is None: an estimator has its own"
             )
+
+    def _require_region(self) -> None:
+        if not isinstance(self.region, Box | Ball) and not (isinstance(self.region, str) and self.region == "data"):
+            raise InvalidInputError(f'region must be a certnet.Box or Ball, or "data", got {self.region!r}')
+        if isinstance(self.region, Ball) and self.standardise:
+            raise InvalidInputError(
+                "a ball in the units of X is none in standardised units: give a Box, or standardise=False"
+            )
+        if self.of_programs:
+            raise InvalidInputError(f"region is for descents: leave it out, or {', '.join(self.of_programs)}")
+        if self.whole:
+            raise UnsupportedModelError(
+                "region is for columns of numbers alone, without steps that treat columns differently: certify the "
+                "fitted model.network_for(...) in a region instead"
+            )
+
+    def where(self, rows: Observed) -> Region:
+        """The region in the units of the data: of "data" the box around the rows, a tenth of their range wider."""
+        if self.region is None:
+            return ALL
+        if isinstance(self.region, Box | Ball):
+            return require_region(self.region, rows.X.shape[1])
+        return Box.around(rows.X, _MARGIN)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -315,11 +357,12 @@ class Fitting:
             return self._begin_prepared(rows, asked, seed)
         units = Standardisation.of(rows.X, rows.y, rows.weight) if self.standardise else None
         if not is_fitted(self.estimator, prefit=self.prefit):
-            return Beginning(self._trained(self.estimator, rows, seed), units, limits=asked)
+            where = self.where(rows)  # refused before any training
+            return Beginning(self._trained(self.estimator, rows, seed), units, limits=asked, region=where)
         model = thawed(self.estimator)
         network = read_fitted(model)
         require_columns(network, rows.X, rows.y, names, getattr(model, "feature_names_in_", None))
-        return Beginning(Start(model, network), units, limits=asked)
+        return Beginning(Start(model, network), units, limits=asked, region=self.where(rows))
 
     @property
     def whole(self) -> bool:
@@ -359,6 +402,8 @@ class Fitting:
             options["sample_weight"] = rows.weight
         if begun.inner_limits is not None:
             options["slope_limits"] = as_option(begun.inner_limits)
+        if not isinstance(begun.region, All):
+            options["region"] = begun.inner_region
         limit = self.time_limit
         return refine(
             begun.network, rows.X, rows.y, time_limit=limit, random_state=seed, verbose=self.verbose, **options
@@ -391,9 +436,13 @@ class Fitting:
         network = _with_names(network, names)
         slopes = None if asked is None else proved_slopes(asked, network)
         if begun.units is None:
-            return Fitted(begun.start, network, done.certificate, done, slopes)
-        certificate = certify_checked(network, rows.X, tol=1e-7, random_state=seed)
-        return Fitted(begun.start, network, certificate, done, slopes)
+            everywhere = done.certificate_everywhere
+            return Fitted(begun.start, network, done.certificate, done, slopes, everywhere=everywhere)
+        found = certify_checked(network, rows.X, tol=1e-7, random_state=seed)
+        if isinstance(begun.region, All):
+            return Fitted(begun.start, network, found, done, slopes)
+        there = certify_checked(network, rows.X, tol=1e-7, random_state=seed, region=begun.region)
+        return Fitted(begun.start, network, there, done, slopes, everywhere=found)
 
     def _fit_prepared(
         self,

@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from certnet.claims.certificate import Certificate
+from certnet.claims.region import Ball, Box
 from certnet.core.validation import Float, positive_number
 from certnet.estimators.choice import StartChoice
 from certnet.estimators.fitting import DEFAULT_SIZES, Fitted, fitting_of
@@ -68,6 +69,10 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
     slope_limits : mapping from name or index of a column to (low, high), optional
         Least and greatest slope along a column, in units of y per unit of the column as given; an end may be infinite.
         One output. What is proved of the result is in ``slopes_``.
+    region : Box, Ball or "data", optional
+        The bound and its limits then speak of the inputs there only, in the units of X as given: "data" is the box
+        around the rows given to ``fit``, wider by a tenth of their range on either side. A ball needs
+        ``standardise=False``. See :func:`certnet.certify` for what that says of inputs outside: nothing.
     loss : {"squared", "huber"}
         What residuals are charged in the refinement: squared, or squared up to a threshold and linear beyond.
     huber_threshold : float
@@ -101,6 +106,8 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
         where it has one hidden layer of ReLU. Where ``improved_`` is false it is the start itself.
     certificate_ : Certificate
         Of ``network_``, in raw units: ``certificate_.check(network_)`` proves it again.
+    certificate_everywhere_ : Certificate
+        The same for all inputs, whatever ``region`` is; ``certified_interval`` goes by it.
     lipschitz_upper_, lipschitz_lower_ : float
         ``lower ≤ L ≤ upper`` for the l2 → l2 Lipschitz constant of ``network_``, in units of y per unit of X.
     slopes_ : SlopeIntervals or None
@@ -154,6 +161,7 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
     start_choice_: StartChoice | None
     network_: Network
     certificate_: Certificate
+    certificate_everywhere_: Certificate
     lipschitz_upper_: float
     lipschitz_lower_: float
     slopes_: SlopeIntervals | None
@@ -175,6 +183,7 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
         effort: str | float | None = None,
         monotonic_cst: ArrayLike | Mapping[str, int] | None = None,
         slope_limits: Mapping[str | int, tuple[float, float]] | None = None,
+        region: Box | Ball | str | None = None,
         loss: str = "squared",
         huber_threshold: float = 1.0,
         penalty: str = "lipschitz",
@@ -196,6 +205,7 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
         self.effort = effort
         self.monotonic_cst = monotonic_cst
         self.slope_limits = slope_limits
+        self.region = region
         self.loss = loss
         self.huber_threshold = huber_threshold
         self.penalty = penalty

@@ -8,6 +8,7 @@ from typing import Self, TypeVar
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
+from certnet.claims.region import Box
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float
 from certnet.networks.network import Network
@@ -59,6 +60,10 @@ class Standardisation:
     def data(self, X: Float, y: Float) -> tuple[Float, Float]:
         """X and y in standardised units."""
         return (X - self.x_shift) / self.x_scale, (y - self.y_shift) / self.y_scale
+
+    def box(self, region: Box) -> Box:
+        """A box of raw inputs in standardised units."""
+        return Box((region.lower - self.x_shift) / self.x_scale, (region.upper - self.x_shift) / self.x_scale)
 
     @property
     def slope_scale(self) -> Float:
