@@ -47,7 +47,8 @@ _ROOM: Final = 1e-10  # that limits of units are widened by, of their size: a pr
 _ELSEWHERE: Final = 1e-9  # of a bound's size: as much for the bounds that multipliers prove
 _COLUMNS: Final = 12
 _STEPS: Final = (30, 60, 200, 700)  # of the search, until the gap is small enough
-_SLACKS: Final = (1e-4, 1e-3, 1e-2, 1e-1, 1e-5, 1e-6)  # of multipliers, whose matrix is singular at the optimum
+_SLACKS: Final = (1e-4, 1e-3, 1e-2, 1e-1)  # of multipliers, whose matrix is singular at the optimum
+_LEAST_SLACK: Final = 1e-9
 _BATCH: Final = 1 << 19  # numbers of a layer that are searched at a time
 _MOST_WORK: Final = 3e12  # multiplications from which on "auto" leaves it at interval arithmetic: some minutes
 _MOST_NUMBERS: Final = 1 << 22  # in a file, likewise
@@ -261,9 +262,9 @@ class _Search:
                     continue
                 bound, T = self._bound(key, [t[:, e] for t in multipliers], search.values[e], reach)
                 gap = bound - search.values[e]
-                if key not in best or bound < best[key][0]:
+                if bound < (best[key][0] if key in best else np.inf):
                     best[key] = bound, T, gap / width[e] if width[e] > 0.0 else 0.0
-                if gap > reach and not best[key][2] <= self._tol:
+                if gap > reach:
                     left.append(e)
             if not left or self._until.reached:
                 break
@@ -279,20 +280,25 @@ class _Search:
 
     def _bound(self, key: tuple[int, int, int], T: list[Float], value: float, reach: float) -> tuple[float, Float]:
         """The least bound that T proves with as much slack as it takes: each layer is given more than the next."""
-        best, kept = np.inf, np.zeros(0)
         o, i, side = key
-        for slack in _SLACKS:
+        live = self._sectors.live(o, i)
+
+        def proved(slack: float) -> tuple[float, Float]:
             given = np.concatenate([t * (1.0 + slack) ** (len(T) - k) for k, t in enumerate(T)])
-            checker = SectorChecker(self._sectors, o, i, side, given)
-            proved = checker.least()
-            if proved is None:
-                continue
-            if proved < best:
-                best, kept = proved, given
-            elif slack < _SLACKS[0]:
+            least = SectorChecker(self._sectors, o, i, side, given).least()
+            return (np.inf if least is None else least), np.where(live, given, 0.0)
+
+        for slack in _SLACKS:
+            best, kept = proved(slack)
+            if best < np.inf:
                 break
-            if best <= value + reach or slack > _SLACKS[0]:
-                break  # more slack costs more
+        # less slack costs less, as long as P is definite
+        while best > value + reach and slack > _LEAST_SLACK:
+            slack *= 0.1
+            bound, given = proved(slack)
+            if not bound < best:
+                break
+            best, kept = bound, given
         return best, kept
 
     def _keep(self, key: tuple[int, int, int], bound: float, T: Float, gap: float) -> None:

@@ -24,11 +24,12 @@ multiplied along. Numbers above 2^400 are refused, so that what underflows is be
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from certnet.core.validation import Float
 from certnet.networks.layers import LinearOperator
@@ -68,12 +69,16 @@ class Sectors:
         ``p = rows (x, z)`` for steps x of the inputs.
     outputs : Known, shape (m, d + N)
         Of the outputs likewise.
+    moved, moves : ndarray of bool, shapes (d, N) and (m, N)
+        Which units an input moves, and which move an output: where a path of weights that are not zero leads there.
     """
 
     low: Float
     high: Float
     rows: Known
     outputs: Known
+    moved: NDArray[np.bool_]
+    moves: NDArray[np.bool_]
 
     @classmethod
     def of(cls, network: Network, slopes: UnitSlopes) -> Sectors:
@@ -99,7 +104,7 @@ class Sectors:
                 values = Known(value, error)
         rows = Known(*(np.concatenate(part, axis=1) for part in zip(*((p.value, p.error) for p in parts))))
         low, high = (np.concatenate([pair[side][bend] for pair, bend in zip(slopes, bends)]) for side in (0, 1))
-        return cls(low, high, rows.T, found.T)
+        return cls(low, high, rows.T, found.T, *_paths(network, slopes, bends))
 
     @property
     def n(self) -> int:
@@ -109,6 +114,29 @@ class Sectors:
     @property
     def n_inputs(self) -> int:
         return int(self.outputs.value.shape[1]) - self.n
+
+    def live(self, output: int, along: int) -> NDArray[np.bool_]:
+        """The units that bend (N,) which the input moves and which move the output."""
+        return np.asarray(self.moved[along] & self.moves[output])
+
+
+def _paths(
+    network: Network, slopes: UnitSlopes, bends: Sequence[NDArray[np.bool_]]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Of the units that bend those that an input moves, (d, N), and those that move an output, (m, N)."""
+    weights = [(layer.operator.matrix != 0.0).astype(np.float64) for layer in network.layers]
+    pass_on = [((low != 0.0) | (high != 0.0)).astype(np.float64) for low, high in slopes]
+    down, moved = np.eye(network.n_inputs), []
+    for W, passes, bend in zip(weights, pass_on, bends):
+        reached = down @ W.T > 0.0
+        moved.append(reached[:, bend])
+        down = reached * passes
+    up, moves = weights[-1], []
+    for W, passes, bend in zip(weights[-2::-1], pass_on[::-1], bends[::-1]):
+        reached = up * passes > 0.0
+        moves.append(reached[:, bend])
+        up = (reached @ W > 0.0).astype(np.float64)
+    return np.concatenate(moved, axis=1), np.concatenate(moves[::-1], axis=1)
 
 
 def _mapped(operator: LinearOperator, x: Known, *, first: bool) -> Known:
@@ -133,28 +161,35 @@ class SectorChecker:
     side : {1, -1}
         1: the slope is at most a bound; −1: the negative slope is.
     multipliers : array_like, shape (N,)
-        Positive, one per unit that bends.
+        One per unit that bends, positive where the input moves it and it moves the output; the others' do not matter:
+        they have z = 0, or nothing takes it.
     """
 
     def __init__(self, sectors: Sectors, output: int, along: int, side: int, multipliers: ArrayLike) -> None:
         self._P: Float | None = None
         self._error: Float | None = None
         T = np.asarray(multipliers, dtype=np.float64)
-        if T.shape != (sectors.n,) or not (np.isfinite(T).all() and bool((T > 0.0).all())):
+        if T.shape != (sectors.n,):
+            return
+        live = np.flatnonzero(sectors.live(output, along))
+        if not (np.isfinite(T[live]).all() and bool((T[live] > 0.0).all())):
             return
         with np.errstate(all="ignore"):
-            self._assemble(sectors, output, along, float(side), T)
+            self._assemble(sectors, output, along, float(side), T[live], live)
 
-    def _assemble(self, sectors: Sectors, output: int, along: int, side: float, T: Float) -> None:
-        chosen = np.concatenate([[along], sectors.n_inputs + np.arange(sectors.n)])
-        L, E = sectors.rows.value[:, chosen], sectors.rows.error[:, chosen]
+    def _assemble(
+        self, sectors: Sectors, output: int, along: int, side: float, T: Float, live: NDArray[np.intp]
+    ) -> None:
+        chosen = np.concatenate([[along], sectors.n_inputs + live])
+        L, E = sectors.rows.value[live][:, chosen], sectors.rows.error[live][:, chosen]
         F, F_error = side * sectors.outputs.value[output, chosen], sectors.outputs.error[output, chosen]
-        sums, products = sectors.low + sectors.high, sectors.low * sectors.high
+        low, high = sectors.low[live], sectors.high[live]
+        sums, products = low + high, low * high
         largest = max(float(np.abs(part).max(initial=0.0)) for part in (L, F, T, sums * T, products * T))
         if not largest <= _LARGEST:
             return
         C, C_error = (sums * T)[:, None] * L, (np.abs(sums) * T)[:, None] * E
-        P, sizes, error = np.zeros((3, sectors.n + 1, sectors.n + 1))
+        P, sizes, error = np.zeros((3, len(live) + 1, len(live) + 1))
         for to, rows, row in ((P, -0.5 * C, -0.5 * F), (sizes, np.abs(C), np.abs(F)), (error, C_error, F_error)):
             to[1:] += rows
             to[0] += row
@@ -165,7 +200,7 @@ class SectorChecker:
         D = products * T
         if D.any():
             P += L.T @ (D[:, None] * L)
-            A, B = np.abs(L), E + gamma(sectors.n + 8) * np.abs(L)
+            A, B = np.abs(L), E + gamma(len(live) + 8) * np.abs(L)
             propagated = (A + B).T @ (np.abs(D)[:, None] * B)
             error += propagated + propagated.T
             sizes += A.T @ (np.abs(D)[:, None] * A)
