@@ -131,7 +131,8 @@ class Box:
         margin = positive_number(margin, "margin", zero=True)
         low, high = rows.min(axis=0), rows.max(axis=0)
         with np.errstate(over="ignore"):  # what overflows is no limit
-            return cls(low - margin * (high - low), high + margin * (high - low))
+            more = margin * (high - low) if margin > 0.0 else 0.0
+            return cls(low - more, high + more)
 
     @property
     def words(self) -> str:

@@ -52,7 +52,8 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.write(f"refused: {verdict.reason}\n")
         return 1
     if isinstance(claim, Certificate):
-        sys.stdout.write(f"holds: {below(claim.lower)} <= L <= {above(claim.upper)}\n")
+        about = f" ({claim.subject})" if claim.subject else ""
+        sys.stdout.write(f"holds: {below(claim.lower)} <= L <= {above(claim.upper)}{about}\n")
     else:
         sys.stdout.write("\n".join([f"holds: {verdict.reason}", *claim.sentences, ""]))
     return 0

@@ -85,8 +85,9 @@ def slopes_at(layer: Layer, ends: Ends, *, room: float = 0.0) -> tuple[Float, Fl
     phi, n = layer.activation, layer.n_bending
     left, right = ends.left[..., :n], ends.right[..., :n]
     if room > 0.0:
-        more = room * np.maximum(np.abs(left), np.abs(right))
-        left, right = left - np.where(np.isfinite(left), more, 0.0), right + np.where(np.isfinite(right), more, 0.0)
+        sizes = [np.where(np.isfinite(end), np.abs(end), 0.0) for end in (left, right)]
+        more = room * np.maximum(*sizes)  # where one end is infinite, of the other
+        left, right = left - more, right + more
     if phi.has_values:  # beside a kink of clip(α z + β) the rounding of α z + β counts, and kinks are 1/α apart
         beside = 2.0**-40 * phi.kink_doubt
         left, right = left - beside, right + beside
