@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from certnet import FeedForward, ShallowNetwork, certify
+from certnet import Box, FeedForward, ShallowNetwork, certify
 from certnet.certification import Certificate, meaning
 from certnet.claims.sealed import seal
 from certnet.core.errors import FileFormatError, InvalidInputError, NotConvergedWarning
@@ -44,6 +44,9 @@ CLAIMS: dict[str, tuple[Any, dict[str, Any]]] = {
     "exact in a ball": (shallow(), {"exact": True, "around": [0.1, 0.2, 0.3], "radius": 0.5}),
     "exact leaky": (with_activation(shallow(), "leaky_relu"), {"exact": True}),
     "exact steep leaky": (with_activation(shallow(), Activation("leaky_relu", (2.0,))), {"exact": True}),
+    "exact deep": (deep(["relu", "relu"]), {"exact": True}),
+    "exact deep in a box": (deep(["relu", "tanh"]), {"exact": True, "tol": 1e-2, "region": Box([0.0] * 3, [0.5] * 3)}),
+    "exact linf": (shallow(), {"exact": True, "norm": "linf"}),
     "linf": (shallow(), {"norm": "linf"}),
     "linf difference": (shallow(m=2), {"norm": "linf", "output": (0, 1)}),
     "linf in a ball": (shallow(), {"norm": "linf", "around": [0.1, 0.2, 0.3], "radius": 0.5}),
@@ -83,7 +86,7 @@ def test_a_bound_a_little_lower_is_refused(case):
 
 def test_another_norm_output_or_kind_is_refused(case):
     net, cert = case
-    kinds = ["shallow", "tree", "neuron", "layer", "composition", "product", "none"]
+    kinds = ["shallow", "tree", "parts", "neuron", "layer", "composition", "product", "none"]
     for kind, norm in product(kinds, ["l2", "linf"]):
         if (kind, norm) != (cert.kind, cert.norm) and {kind, cert.kind} not in ({"neuron", "layer"},):
             try:
@@ -122,7 +125,7 @@ def test_the_card_and_the_sentence_speak_of_the_subject(case):
     assert ("l-infinity" if cert.norm == "linf" else "l2") in sentence
     for i in cert.output or ():
         assert f"output {i}" in sentence
-    assert ("within" in sentence) == (cert.radius is not None)
+    assert ("within" in sentence) == (cert.radius is not None or cert.box is not None)
     assert all(name in html for name in cert.cheaper)
 
 
@@ -149,8 +152,9 @@ def test_exact_keeps_the_best_bracket_when_the_time_is_up():
     [
         (with_activation(shallow(), "tanh"), {}),
         (with_activation(shallow(), (0.0, 1.0)), {}),
-        (deep(["relu", "relu"]), {}),
-        (shallow(), {"norm": "linf"}),
+        (deep(["relu", "tanh"]), {"region": Box([0.0] * 3, [1.0, 1.0, np.inf])}),
+        (deep([(0.0, 1.0)]), {"around": [0.0] * 3, "radius": 1.0}),
+        (deep(["relu", "relu"]), {"method": "composition"}),
         (shallow(), {"method": "product"}),
     ],
 )

@@ -258,7 +258,7 @@ def test_every_kind_of_proof_is_one_class_in_the_registry() -> None:
 
     importlib.import_module("certnet.proofs")
     assert set(kinds.known_kinds("feed-forward")) == {
-        *("shallow", "tree", "neuron", "layer", "composition", "product", "regional"),
+        *("shallow", "tree", "neuron", "layer", "composition", "product", "regional", "parts"),
     }
     assert set(kinds.known_kinds("lifted")) == {"sdp", "layerwise", "theorem"}
     homes = {cls.__module__ for cls in kinds._KINDS.values()}

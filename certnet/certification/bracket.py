@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from certnet.certification.methods import (
@@ -33,11 +35,13 @@ from certnet.core.validation import Float, as_inputs, finite_array, positive_num
 from certnet.networks.feedforward import require_network
 from certnet.networks.network import Network
 from certnet.proofs.gradients import slope_at, slope_of_chosen_at
+from certnet.proofs.parts import PartsProof
 from certnet.proofs.subject import Subject
 from certnet.proofs.tree import TreeProof
-from certnet.searches.branch import close_bracket
+from certnet.searches.branch import BranchResult, close_bracket
 from certnet.searches.closed_form import cheap_upper_bounds
 from certnet.searches.lower import LowerBound, lower_bound
+from certnet.searches.parts import PartsResult, close_parts
 from certnet.searches.shallow import FORMS
 from certnet.searches.sup_norm import lower_bound_sup
 
@@ -60,6 +64,7 @@ def certify(
     exact: bool = False,
     time_limit: float | None = None,
     should_stop: Callable[[], bool] | None = None,
+    n_jobs: int = 1,
     method: str = "auto",
     solver: str = "auto",
     form: str = "arrow",
@@ -90,13 +95,20 @@ def certify(
     around, radius : array_like of shape (d,) and float, optional
         Short for ``region=Ball(around, radius)``.
     exact : bool
-        Go on with branch and bound over activation patterns until the bracket is closed to ``tol`` or the time is up;
-        the best bracket is kept. One hidden layer of ReLU or leaky ReLU, "l2".
+        Go on with branch and bound until the bracket is closed to ``tol`` (``upper ≤ (1 + tol) lower``) or the time is
+        up; the best bracket is kept. Dense layers, of ReLU or leaky ReLU; in a ball, or a box whose limits are all
+        finite, of any activation that certnet knows the values of. Parts of the region are split at the kinks of units
+        and, where it has limits, at inputs (:mod:`certnet.searches.parts`; one hidden layer in "l2":
+        :mod:`certnet.searches.branch`).
     time_limit : float, optional
         Seconds after which the search ends, with the best *proved* bound so far; the proof and the lower bound come on
         top. By default none, and 60 for ``exact``. Ctrl-C ends it in the same way.
     should_stop : callable, optional
         Asked between steps: once true, the search ends likewise.
+    n_jobs : int
+        Processes that ``exact`` shares its parts out over, −1 for one per core; for more than one hidden layer, or
+        other norms and activations than those of one tree. Where the time was not up the result is the same for any
+        number.
     method : {"auto", "shallow", "neuron", "layer", "composition", "product"}
         What to prove with: "shallow" for one hidden layer; for any depth LipSDP with one multiplier per neuron or per
         layer, the best chain of bounds of layers and pairs of layers, or the product of spectral norms. "auto" is
@@ -147,6 +159,7 @@ def certify(
         exact=exact,
         time_limit=time_limit,
         should_stop=should_stop,
+        n_jobs=n_jobs,
         method=method,
         solver=solver,
         form=form,
@@ -184,6 +197,7 @@ class _Asked:
     exact: bool = False
     time_limit: float | None = None
     should_stop: Callable[[], bool] | None = None
+    n_jobs: int = 1
     method: str = AUTO
     solver: str = AUTO
     form: str = "arrow"
@@ -216,21 +230,37 @@ class _Asked:
         # Ctrl-C is the end of a search of certnet's own; a generic solver is stopped by it as ever
         with listening(until) if options.own and listens else nullcontext(until) as heard:
             options = replace(options, until=heard)
-            exact = (limit or _EXACT_SECONDS) if self.exact else None
+            exact = _Exact(limit or _EXACT_SECONDS, _processes(self.n_jobs)) if self.exact else None
             return _bracket(claim, data, self.method, options, exact, start)
 
 
+@dataclass(frozen=True)
+class _Exact:
+    """Seconds of branch and bound, and its processes."""
+
+    time_limit: float
+    n_jobs: int
+
+
+def _processes(n_jobs: int) -> int:
+    if type(n_jobs) is int and n_jobs == -1:
+        return os.cpu_count() or 1
+    return whole_number(n_jobs, "n_jobs", least=1)
+
+
 def _bracket(
-    claim: Claim, X: Float | None, method: str, options: Options, exact_limit: float | None, start: float
+    claim: Claim, X: Float | None, method: str, options: Options, exact: _Exact | None, start: float
 ) -> _Found:
-    """The certificate of a claim whose parts are checked, begun at ``start``; ``exact_limit``: for branch and bound."""
+    """The certificate of a claim whose parts are checked, begun at ``start``; ``exact``: for branch and bound."""
     subject = Subject.of(claim)
     if isinstance(subject, str):
         raise InvalidInputError(subject)
+    if exact is not None:
+        _require_exact(subject, method)
     proved = _proved(subject, method, options)
     below = _lower_bound(subject, X, options.random_state)
-    if exact_limit is not None:
-        proved, below = _closed(subject, proved, below, options, exact_limit)
+    if exact is not None:
+        proved, below = _closed(subject, proved, below, options, exact)
     known, region = identity(claim.network), claim.region
     certificate = Certificate(
         upper=proved.proof.raised(subject, proved.upper),
@@ -386,33 +416,66 @@ def _lower_bound(subject: Subject, X: Float | None, random_state: int) -> LowerB
     return search(subject.chosen, X, region=subject.claim.region, random_state=random_state)
 
 
+def _require_exact(subject: Subject, method: str) -> None:
+    """Refuse claims that branch and bound is not for."""
+    network = subject.network
+    bent = [phi.name not in ("relu", "leaky_relu", "identity") for phi in network.activations]
+    known = all(phi.has_values for phi in network.activations) and _has_limits(subject)
+    if network.structured or method not in (AUTO, "shallow", "neuron") or (any(bent) and not known):
+        raise InvalidInputError(
+            "exact=True is for dense layers of ReLU or leaky ReLU (in a ball or a box with finite limits also of other "
+            'activations with values), with method "auto", "shallow" or "neuron"'
+        )
+
+
+def _has_limits(subject: Subject) -> bool:
+    region = subject.claim.region
+    if isinstance(region, Box):
+        return bool(np.isfinite(region.lower).all() and np.isfinite(region.upper).all())
+    return not subject.everywhere
+
+
 def _closed(
-    subject: Subject, proved: Proved, below: LowerBound, options: Options, time_limit: float
+    subject: Subject, proved: Proved, below: LowerBound, options: Options, exact: _Exact
 ) -> tuple[Proved, LowerBound]:
     """The bracket after branch and bound."""
-    if proved.kind != "shallow" or subject.claim.norm != "l2" or not subject.one_kink_at_zero:
-        raise InvalidInputError("exact=True is for one hidden layer of ReLU or leaky ReLU, in the l2 norm")
-    low, high = subject.side_slopes
-    found = close_bracket(
-        subject.hidden,
-        low=low,
-        high=high,
-        lower=below.value,
-        witness=below.point,
-        prove=lambda x: slope_of_chosen_at(subject, x),
-        tol=options.tol,
-        time_limit=time_limit,
-        random_state=options.random_state,
-        should_stop=options.until.should_stop,
-    )
-    if found.upper >= proved.upper:
-        return replace(proved, concern=""), below
-    gap = (found.upper / found.lower) ** 2 - 1.0 if found.lower > 0.0 else float("inf")
+    found: BranchResult | PartsResult
+    if proved.kind == "shallow" and subject.claim.norm == "l2" and subject.one_kink_at_zero:
+        kind = "tree"
+        low, high = subject.side_slopes
+        found = close_bracket(
+            subject.hidden,
+            low=low,
+            high=high,
+            lower=below.value,
+            witness=below.point,
+            prove=lambda x: slope_of_chosen_at(subject, x),
+            tol=options.tol,
+            time_limit=exact.time_limit,
+            random_state=options.random_state,
+            should_stop=options.until.should_stop,
+        )
+    else:
+        kind = "parts"
+        found = close_parts(
+            subject,
+            lower=below.value,
+            witness=below.point,
+            tol=options.tol,
+            time_limit=exact.time_limit,
+            should_stop=options.until.should_stop,
+            n_jobs=exact.n_jobs,
+            random_state=options.random_state,
+        )
+    below = LowerBound(found.lower, found.witness)
+    upper = min(found.upper, proved.upper)
+    gap = (upper / found.lower) ** 2 - 1.0 if found.lower > 0.0 else float("inf")
     concern = ""
-    if not found.closed:
+    if upper > found.lower * (1.0 + options.tol):
         concern = f"branch and bound did not close the bracket in its time and nodes (gap {gap:.1e})"
-        if not subject.everywhere:
-            concern = f"the bracket in the region is not closed: cells are cut off for all inputs only (gap {gap:.1e})"
+    if found.upper >= proved.upper:
+        return replace(proved, concern=concern), below
     by = f"branch and bound, {found.n_nodes} nodes"
-    tree = Proved(found.upper, "tree", TreeProof(tuple(found.tree)), gap, by, concern)
-    return tree, LowerBound(found.lower, found.witness)
+    nodes = tuple(found.tree)
+    proof = TreeProof(nodes) if kind == "tree" else PartsProof(nodes)
+    return Proved(found.upper, kind, proof, gap, by, concern), below

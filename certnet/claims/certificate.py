@@ -49,8 +49,9 @@ class Certificate:
         :mod:`certnet.proofs.sup_norm` for that norm), or "tree", a tree of cases with t in each
         (:mod:`certnet.proofs.tree`). Any depth: "neuron" or "layer", T of :mod:`certnet.proofs.deep`, or a chain of
         bounds (:mod:`certnet.proofs.chain`) of layers and pairs of layers ("composition") or of layers alone
-        ("product"). Lifted networks: "sdp" (:mod:`certnet.proofs.lifted_matrix`), or limits of singular values,
-        "layerwise" or "theorem" (:mod:`certnet.proofs.lifted_layers`).
+        ("product"); in a region "regional" (:mod:`certnet.proofs.regional`), or "parts", a tree of cases at any depth
+        (:mod:`certnet.proofs.parts`). Lifted networks: "sdp" (:mod:`certnet.proofs.lifted_matrix`), or limits of
+        singular values, "layerwise" or "theorem" (:mod:`certnet.proofs.lifted_layers`).
     multipliers : ndarray, shape (h,), or tuple
         Shallow: t ≥ 0; ``T = upper · diag(t)`` are the multipliers of LipSDP's LMI, 0 charges a unit by its norm.
         Otherwise a tuple of arrays, or of a tree's nodes.
@@ -60,7 +61,7 @@ class Certificate:
         Of a lifted network: ``z*`` at the witness.
     gap : float
         Relative gap between ρ and the dual value found beside it: how much a better search of this kind could still
-        gain; for a tree, between ``upper²`` and ``lower²``. In floating point; the bound does not rest on it.
+        gain; for a tree or parts, between ``upper²`` and ``lower²``. In floating point; the bound does not rest on it.
     norm : {"l2", "linf"}
         Norm of the inputs; several outputs are measured in l2.
     output : tuple of int, or None

@@ -12,6 +12,7 @@ from certnet.proofs.gradients import GradientWitness
 from certnet.proofs.lifted_layers import LayerwiseProof, TheoremProof
 from certnet.proofs.lifted_matrix import MatrixProof
 from certnet.proofs.lifted_slope import SlopeWitness
+from certnet.proofs.parts import PartsProof
 from certnet.proofs.regional import RegionalProof
 from certnet.proofs.shallow import ShallowProof
 from certnet.proofs.slopes import SlopeIntervals
@@ -25,6 +26,7 @@ __all__ = [
     "GradientWitness",
     "LayerwiseProof",
     "MatrixProof",
+    "PartsProof",
     "ProductProof",
     "RegionalProof",
     "ShallowProof",

@@ -11,14 +11,17 @@ because the cells are dense. A node of the tree fixes the sides σ_j of some uni
   slopes of the fixed units known;
 - ``["empty", S]``: no cell is left. Farkas (or Gordan): there are ``y_j > 0`` for j in S, fixed units, with
   ``Σ_S y_j σ_j w_j = 0`` and ``Σ_S y_j σ_j b_j ≤ 0``, while ``Σ_S y_j σ_j z_j > 0`` in a cell. S must leave one y up to
-  a factor; it is recomputed in exact integer arithmetic.
+  a factor; it is recomputed in exact integer arithmetic;
+- ``["empty", S, y]``: no cell is left that meets the region of the claim, a ball or a box, in which
+  ``Σ_S y_j σ_j z_j`` is below zero; its maximum there is known, and rounded up.
 
 ``L ≤ u`` is proved when every bound leaf proves it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,10 +33,24 @@ from certnet.core.validation import Float
 from certnet.networks.hidden import HiddenLayer
 from certnet.proofs.inflation import inflated
 from certnet.proofs.proof import Checker, LayeredProof
+from certnet.proofs.relaxation import highest, inputs_of, limits
 from certnet.proofs.shallow import BoundChecker
 from certnet.proofs.subject import Subject
 
-__all__ = ["MAX_NODES", "MAX_WORK", "EmptyCells", "Sides", "TreeChecker", "TreeProof", "side_slopes"]
+__all__ = [
+    "MAX_NODES",
+    "MAX_WORK",
+    "Combinations",
+    "EmptyCells",
+    "Highest",
+    "LeavesChecker",
+    "Sides",
+    "TreeChecker",
+    "TreeProof",
+    "highest_in",
+    "is_index",
+    "side_slopes",
+]
 
 MAX_NODES: Final = 300_000
 """Nodes of a tree that are looked at; a longer list is refused."""
@@ -43,6 +60,9 @@ MAX_WORK: Final = 1 << 30
 
 Sides = NDArray[np.int8]
 """Of every unit: −1 and +1 where it is fixed to z_j < 0 and z_j > 0, 0 where it is free."""
+
+Highest = Callable[[Float], float]
+"""At least the largest value of ``y · z`` in a region, z the pre-activations of the hidden layer, y (h,)."""
 
 _KEPT = 1 << 24  # numbers in matrices of leaves that are kept: 128 MiB
 _SHOWN = 8  # splits of a path that a message shows
@@ -59,10 +79,53 @@ class TreeProof(LayeredProof):
         if subject.claim.norm != "l2" or not subject.one_kink_at_zero:
             return None
         left, right = subject.side_slopes
-        return TreeChecker(subject.hidden, list(self.multipliers), low=left, high=right)
+        return TreeChecker(subject.hidden, list(self.multipliers), low=left, high=right, highest=highest_in(subject))
 
 
-class TreeChecker(Checker):
+def highest_in(subject: Subject) -> Highest | None:
+    """Of the region of a claim about one hidden layer; None for all inputs."""
+    if subject.everywhere:
+        return None
+    network = subject.network
+    inputs = inputs_of(subject.claim.region, network.n_inputs, subject.claim.norm)
+    known = limits(network, inputs)
+    return lambda y: float(highest(network, inputs, known, [y[None]])[0])
+
+
+class LeavesChecker(Checker):
+    """Parts of a claim, each with a checker of its own, that together prove it."""
+
+    @abstractmethod
+    def _checkers(self) -> Iterator[tuple[str, Checker]]:
+        """Of every part, in words where it is, the checker."""
+
+    def objection(self, upper: object) -> str | None:
+        """Why the bound is not proved."""
+        for where, checker in self._checkers():
+            objection = checker.refusal or checker.objection(upper)
+            if objection is not None:
+                return f"{where}: {objection}"
+        return None
+
+    def smallest(self, guess: float) -> float | None:
+        """A bound of at least ``guess`` that holds, raised as little as the parts ask for.
+
+        None when even twice the guess is not proved for some part.
+        """
+        if self.refusal is not None:
+            return None
+        upper = guess
+        for _, checker in self._checkers():
+            if not checker.holds(upper):
+                raised = _raised(checker, upper)
+                if raised is None:
+                    return None
+                upper = raised
+        # what holds need not hold for every larger number
+        return upper if self.holds(upper) else inflated(self.holds, upper, first=1e-14, most=2e-10)
+
+
+class TreeChecker(LeavesChecker):
     """One hidden layer and one tree, prepared to test many bounds.
 
     Parameters
@@ -74,11 +137,20 @@ class TreeChecker(Checker):
     low, high : float or ndarray, shape (h,)
         Slopes of the units for z_j < 0 and for z_j > 0: ReLU's by default. The proof is for activations that are
         linear on either side of zero; whoever calls knows that of the network.
+    highest : callable, optional
+        Of the region of the claim, if that is not everywhere.
     """
 
-    def __init__(self, layer: HiddenLayer, tree: object, low: Float | float = 0.0, high: Float | float = 1.0) -> None:
+    def __init__(
+        self,
+        layer: HiddenLayer,
+        tree: object,
+        low: Float | float = 0.0,
+        high: Float | float = 1.0,
+        highest: Highest | None = None,
+    ) -> None:
         self.refusal = None
-        self._layer = layer
+        self._layer, self._highest = layer, highest
         self._leaves: list[_Leaf] = []
         self._room = _KEPT // (layer.n_inputs + layer.n_outputs) ** 2
         try:
@@ -98,7 +170,7 @@ class TreeChecker(Checker):
 
     def _read(self, tree: Sequence[object]) -> None:
         walk = _Walk(self._layer)
-        cells = EmptyCells(self._layer)
+        cells = EmptyCells(self._layer, self._highest)
         for number, node in enumerate(tree):
             if walk.done:
                 self.refusal = f"nodes are left over: the tree is complete before node {number}"
@@ -108,8 +180,8 @@ class TreeChecker(Checker):
             reason: str | None
             if kind == "split":
                 reason = walk.split(data)
-            elif kind == "empty":
-                reason = cells.refusal(data, walk.sides)
+            elif kind in ("empty", "empty here"):
+                reason = cells.refusal(data, walk.sides) if kind == "empty" else cells.refusal_here(data, walk.sides)
                 walk.leave()
             elif kind == "bound":
                 checker = self._checker(data, walk.sides)
@@ -118,7 +190,7 @@ class TreeChecker(Checker):
                 self._leaves.append(_Leaf(where, data, walk.sides.copy(), kept))
                 walk.leave()
             else:
-                reason = "not one of [split, unit], [bound, multipliers], [empty, units]"
+                reason = "not one of [split, unit], [bound, multipliers], [empty, units], [empty, units, weights]"
             if reason is not None:
                 self.refusal = f"{where}: {reason}"
                 return
@@ -134,31 +206,6 @@ class TreeChecker(Checker):
     def _checkers(self) -> Iterator[tuple[str, BoundChecker]]:
         for leaf in self._leaves:
             yield leaf.where, leaf.kept or self._checker(leaf.multipliers, leaf.sides)
-
-    def objection(self, upper: object) -> str | None:
-        """Why the bound is not proved. One Cholesky factorisation of order d + m per bound leaf."""
-        for where, checker in self._checkers():
-            objection = checker.refusal or checker.objection(upper)
-            if objection is not None:
-                return f"{where}: {objection}"
-        return None
-
-    def smallest(self, guess: float) -> float | None:
-        """A bound of at least ``guess`` that holds, raised as little as the leaves ask for.
-
-        None when even twice the guess is not proved for some leaf.
-        """
-        if self.refusal is not None:
-            return None
-        upper = guess
-        for _, checker in self._checkers():
-            if not checker.holds(upper):
-                raised = _raised(checker, upper)
-                if raised is None:
-                    return None
-                upper = raised
-        # what holds need not hold for every larger number
-        return upper if self.holds(upper) else inflated(self.holds, upper, first=1e-14, most=2e-10)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,23 +227,31 @@ def side_slopes(sides: Sides, low: Float, high: Float) -> tuple[Float, Float]:
 
 def _parsed(node: object) -> tuple[str, Any]:
     """Kind and data of a node, its data of the right types; numbers are judged later. The kind is empty if wrong."""
-    if not isinstance(node, list | tuple) or len(node) != 2:
+    if not isinstance(node, list | tuple) or not 2 <= len(node) <= 3:
         return "", None
-    kind, data = node
-    if kind == "split" and _is_index(data):
+    kind, data, *more = node
+    if kind == "empty" and isinstance(data, list | tuple) and all(map(is_index, data)):
+        if not more:
+            return "empty", data
+        return ("empty here", (data, more[0])) if _are_numbers(more[0]) else ("", None)
+    if more:
+        return "", None
+    if kind == "split" and is_index(data):
         return "split", data
-    if kind == "empty" and isinstance(data, list | tuple) and all(map(_is_index, data)):
-        return "empty", data
-    if kind == "bound" and isinstance(data, list | tuple) and all(type(t) in (int, float) for t in data):
+    if kind == "bound" and _are_numbers(data):
         return "bound", data
     return "", None
 
 
-def _is_index(value: object) -> bool:
+def _are_numbers(values: object) -> bool:
+    return isinstance(values, list | tuple) and all(type(t) in (int, float) for t in values)
+
+
+def is_index(value: object) -> bool:
     return type(value) is int
 
 
-def _raised(checker: BoundChecker, least: float) -> float | None:
+def _raised(checker: Checker, least: float) -> float | None:
     """A bound above ``least`` that one leaf proves, within one part in 1e13 of the smallest."""
     proved = checker.smallest(least)
     if proved is None:
@@ -246,8 +301,8 @@ class _Walk:
         return "sides " + " ".join(["..."] * (len(self._path) > _SHOWN) + shown) if shown else "root"
 
 
-class EmptyCells:
-    """Exact proofs that no point is on the given sides of some units, with a limit on all the work.
+class Combinations:
+    """Exact proofs that functions ``g·x + h`` are not all positive anywhere, with a limit on all the work.
 
     Attributes
     ----------
@@ -255,10 +310,54 @@ class EmptyCells:
         What was spent of :data:`MAX_WORK`.
     """
 
-    def __init__(self, network: HiddenLayer) -> None:
-        self._network = network
-        self._rows: dict[int, list[int]] = {}
+    def __init__(self) -> None:
         self.work = 0
+
+    def combination_refusal(self, columns: Sequence[Sequence[int]], *, strict: bool = False) -> str | None:
+        """Why the functions (g, h), whole numbers, do not prove it; ``strict``: that one is negative everywhere.
+
+        The one combination with ``Σ y_j g_j = 0``, y > 0, is to have ``Σ y_j h_j ≤ 0``, or below 0.
+        """
+        d = len(columns[0]) - 1
+        bits = max(abs(a).bit_length() for column in columns for a in column)
+        words = len(columns) * bits // 64
+        # dividing long numbers takes their square
+        self.work += d * len(columns) ** 2 * (1 + words + words**2 // 256)
+        if self.work > MAX_WORK:
+            return "the tree asks for too much exact arithmetic"
+        y = _kernel([list(row) for row in zip(*(column[:d] for column in columns))])
+        if y is None:
+            return "the units of an empty cell do not determine their combination"
+        if not (all(a > 0 for a in y) or all(a < 0 for a in y)):
+            return "the cell is not shown to be empty: a multiplier is not positive"
+        total = sum(abs(a) * column[d] for a, column in zip(y, columns))
+        if total > 0 or (strict and total == 0):
+            return "the cell is not shown to be empty: the biases leave room"
+        return None
+
+
+class EmptyCells(Combinations):
+    """Proofs that no point is on the given sides of some units: exact ones, and those of a region."""
+
+    def __init__(self, network: HiddenLayer, highest: Highest | None = None) -> None:
+        super().__init__()
+        self._network, self._highest = network, highest
+        self._rows: dict[int, list[int]] = {}
+
+    def refusal_here(self, shown: tuple[Sequence[int], Sequence[float]], sides: Sides) -> str | None:
+        """Why units and their weights do not prove that the region does not meet the closed cell."""
+        units, weights = shown
+        if self._highest is None:
+            return "weights of units show that a cell is empty in a region, the claim is about all inputs"
+        if len(units) != len(weights) or len(set(units)) != len(units):
+            return "an empty cell is shown by different units with one weight each"
+        if any(not 0 <= j < len(sides) or sides[j] == 0 for j in units):
+            return "an empty cell is shown by units that are fixed there"
+        if not all(0.0 < a < 2.0**1000 for a in weights):
+            return "a weight of an empty cell is not positive and finite"
+        y = np.zeros(len(sides))
+        y[list(units)] = sides[list(units)] * np.array(weights, dtype=np.float64)
+        return None if self._highest(y) < 0.0 else "the cell is not shown to be empty in the region"
 
     def refusal(self, units: Sequence[int], sides: Sides) -> str | None:
         """Why the ``units`` do not prove that the open cell of ``sides`` (h,) is empty; None where they do."""
@@ -268,19 +367,7 @@ class EmptyCells:
         if any(not 0 <= j < len(sides) or sides[j] == 0 for j in units):
             return "an empty cell is shown by units that are fixed there"
         columns = [[int(sides[j]) * a for a in self._row(j)] for j in units]
-        bits = max(abs(a).bit_length() for column in columns for a in column)
-        words = len(units) * bits // 64
-        self.work += d * len(units) ** 2 * (1 + words + words**2 // 256)  # dividing long numbers takes their square
-        if self.work > MAX_WORK:
-            return "the tree asks for too much exact arithmetic"
-        y = _kernel([list(row) for row in zip(*(column[:d] for column in columns))])
-        if y is None:
-            return "the units of an empty cell do not determine their combination"
-        if not (all(a > 0 for a in y) or all(a < 0 for a in y)):
-            return "the cell is not shown to be empty: a multiplier is not positive"
-        if sum(abs(a) * column[d] for a, column in zip(y, columns)) > 0:
-            return "the cell is not shown to be empty: the biases leave room"
-        return None
+        return self.combination_refusal(columns)
 
     def _row(self, j: int) -> list[int]:
         """(w_j, b_j) times a power of two, exact integers; a zero row has no side and must not get here."""

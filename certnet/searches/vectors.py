@@ -35,7 +35,7 @@ from certnet.searches.lbfgs import quasi_newton
 from certnet.searches.result import SearchResult
 from certnet.searches.riccati import bound_of
 
-__all__ = ["multipliers_with_slack", "search_vectors", "tightest"]
+__all__ = ["Leaning", "multipliers_with_slack", "search_to_goal", "search_vectors", "tightest"]
 
 _COLUMNS: Final = 24  # r; half as many more are added where a gap stays
 _MOST_COLUMNS: Final = 64
@@ -110,6 +110,70 @@ def search_vectors(
     )
     worst = max((run.status for run, _ in runs), key=_ORDER.index)
     return SearchResult(tuple(own), upper, below, worst, mu if sup else None)
+
+
+@dataclass(frozen=True, eq=False)
+class Leaning:
+    """Multipliers of a network, and what its units do where it is steepest.
+
+    Attributes
+    ----------
+    multipliers : tuple of ndarray
+        Of the bending units of every hidden layer.
+    upper, below : float
+        The bound that they give, and one that no multipliers fall below.
+    shares, leans : tuple of ndarray
+        Of the same units: their part in ρ, and in [−1, 1] towards which end of their slopes they lean.
+    input_weights : ndarray, shape (d,), or None
+    """
+
+    multipliers: tuple[Float, ...]
+    upper: float
+    below: float
+    shares: tuple[Float, ...]
+    leans: tuple[Float, ...]
+    input_weights: Float | None = None
+
+
+def search_to_goal(
+    network: Network,
+    goal: float,
+    *,
+    norm: str = "l2",
+    tol: float = 1e-9,
+    loose: float = 1e-2,
+    columns: int = 8,
+    max_iterations: int = 200,
+    random_state: int = 0,
+    until: Until = FOREVER,
+) -> Leaning:
+    """Multipliers that are good enough to tell whether the bound is at most ``goal``: a node of branch and bound.
+
+    Where it is not the gap is at most ``loose``.
+    """
+    sup = norm == "linf"
+    whole = increments_of(network)
+    own, shares, leans = ([np.zeros(n) for n in whole.n_bending] for _ in range(3))
+    bending = [np.cumsum(w > 0.0) - 1 for w in whole.width]
+    mu = np.zeros(network.n_inputs)
+    parts = Scaled.parts(network, reduced=not sup)
+    uppers, belows = [0.0], [0.0]
+    for part in parts:
+        aim = float(np.ldexp(goal, -part.unit)) if len(parts) == 1 or not sup else 0.0
+        rng = np.random.default_rng(random_state)
+        run = _Run(part.net, sup, tol if aim else loose, rng, until, NUMPY, goal=aim, loose=loose, columns=columns)
+        run.search(max_iterations)
+        uppers.append(float(np.ldexp(run.upper, part.unit)))
+        belows.append(float(np.ldexp(run.lower, part.unit)))
+        part.fill(own, run.best, bending)
+        top = max(other.unit for other in parts)
+        for found, values in zip((shares, leans), run.leaning()):
+            for full, v, alive, w, places in zip(found, values, part.alive[1:], part.net.width, bending):
+                full[places[alive][w > 0.0]] = v
+        if sup:
+            mu[part.alive[0]] = np.ldexp(run.weights, 2 * (part.unit - top))
+    together = (lambda sides: float(np.linalg.norm(sides))) if sup else max
+    return Leaning(tuple(own), together(uppers), together(belows), tuple(shares), tuple(leans), mu if sup else None)
 
 
 def _on_device(name: str) -> Arrays:
@@ -265,7 +329,7 @@ class _Vectors:
             size = arrays.row_norms(g)
             if len(size):  # of a unit whose effects cancel nothing is left, and a proof needs more than rounding
                 size = arrays.at_least(size, _LEAST_EFFECT * float(size.max()))
-            found.append(size / (2.0 * arrays.at_least(w[bends], 1e-6) * sizes))
+            found.append(size / (2.0 * arrays.at_least(w[bends], 1e-9) * sizes))
         mu = arrays.row_norms(g0)
         return found, arrays.at_least(mu, _LEAST_WEIGHT * float(mu.max()))
 
@@ -307,9 +371,20 @@ class _Run:
     """One search: the best multipliers with their bound, and the largest value of the maximisation."""
 
     def __init__(
-        self, net: Increments, sup: bool, tol: float, rng: np.random.Generator, until: Until, arrays: Arrays
+        self,
+        net: Increments,
+        sup: bool,
+        tol: float,
+        rng: np.random.Generator,
+        until: Until,
+        arrays: Arrays,
+        *,
+        goal: float = 0.0,
+        loose: float = 0.0,
+        columns: int = _COLUMNS,
     ) -> None:
-        self._net, self._tol, self._rng, self._until = arrays.placed(net), tol, rng, until
+        self._net, self._rng, self._until = arrays.placed(net), rng, until
+        self._tight, self._loose, self._goal = tol, max(tol, loose), goal
         self._sup, self._arrays = sup, arrays
         self.lower, self.upper = 0.0, np.inf
         self.best: list[Float] = [np.ones(n) for n in net.n_bending]
@@ -318,11 +393,34 @@ class _Run:
         self._slack = max(1e-8, 0.01 * tol)
         self._cheap = sum(float(n) ** 3 for n in net.widths) < _CHEAP
         self._spent, self._limit, self._next = 0, 0, 3
-        self._vectors = _Vectors(self._net, _COLUMNS, sup, arrays)
+        self._columns = columns
+        self._vectors = _Vectors(self._net, columns, sup, arrays)
+        self.end: Float | None = None  # where the search ended
+
+    @property
+    def _tol(self) -> float:
+        """The gap that is good enough: one that brings the bound to the goal, or a loose one where none will."""
+        if self._goal == 0.0:
+            return self._tight
+        return self._loose if self.lower > self._goal else max(self._tight, (self._goal / self.lower) ** 2 - 1.0)
 
     @property
     def _gap(self) -> float:
         return (self.upper / self.lower) ** 2 - 1.0 if self.lower > 0.0 else np.inf
+
+    def leaning(self) -> tuple[list[Float], list[Float]]:
+        """Of the bending units of every layer: shares w |p| |g| of ρ, and p·g / (|p| |g|), the side they prefer."""
+        arrays, x = self._arrays, self.end
+        if x is None:
+            return [np.ones(n) for n in self._net.n_bending], [np.zeros(n) for n in self._net.n_bending]
+        seen = self._vectors.forward(x)
+        _, *gs = self._vectors.backward(seen, stepped=True)
+        shares, leans = [], []
+        for g, P, sizes, w, bends in zip(gs, seen.P, seen.sizes, self._net.width, self._net.bends):
+            size = arrays.row_norms(g)
+            shares.append(arrays.numpy(w[bends] * sizes * size))
+            leans.append(arrays.numpy(arrays.row_dots(P, g) / (sizes * size)))
+        return shares, leans
 
     def search(self, max_iterations: int) -> None:
         self._limit = max_iterations
@@ -341,6 +439,7 @@ class _Run:
                 break
             self._vectors, x = self._vectors.widened(x, self._vectors.r // 2, self._rng)
             self._next = self._spent + 3
+        self.end = x
         if self._gap > self._tol and not self._over():
             self._power_steps()
 
@@ -349,13 +448,14 @@ class _Run:
 
     def _power_steps(self) -> None:
         """From a fresh start: where one part of the network dominates another, power steps treat all units alike."""
-        self._vectors, self._slack = _Vectors(self._net, _COLUMNS, self._sup, self._arrays), 1e-4
+        self._vectors, self._slack = _Vectors(self._net, self._columns, self._sup, self._arrays), 1e-4
         x = self._vectors.drawn(self._rng)
         for count in range(1, max(2, self._limit - self._spent)):
             x, size = self._vectors.stepped(x)
             self.lower = max(self.lower, size)
             if count in (5, 10) or count % 20 == 0:
                 self._measure(x)
+                self.end = x
                 if self._gap <= self._tol or self._until.reached:
                     return
 
