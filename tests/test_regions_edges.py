@@ -24,6 +24,7 @@ from certnet import Ball, Box, Certificate, FeedForward, certify
 from certnet.claims.region import ALL, Region
 from certnet.core.errors import AlteredCertificateError, InvalidInputError
 from certnet.networks.activations import Activation
+from certnet.proofs.parts import Space
 
 Array = Any
 LEAKY = Activation("leaky_relu", (-5.0,))
@@ -419,3 +420,30 @@ def test_the_checker_alone_takes_a_region(tmp_path: Path) -> None:
 def _checked(certificate: Path, model: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "certnet.proofs", str(certificate), str(model)]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
+
+
+# --------------------------------------------------------------------------------------------------------------- parts
+
+
+@pytest.mark.parametrize("size", [1e-200, 1.0, 1e155, 1e200, 1e300])
+def test_a_part_of_a_ball_is_outside_of_it_only_where_it_is(size: float) -> None:
+    """Of all sizes: squares of distances overflow and underflow."""
+    space = Space(NET, Ball(np.zeros(2), size), "l2")
+    for share, outside in ((0.5, False), (0.999, False), (0.8, True)):
+        _, part = space.root.within(0, share * size)
+        if outside:  # the corner alone is cut off
+            _, part = part.within(1, share * size)
+        assert space.outside(part) == outside
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("seed", range(6))
+def test_parts_of_tiny_networks_in_balls_and_boxes_close_on_the_constant(seed: int, norm: str) -> None:
+    net = network(seed, 2, 3, 3, 1, phi=Activation("leaky_relu", (0.2,)))
+    centre = np.array([0.2, -0.1])
+    for region in (Ball(centre, 0.5), Box(centre - 0.5, centre + 0.5), Box([-math.inf, -0.6], [0.7, math.inf])):
+        cert = certify(net, region=region, norm=norm, exact=True, time_limit=30.0)
+        assert cert.check(net)
+        L = exact_constant(net, region, norm)
+        assert cert.lower <= L * (1.0 + 1e-9)
+        assert L * (1.0 - 1e-9) <= cert.upper <= L * (1.0 + 3e-6)
