@@ -433,3 +433,22 @@ def test_an_existing_picture_is_kept(run, model, tmp_path):
     assert code == 2
     assert "--force" in err
     assert taken.read_text() == "precious"
+
+
+# ---------------------------------------------------------------------------------------------------------------- exact
+
+
+def test_exact_in_a_box_and_with_two_processes(run, model, network, write, tmp_path):
+    names = ",".join(NAMES)
+    low, high = write("l.csv", names, "-0.3,-0.3,-0.3"), write("h.csv", names, "0.3,0.3,0.3")
+    proof = tmp_path / "c.json"
+    code, out, err = run("certify", model, "--box", low, high, "--exact", "--tol", 1e-4, "--jobs", 2, "--out", proof)
+    assert (code, err) == (0, "")
+    assert "branch and bound" in out
+    claim = Certificate.load(proof)
+    assert claim.lower <= claim.upper <= claim.lower * (1.0 + 2e-4)
+    assert claim.upper <= certify(network, region=Box([-0.3] * 3, [0.3] * 3)).upper * (1.0 + 1e-9)
+    assert run("check", proof, model)[0] == 0
+    code, _, err = run("certify", model, "--jobs", 2)
+    assert code == 2
+    assert "--jobs shares out the work of --exact: give both" in err

@@ -56,8 +56,15 @@ def certify_command(
     ] = None,
     norm: Annotated[str, typer.Option(help="Norm of the inputs: l2, or linf.")] = "l2",
     exact: Annotated[
-        bool, typer.Option("--exact", help="Close the bracket by branch and bound (one hidden layer, l2).")
+        bool,
+        typer.Option(
+            "--exact", help="Close the bracket by branch and bound, everywhere or in a region, at any depth (ReLU)."
+        ),
     ] = False,
+    jobs: Annotated[
+        int,
+        typer.Option("--jobs", "--n-jobs", help="Processes that --exact shares its work out over; -1: one per core."),
+    ] = 1,
     time_limit: Annotated[
         float | None,
         typer.Option(help="Seconds for the search; the best proved bound is kept. For --exact 60 unless it is given."),
@@ -110,6 +117,8 @@ def certify_command(
         raise InvalidInputError(f"--each takes outputs or differences, got {each!r}")
     if each is not None and (output or out is not None):
         raise InvalidInputError("--each prints a table of bounds: leave out --output and --out")
+    if jobs != 1 and not exact:
+        raise InvalidInputError("--jobs shares out the work of --exact: give both")
     chosen: Any = tuple(output) if output else None
     slopes: Features | None = None
     if features:
@@ -146,6 +155,7 @@ def certify_command(
         "norm": norm,
         "region": region,
         "exact": exact,
+        "n_jobs": jobs,
         "time_limit": time_limit,
         "method": method,
         "solver": solver,
