@@ -70,7 +70,7 @@ def descent_cost(network: Network, n_rows: int, plan: Plan) -> DescentCost:
     early, full = seconds(SAMPLE if many else n_rows), seconds(n_rows)
     finish = plan.finish * ON_ALL if many else _FINISH
     rounds = 1 + min(plan.moves, plan.most)
-    total = plan.openings * _OPENING * early + (rounds - 1) * _MOVE * early + rounds * finish * full
+    total = len(plan.openings) * _OPENING * early + (rounds - 1) * _MOVE * early + rounds * finish * full
     total *= _DEEPER if len(widths) > 3 else 1.0
     numbers = (2 * MEMORY + 20) * parameters + 8 * sum(n * n for n in widths[:-1])
     return DescentCost(total, 8.0 * numbers, full)

@@ -38,6 +38,7 @@ from certnet.searches.vectors import multipliers_with_slack
 from certnet.solvers.solved import Solved
 
 __all__ = [
+    "BROADLY",
     "DEFAULT",
     "ON_ALL",
     "QUICK",
@@ -79,6 +80,7 @@ class Stage(NamedTuple):
     mu : float
         Times the order of P, relative to the objective.
     delta : float
+        Times the reach of the ground's pre-activations.
     stall : float
         Relative decrease over some steps at which it ends.
     """
@@ -102,6 +104,9 @@ OPENINGS: Final = (
     Schedule("smooth slope", (Stage(0.3, 0.03, 6e-4), Stage(0.1, 0.03, 3e-4), Stage(0.03, 0.03, 3e-4))),
 )
 
+BROAD: Final = Schedule("broad kinks", (Stage(0.1, 0.3, 2e-3), Stage(0.03, 0.1, 1e-3), Stage(0.03, 0.03, 6e-4)))
+"""Where inputs are many it ends lower than one of the others; where they are few, or layers several, often higher."""
+
 FINISH: Final = (Stage(0.01, 0.01, 2e-4), Stage(0.003, 0.003, 6e-5), Stage(0.001, 0.001, 2e-5))
 
 AGAIN: Final = Schedule("a random move", (Stage(0.03, 0.03, 3e-4),))
@@ -113,8 +118,8 @@ class Plan:
 
     Attributes
     ----------
-    openings : int
-        How many of :data:`OPENINGS`.
+    openings : tuple of Schedule
+        Side by side, from the same start.
     finish : int
         How many stages of :data:`FINISH`.
     moves : int
@@ -123,18 +128,19 @@ class Plan:
         Random moves in all.
     """
 
-    openings: int
+    openings: tuple[Schedule, ...]
     finish: int
     moves: int
     most: int
 
 
-QUICK: Final = Plan(openings=1, finish=2, moves=0, most=0)
-DEFAULT: Final = Plan(openings=3, finish=3, moves=1, most=2)
-SLIM: Final = Plan(openings=2, finish=3, moves=0, most=0)
-"""The default where that would take long; where that would too, it is :data:`QUICK`."""
-_IN_REGION: Final = Plan(openings=1, finish=2, moves=0, most=0)
-THOROUGH: Final = Plan(openings=3, finish=3, moves=len(_KICKS), most=1000)
+QUICK: Final = Plan(openings=OPENINGS[:1], finish=2, moves=0, most=0)
+DEFAULT: Final = Plan(openings=OPENINGS, finish=3, moves=1, most=2)
+SLIM: Final = Plan(openings=OPENINGS[:2], finish=3, moves=0, most=0)
+"""The default where that would take long; where that would too, it is :data:`QUICK`, or :data:`BROADLY`."""
+BROADLY: Final = Plan(openings=(BROAD,), finish=2, moves=0, most=0)
+_IN_REGION: Final = Plan(openings=OPENINGS[:1], finish=2, moves=0, most=0)
+THOROUGH: Final = Plan(openings=(*OPENINGS, BROAD), finish=3, moves=len(_KICKS), most=1000)
 
 
 def require_descent(network: FeedForward) -> FeedForward:
@@ -251,9 +257,9 @@ class _Descent:
         """Openings, the finish of the best, and random moves of it."""
         weight = self._ground.weight
         ends: list[tuple[float, int, Float]] = []
-        for number, opening in enumerate(OPENINGS[: plan.openings]):
+        for number, opening in enumerate(plan.openings):
             x, going = self._stages(weight, self._start, opening.stages, early=True)
-            if plan.openings > 1:
+            if len(plan.openings) > 1:
                 self._offer(f"descent, {opening.name}", x)
             ends.append((self._worth(x, weight, self._ground.early_fit), number, x))
             if not going:
@@ -261,7 +267,7 @@ class _Descent:
         _, _, x = min(ends)
         if self._run.stopped is None:
             x, _ = self._stages(weight, x, FINISH[: plan.finish])
-        self._offer("descent finished" if plan.openings > 1 else "descent", x)
+        self._offer("descent finished" if len(plan.openings) > 1 else "descent", x)
         idle = 0
         for size in islice(cycle(_KICKS), plan.most):
             if idle >= plan.moves or self._run.over() or not np.isfinite(self._reached):
@@ -323,7 +329,7 @@ class _Descent:
             x = self._journal.begun(x)
             objective.begin(x)
             try:
-                f = partial(self._watched, objective, mu=mu, delta=stage.delta)
+                f = partial(self._watched, objective, mu=mu, delta=stage.delta * ground.reach)
                 with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # such steps are refused
                     x = quasi_newton(f, x, stage.stall, Allowance(watch, iterations))
                 run.stopped = watch.verdict

@@ -19,7 +19,7 @@ from certnet.networks.shallow import ShallowNetwork, require_shallow
 from certnet.programs.goal import FitAtMost
 from certnet.programs.restriction import whole_cell
 from certnet.refinement.cost import CHEAP, FAIR, descent_cost
-from certnet.refinement.deep import DEFAULT, QUICK, SLIM, THOROUGH, Plan, descend_deep, descend_in_region
+from certnet.refinement.deep import BROADLY, DEFAULT, QUICK, SLIM, THOROUGH, Plan, descend_deep, descend_in_region
 from certnet.refinement.ground import Ground
 from certnet.refinement.head import head_is_relu, polish_head
 from certnet.refinement.journal import Journal
@@ -29,6 +29,8 @@ from certnet.searches.vectors import search_vectors
 from certnet.solvers.estimate import Size, own_estimate
 
 __all__ = ["EFFORTS", "Effort", "chosen_effort", "work"]
+
+_MANY_INPUTS: Final = 32  # from which one descent begins with broad kinks
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Effort:
         for plan, seconds in ((DEFAULT, CHEAP), (SLIM, FAIR)):
             if descent_cost(network, n_rows, plan).seconds <= seconds:
                 return replace(self, plan=plan)
-        return replace(self, plan=QUICK)
+        return replace(self, plan=BROADLY if network.n_inputs >= _MANY_INPUTS else QUICK)
 
 
 EFFORTS: Final[Mapping[str, Effort]] = MappingProxyType(

@@ -36,6 +36,7 @@ LARGE: Final = 40_000  # samples above which early stages look at a part of them
 SAMPLE: Final = 8_192
 _MERGED: Final = 20_000  # samples up to which those that repeat are looked for
 _HEAVIEST: Final = 1e50  # weights of the penalty above it overflow somewhere, and below its inverse charge nothing
+_FEW_INPUTS: Final = 11
 _LEAST: Final = 1e-12  # multipliers of units that have none
 _FLATTER: Final = 1e-6  # weight of ρ, in the descent's units, where the goal has none: the flattest of equal fits
 
@@ -150,6 +151,9 @@ class Ground:
         On all samples; on a part of many, for early stages.
     constant : float
         The error of the mean.
+    reach : float
+        What kinks are bent over, relative to that of few inputs: those are of size one each, so that pre-activations
+        grow as the root of their number.
     signs : SignedWeights or None
         Of weights that are squares of what a vector holds.
     reached : list of pairs of ndarray, or None
@@ -181,6 +185,7 @@ class Ground:
         self.limits = None if limits is None else limits.scaled(1.0 / self.units.steepness)
         self.signs: SignedWeights | None = None
         self.reached: UnitSlopes | None = None
+        self.reach = max(1.0, float(np.sqrt(network.n_inputs / _FEW_INPUTS)))
         self.order = sum(network.widths[:-1])
         self.fit = self._fit(rows)
         part = rows.sample(SAMPLE, seed) if rows.n_samples > LARGE else rows
