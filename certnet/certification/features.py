@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -50,6 +51,7 @@ _STEPS: Final = (30, 60, 200, 700)  # of the search, until the gap is small enou
 _SLACKS: Final = (1e-4, 1e-3, 1e-2, 1e-1)  # of multipliers, whose matrix is singular at the optimum
 _LEAST_SLACK: Final = 1e-9
 _BATCH: Final = 1 << 19  # numbers of a layer that are searched at a time
+_PROVED: Final = 1e9  # N³ of the proofs that follow a search, summed up: a time limit is heard in between
 _MOST_WORK: Final = 3e12  # multiplications from which on "auto" leaves it at interval arithmetic: some minutes
 _MOST_NUMBERS: Final = 1 << 22  # in a file, likewise
 _MOST_VARIABLES: Final = 1 << 27  # entries of the matrix of units by inputs and units
@@ -222,10 +224,12 @@ class _Search:
         self._charge = subject.charge()
         self._tol, self._until = tol, until
         self._worst = 0.0
+        self._slack = _SLACKS[0]
 
     def run(self, rng: np.random.Generator) -> None:
         pairs = self._widest_first()
-        at_once = max(1, _BATCH // (2 * _COLUMNS * max(self._net.widths)))
+        in_search = _BATCH // (2 * _COLUMNS * max(self._net.widths))
+        at_once = max(1, min(in_search, int(_PROVED // (self._sectors.n**3 + 1))))
         for at in range(0, len(pairs), at_once):
             if self._until.reached:
                 self.concern = (
@@ -248,7 +252,7 @@ class _Search:
 
     def _improve(self, search: OneSided) -> None:
         """Of the ends of both sides of some intervals, one after the other, with more steps where gaps stay."""
-        best: dict[tuple[int, int, int], tuple[float, Float, float]] = {}
+        best: dict[tuple[int, int, int], _Candidate] = {}
         for steps in _STEPS:
             search.climb(steps, self._until)
             multipliers = search.multipliers()
@@ -256,60 +260,78 @@ class _Search:
             left = []
             for e, key in enumerate(_keys(search.ends)):
                 # what no multipliers bring below interval arithmetic's end is left to that
-                own = self._end(key)
                 reach = self._tol * max(width[e], 0.0)
-                if not search.values[e] + self._charge < own - reach:
+                if not search.values[e] + self._charge < self._end(key) - reach:
                     continue
-                bound, T = self._bound(key, [t[:, e] for t in multipliers], search.values[e], reach)
-                gap = bound - search.values[e]
-                if bound < (best[key][0] if key in best else np.inf):
-                    best[key] = bound, T, gap / width[e] if width[e] > 0.0 else 0.0
-                if gap > reach:
+                found = self._candidate(key, [t[:, e] for t in multipliers], search.values[e], reach)
+                if found.bound < (best[key].bound if key in best else np.inf):
+                    best[key] = replace(found, gap=(found.bound - search.values[e]) / max(width[e], 1e-300))
+                if not found.bound <= search.values[e] + reach:
                     left.append(e)
             if not left or self._until.reached:
                 break
             # both sides of an interval, whose width the gap is measured by
             pairs = np.unique(np.array(left) // 2)
             search = search.rows(np.sort(np.concatenate([2 * pairs, 2 * pairs + 1])))
-        for key, (bound, T, gap) in best.items():
-            self._keep(key, bound, T, gap)
+        for key, candidate in best.items():
+            self._keep(key, candidate)
 
     def _end(self, key: tuple[int, int, int]) -> float:
         o, i, side = key
         return float(self.upper[o, i] if side == 1 else -self.lower[o, i])
 
-    def _bound(self, key: tuple[int, int, int], T: list[Float], value: float, reach: float) -> tuple[float, Float]:
-        """The least bound that T proves with as much slack as it takes: each layer is given more than the next."""
-        o, i, side = key
-        live = self._sectors.live(o, i)
-
-        def proved(slack: float) -> tuple[float, Float]:
-            given = np.concatenate([t * (1.0 + slack) ** (len(T) - k) for k, t in enumerate(T)])
-            least = SectorChecker(self._sectors, o, i, side, given).least()
-            return (np.inf if least is None else least), np.where(live, given, 0.0)
-
-        for slack in _SLACKS:
-            best, kept = proved(slack)
-            if best < np.inf:
+    def _candidate(self, key: tuple[int, int, int], T: list[Float], value: float, reach: float) -> _Candidate:
+        """T with as much slack as it takes, and the bound that it may prove."""
+        slacks = [slack for slack in _SLACKS if slack >= self._slack]
+        for slack in slacks:
+            best = self._with_slack(key, T, slack)
+            if best.bound < np.inf:
+                self._slack = slack
                 break
         # less slack costs less, as long as P is definite
-        while best > value + reach and slack > _LEAST_SLACK:
+        while best.bound > value + reach and slack > _LEAST_SLACK:
             slack *= 0.1
-            bound, given = proved(slack)
-            if not bound < best:
+            found = self._with_slack(key, T, slack)
+            if not found.bound < best.bound:
                 break
-            best, kept = bound, given
-        return best, kept
+            best, self._slack = found, min(max(slack, _SLACKS[0]), self._slack)
+        return best
 
-    def _keep(self, key: tuple[int, int, int], bound: float, T: Float, gap: float) -> None:
+    def _with_slack(self, key: tuple[int, int, int], T: list[Float], slack: float) -> _Candidate:
+        return _Candidate(self._checker(key, T, slack)[0].guess, T, slack)
+
+    def _checker(self, key: tuple[int, int, int], T: list[Float], slack: float) -> tuple[SectorChecker, Float]:
+        """Of ``(1 + s)^{K−k+1} T_k``: each layer is given more than the next."""
+        given = np.concatenate([t * (1.0 + slack) ** (len(T) - k) for k, t in enumerate(T)])
+        given = np.where(self._sectors.live(*key[:2]), given, 0.0)
+        return SectorChecker(self._sectors, *key, given), given
+
+    def _keep(self, key: tuple[int, int, int], candidate: _Candidate) -> None:
+        """Prove the bound, with more slack where rounding asks for it, and replace the end if that is less."""
         o, i, side = key
+        slack, proved = candidate.slack, None
+        while proved is None and slack < 1.0:
+            checker, T = self._checker(key, candidate.T, slack)
+            proved, slack = checker.least(), 10.0 * slack
+        if proved is None:
+            return
         # what another machine may round otherwise, and the charge of a difference, are on top
-        size = max(abs(bound), self.upper[o, i] - self.lower[o, i])
-        end = float(np.nextafter(bound + _ELSEWHERE * size + self._charge, np.inf))
+        size = max(abs(proved), self.upper[o, i] - self.lower[o, i])
+        end = float(np.nextafter(proved + _ELSEWHERE * size + self._charge, np.inf))
         if end < self._end(key):
             (self.upper if side == 1 else self.lower)[o, i] = side * end
             self.proofs.append((o, i, side, T))
-            self._worst = max(self._worst, gap)
+            self._worst = max(self._worst, candidate.gap)
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """Multipliers of every hidden layer, the slack that they are given, and the bound that they may prove then."""
+
+    bound: float
+    T: list[Float]
+    slack: float
+    gap: float = 0.0
 
 
 def _keys(ends: Ends) -> Iterator[tuple[int, int, int]]:

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -42,7 +43,7 @@ __all__ = ["Known", "SectorChecker", "Sectors"]
 
 _FLOOR: Final = 2.0**-600  # more than what underflows of numbers below _LARGEST
 _LARGEST: Final = 2.0**400
-_STEPS: Final = (1e-11, 1e-9, 1e-7, 1e-5, 1e-3)  # that a bound is raised by, of the size of what it is summed from
+_STEPS: Final = (1e-10, 1e-9, 1e-8, 1e-6, 1e-4)  # that a bound is raised by, of the size of what it is summed from
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,8 +167,8 @@ class SectorChecker:
     """
 
     def __init__(self, sectors: Sectors, output: int, along: int, side: int, multipliers: ArrayLike) -> None:
+        self._parts: _Parts | None = None
         self._P: Float | None = None
-        self._error: Float | None = None
         T = np.asarray(multipliers, dtype=np.float64)
         if T.shape != (sectors.n,):
             return
@@ -175,60 +176,105 @@ class SectorChecker:
         if not (np.isfinite(T[live]).all() and bool((T[live] > 0.0).all())):
             return
         with np.errstate(all="ignore"):
-            self._assemble(sectors, output, along, float(side), T[live], live)
+            parts = _Parts.of(sectors, output, along, float(side), T[live], live)
+            if parts.largest <= _LARGEST:
+                self._parts, self._P = parts, parts.matrix()
 
-    def _assemble(
-        self, sectors: Sectors, output: int, along: int, side: float, T: Float, live: NDArray[np.intp]
-    ) -> None:
-        chosen = np.concatenate([[along], sectors.n_inputs + live])
-        L, E = sectors.rows.value[live][:, chosen], sectors.rows.error[live][:, chosen]
-        F, F_error = side * sectors.outputs.value[output, chosen], sectors.outputs.error[output, chosen]
-        low, high = sectors.low[live], sectors.high[live]
-        sums, products = low + high, low * high
-        largest = max(float(np.abs(part).max(initial=0.0)) for part in (L, F, T, sums * T, products * T))
-        if not largest <= _LARGEST:
-            return
-        C, C_error = (sums * T)[:, None] * L, (np.abs(sums) * T)[:, None] * E
-        P, sizes, error = np.zeros((3, len(live) + 1, len(live) + 1))
-        for to, rows, row in ((P, -0.5 * C, -0.5 * F), (sizes, np.abs(C), np.abs(F)), (error, C_error, F_error)):
-            to[1:] += rows
-            to[0] += row
-            to += to.T
-        diagonal = np.concatenate([[0.0], T])
-        P[np.diag_indices(len(P))] += diagonal
-        sizes[np.diag_indices(len(P))] += diagonal
-        D = products * T
-        if D.any():
-            P += L.T @ (D[:, None] * L)
-            A, B = np.abs(L), E + gamma(len(live) + 8) * np.abs(L)
-            propagated = (A + B).T @ (np.abs(D)[:, None] * B)
-            error += propagated + propagated.T
-            sizes += A.T @ (np.abs(D)[:, None] * A)
-        self._error = SAFETY * (error + gamma(16) * sizes) + _FLOOR
-        self._P = P
+    @cached_property
+    def _error(self) -> Float:
+        return np.zeros((0, 0)) if self._parts is None else self._parts.error()
 
     def proves(self, bound: float) -> bool:
         """Is the slope (side 1), or the negative slope (side −1), proved to be at most ``bound``?"""
-        if self._P is None or self._error is None or not abs(bound) <= _LARGEST:
+        if self._P is None or not abs(bound) <= _LARGEST:
             return False
-        P, error = self._P.copy(), self._error.copy()
-        P[0, 0] += bound
-        error[0, 0] += 4.0 * U * (abs(bound) + abs(P[0, 0]))
         with np.errstate(all="ignore"):
+            P, error = self._P.copy(), self._error.copy()
+            P[0, 0] += bound
+            error[0, 0] += 4.0 * U * (abs(bound) + abs(P[0, 0]))
             return is_semidefinite_entrywise(P, error)
 
-    def least(self) -> float | None:
-        """A bound that is proved, near the least one: the Schur complement of P, raised by as little as it takes."""
+    @cached_property
+    def _schur(self) -> tuple[float, float]:
+        """The least u for which P is semidefinite, in floating point, and the size of what it is summed from."""
         if self._P is None:
-            return None
+            return np.inf, np.inf
         M, q, corner = self._P[1:, 1:], self._P[0, 1:], float(self._P[0, 0])
         try:
             np.linalg.cholesky(M)
             taken = float(q @ np.linalg.solve(M, q))
         except np.linalg.LinAlgError:
+            return np.inf, np.inf
+        return taken - corner, abs(taken) + abs(corner)
+
+    @property
+    def guess(self) -> float:
+        """What these multipliers may prove; infinite where that is nothing."""
+        return self._schur[0]
+
+    def least(self) -> float | None:
+        """A bound that is proved, near the least one: the guess, raised by as little as it takes."""
+        guess, size = self._schur
+        if not np.isfinite(size):
             return None
-        for step in _STEPS:
-            bound = taken - corner + step * (abs(taken) + abs(corner))
-            if self.proves(bound):
-                return bound
-        return None
+        bounds = (guess + step * size for step in _STEPS)
+        return next((bound for bound in bounds if self.proves(bound)), None)
+
+
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """What P is made of, units that are live alone: L with its errors E, ± F with its own, T, α + β, and α β."""
+
+    L: Float
+    E: Float
+    F: Float
+    F_error: Float
+    T: Float
+    sums: Float
+    products: Float
+
+    @classmethod
+    def of(cls, sectors: Sectors, output: int, along: int, side: float, T: Float, live: NDArray[np.intp]) -> _Parts:
+        chosen = np.concatenate([[along], sectors.n_inputs + live])
+        low, high = sectors.low[live], sectors.high[live]
+        rows, outputs = sectors.rows, sectors.outputs
+        return cls(
+            rows.value[live][:, chosen],
+            rows.error[live][:, chosen],
+            side * outputs.value[output, chosen],
+            outputs.error[output, chosen],
+            T,
+            low + high,
+            low * high,
+        )
+
+    @property
+    def largest(self) -> float:
+        parts = (self.L, self.F, self.T, self.sums * self.T, self.products * self.T)
+        return max(float(np.abs(part).max(initial=0.0)) for part in parts)
+
+    def matrix(self) -> Float:
+        """P without u."""
+        P = _bordered(-0.5 * self.F, (-0.5 * self.sums * self.T)[:, None] * self.L)
+        P[1:, 1:][np.diag_indices(len(self.T))] += self.T
+        D = self.products * self.T
+        return P + self.L.T @ (D[:, None] * self.L) if D.any() else P
+
+    def error(self) -> Float:
+        """What its entries are wrong by at most."""
+        sizes, k = np.abs(self.L), gamma(16)
+        wrong = (np.abs(self.sums) * self.T)[:, None] * (self.E + k * sizes)
+        error = _bordered(self.F_error + k * np.abs(self.F), wrong)
+        error[1:, 1:][np.diag_indices(len(self.T))] += k * self.T
+        D = np.abs(self.products) * self.T
+        if D.any():
+            own = self.E + gamma(len(self.T) + 24) * sizes
+            wrong = (sizes + own).T @ (D[:, None] * own)
+            error += wrong + wrong.T
+        return np.asarray(SAFETY * error + _FLOOR)
+
+
+def _bordered(row: Float, rows: Float) -> Float:
+    """The matrix of these rows, plus its transpose."""
+    P = np.concatenate([row[None], rows])
+    return np.asarray(P + P.T)

@@ -110,9 +110,10 @@ class OneSided:
         Ps, sizes = [], []
         P = np.zeros((len(self._first), E, r))
         P[:, :, 0] = self._first
+        Z = P
         for k, (c, w, bends, U) in enumerate(zip(n.centre, n.width, n.bends, self._units)):
             if k:
-                P = _times(n.maps[k], Z)  # noqa: F821 - of the layer before
+                P = _times(n.maps[k], Z)
             own = P[bends]
             size = _lengths(own)
             Z = c[:, None, None] * P
