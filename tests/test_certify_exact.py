@@ -301,9 +301,11 @@ def test_cells_have_a_point_or_a_proof(d: int) -> None:
             assert x is not None
             assert (sides * (net.W @ x + net.b) > 0.0).all()
         if proof is not None:
-            assert exact.refusal(proof, sides) is None
-            assert exact.refusal(proof, -sides) is None or (net.b[proof] != 0.0).any()
-            assert exact.refusal(proof[:-1], sides) is not None
+            kind, shown = proof
+            assert kind == "empty"
+            assert exact.refusal(shown, sides) is None
+            assert exact.refusal(shown, -sides) is None or (net.b[shown] != 0.0).any()
+            assert exact.refusal(shown[:-1], sides) is not None
         found[reached] += 1
     assert min(found.values()) >= 5
 

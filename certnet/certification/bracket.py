@@ -37,7 +37,7 @@ from certnet.networks.network import Network
 from certnet.proofs.gradients import slope_at, slope_of_chosen_at
 from certnet.proofs.parts import PartsProof
 from certnet.proofs.subject import Subject
-from certnet.proofs.tree import TreeProof
+from certnet.proofs.tree import TreeProof, highest_in
 from certnet.searches.branch import BranchResult, close_bracket
 from certnet.searches.closed_form import cheap_upper_bounds
 from certnet.searches.lower import LowerBound, lower_bound
@@ -450,6 +450,8 @@ def _closed(
             lower=below.value,
             witness=below.point,
             prove=lambda x: slope_of_chosen_at(subject, x),
+            region=subject.claim.region,
+            highest=highest_in(subject),
             tol=options.tol,
             time_limit=exact.time_limit,
             random_state=options.random_state,

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from certnet.claims.region import ALL, Region
 from certnet.core.errors import CertificateError, InvalidInputError
 from certnet.core.until import Until
 from certnet.core.validation import Float, finite_array, positive_number, whole_number
 from certnet.networks.hidden import HiddenLayer
 from certnet.proofs.gradients import gradient_norm_below
-from certnet.proofs.tree import MAX_NODES, Sides, TreeChecker
+from certnet.proofs.tree import MAX_NODES, Highest, Sides, TreeChecker
 from certnet.searches.cells import Cells
 from certnet.searches.relax import NodeBound, relaxation
 from certnet.searches.shallow import Balanced, balance
@@ -76,6 +77,8 @@ def close_bracket(
     lower: float,
     witness: ArrayLike,
     prove: Prover | None = None,
+    region: Region = ALL,
+    highest: Highest | None = None,
     tol: float = 1e-6,
     time_limit: float = 60.0,
     max_nodes: int = MAX_NODES,
@@ -95,6 +98,10 @@ def close_bracket(
     prove : callable, optional
         Proves a lower bound at a point, in the units' actual activation and within what is claimed. By default the
         gradient of a ReLU network, for all inputs.
+    region : Region
+        A ball of the l2 norm or a box that the claim is about: cells that do not meet it are cut off.
+    highest : callable, optional
+        Of such a region: :func:`certnet.proofs.tree.highest_in`.
     tol : float
         Relative gap ``upper / lower − 1`` that counts as closed.
     time_limit : float
@@ -135,12 +142,12 @@ def close_bracket(
         tree: list[list[Any]] = [["bound", [0.0] * network.n_hidden]]
         guess, n_nodes = 0.0, 1
     else:
-        search = _Search(network, balanced, low, high, best, tol, until)
+        search = _Search(network, balanced, low, high, best, tol, until, Cells(network, region, highest))
         search.run(rng, max_nodes)
         tree, guess = search.tree()
         n_nodes = search.n_nodes
     # the proof, on the network's own
-    checker = TreeChecker(network, tree, low, high)
+    checker = TreeChecker(network, tree, low, high, highest)
     upper = checker.smallest(guess)
     if upper is None:
         raise CertificateError(
@@ -183,7 +190,7 @@ class _Record:
     t: Float
     unit: int = -1
     children: tuple[_Record, ...] = ()
-    empty: list[int] = field(default_factory=list)
+    empty: list[Any] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,13 +216,14 @@ class _Search:
         best: _Best,
         tol: float,
         until: Until,
+        cells: Cells,
     ) -> None:
         self._best, self._balanced, self._until = best, balanced, until
         self._W, self._V = balanced.W, balanced.V
         self._low, self._high = low[balanced.kept], high[balanced.kept]
         self._units = np.flatnonzero(balanced.kept)  # of the network
         self._relax = relaxation(self._W, self._V, self._low, self._high)
-        self._cells = Cells(network)
+        self._cells = cells
         self._G = self._cells.G[self._units]
         self._h = network.n_hidden
         self._branchable = self._low != self._high
@@ -316,7 +324,7 @@ class _Search:
         # with a unit fixed the parent's multipliers prove as much as before
         return NodeBound(parent.upper, np.where(sides == 0, parent.t, 0.0), found.lean, found.weight, found.state)
 
-    def _grow_empty(self, record: _Record, j: int, side: int, proof: list[int]) -> _Record:
+    def _grow_empty(self, record: _Record, j: int, side: int, proof: list[Any]) -> _Record:
         """Split off the side of unit j that is empty; the record of the other."""
         empty = _Record(0.0, record.t, empty=proof)
         left = _Record(record.upper, record.t)
@@ -406,7 +414,7 @@ class _Search:
         while stack:
             record = stack.pop()
             if record.empty:
-                nodes.append(["empty", record.empty])
+                nodes.append(record.empty)
             elif record.children and record.upper > upper:
                 nodes.append(["split", int(self._units[record.unit])])
                 stack.extend(reversed(record.children))
