@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from certnet.programs.objectives import objective
     from certnet.proofs.slopes import SlopeIntervals
     from certnet.refinement import RefineResult, refine, refine_path
-    from certnet.robust import PGDAttack, adversarial_mse, certified_mse
+    from certnet.robust import PGDAttack, adversarial_mse, certified_mse, certified_radius, prediction_intervals
     from certnet.rows import rows_of
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "__version__",
     "adversarial_mse",
     "certified_mse",
+    "certified_radius",
     "certify",
     "certify_features",
     "certify_outputs",
@@ -48,6 +49,7 @@ __all__ = [
     "load_onnx",
     "objective",
     "objective_floor",
+    "prediction_intervals",
     "pruned",
     "refine",
     "refine_path",
@@ -72,6 +74,7 @@ _HOMES = {
     "SlopeIntervals": "proofs.slopes",
     "adversarial_mse": "robust",
     "certified_mse": "robust",
+    "certified_radius": "robust",
     "certify": "certification",
     "certify_features": "certification",
     "certify_outputs": "certification",
@@ -81,6 +84,7 @@ _HOMES = {
     "load_onnx": "io",
     "objective": "programs.objectives",
     "objective_floor": "programs.floor",
+    "prediction_intervals": "robust",
     "pruned": "networks.pruning",
     "refine": "refinement",
     "refine_path": "refinement",

@@ -19,6 +19,7 @@ from certnet.core.outcome import Status
 from certnet.core.validation import Float, finite_array, positive_number
 from certnet.estimators.choice import StartChoice
 from certnet.estimators.fitting import DEFAULT_SIZES, Fitted, Fitting, fitting_of
+from certnet.estimators.intervals import Perturbed
 from certnet.estimators.samples import Observed, known_inputs, named_columns, regression_samples
 from certnet.networks.network import Network
 from certnet.programs.goal import Goal, SlopeAtMost, Weighted
@@ -230,12 +231,13 @@ class CertifiedRegressorCV(RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         return self._fitted.predict(known_inputs(self, X, whole=self._fitted.by_columns is not None))
 
-    def certified_interval(self, X: ArrayLike, epsilon: float) -> tuple[Float, Float]:
-        """``f(x) ∓ (L ε + rounding)``, as :meth:`CertifiedRegressor.certified_interval` gives it."""
+    def certified_interval(
+        self, X: ArrayLike, epsilon: float | None = None, *, box: ArrayLike | None = None, relaxed: bool = False
+    ) -> tuple[Float, Float]:
+        """``f(x) ∓ (L ε + rounding)``, or less, as :meth:`CertifiedRegressor.certified_interval` gives it."""
         check_is_fitted(self)
-        epsilon = positive_number(epsilon, "epsilon", zero=True)
-        inputs = known_inputs(self, X, whole=self._fitted.by_columns is not None)
-        return self._fitted.interval(inputs, epsilon)
+        how = Perturbed.of(epsilon, box, relaxed)
+        return self._fitted.interval(known_inputs(self, X, whole=self._fitted.by_columns is not None), how)
 
     def network_for(self, fixed: Mapping[Any, Any] | None = None) -> Network:
         """The network in the numeric columns of X, the categorical ones held at values, such as ``{"colour": "red"}``.

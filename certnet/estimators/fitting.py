@@ -16,7 +16,7 @@ from certnet.claims.certificate import Certificate
 from certnet.claims.region import ALL, All, Ball, Box, Region, require_region
 from certnet.core.errors import InvalidInputError, UnsupportedModelError
 from certnet.core.validation import Float, positive_number, whole_number
-from certnet.estimators.intervals import interval_about
+from certnet.estimators.intervals import Perturbed
 from certnet.estimators.limits import as_option, asked_limits, limits_behind, limits_in_numbers, proved_slopes
 from certnet.estimators.preparation import Preparation, parted, takes_frames
 from certnet.estimators.samples import Observed
@@ -128,17 +128,17 @@ class ByColumns:
         """The network at every row of X, in the shape of scikit-learn."""
         return self.inner.predict(self.prepared.inputs(X))
 
-    def interval(self, X: Any, epsilon: float) -> tuple[Float, Float]:
-        """``f(x) ∓ (L ε + rounding)`` for perturbations of the numeric columns, the categories of every row held."""
+    def interval(self, X: Any, how: Perturbed) -> tuple[Float, Float]:
+        """What may be predicted for perturbations of the numeric columns, the categories of every row held."""
         numbers = self.prepared.numbers(X)
         if self.prepared.folds:
-            return interval_about(self.reference, self.certificate.upper, numbers, epsilon)
+            return how.interval(self.reference, self.certificate.upper, numbers)
         chosen = self.prepared.categories(X)
         ends = np.empty((2, len(numbers), self.inner.n_outputs))
         for values in dict.fromkeys(chosen):
             rows = [i for i, row in enumerate(chosen) if row is values or row == values]
             network = self.prepared.at(self.inner, dict(zip(self.prepared.columns.categorical, values)))
-            found = interval_about(network, self._upper_of(network), numbers[rows], epsilon)
+            found = how.rows(rows).interval(network, self._upper_of(network), numbers[rows])
             ends[:, rows] = np.reshape(found, (2, len(rows), -1))
         lower, upper = ends[..., 0] if self.inner.n_outputs == 1 else ends
         return lower, upper
@@ -207,11 +207,11 @@ class Fitted:
         """The refined network at every row of X (N, d): shape (N,) for one output, else (N, m)."""
         return self.network.predict(X) if self.by_columns is None else self.by_columns.predict(X)
 
-    def interval(self, X: Any, epsilon: float) -> tuple[Float, Float]:
-        """``f(x) ∓ (L ε + rounding)``; of a pipeline that treats columns differently, in its numeric columns."""
+    def interval(self, X: Any, how: Perturbed) -> tuple[Float, Float]:
+        """What may be predicted for perturbations of X; of a pipeline by columns, of its numeric ones."""
         if self.by_columns is None:
-            return interval_about(self.network, (self.everywhere or self.certificate).upper, X, epsilon)
-        return self.by_columns.interval(X, epsilon)
+            return how.interval(self.network, (self.everywhere or self.certificate).upper, X)
+        return self.by_columns.interval(X, how)
 
     def at(self, fixed: Mapping[Any, Any]) -> Network:
         """The network in the user's numeric columns, the categories held at the values of ``fixed``.

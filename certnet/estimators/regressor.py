@@ -12,9 +12,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from certnet.claims.certificate import Certificate
 from certnet.claims.region import Ball, Box
-from certnet.core.validation import Float, positive_number
+from certnet.core.validation import Float
 from certnet.estimators.choice import StartChoice
 from certnet.estimators.fitting import DEFAULT_SIZES, Fitted, fitting_of
+from certnet.estimators.intervals import Perturbed
 from certnet.estimators.samples import known_inputs, named_columns, regression_samples
 from certnet.networks.network import Network
 from certnet.programs.goal import chosen_goal
@@ -262,17 +263,26 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         return self._fitted.predict(known_inputs(self, X, whole=self._fitted.by_columns is not None))
 
-    def certified_interval(self, X: ArrayLike, epsilon: float) -> tuple[Float, Float]:
+    def certified_interval(
+        self, X: ArrayLike, epsilon: float | None = None, *, box: ArrayLike | None = None, relaxed: bool = False
+    ) -> tuple[Float, Float]:
         """``f(x) ∓ (L ε + rounding)``, which holds ``f(x + δ)`` for every perturbation with ``‖δ‖₂ ≤ ε``.
 
         f is the real-arithmetic network with the stored weights, L its certified bound; the rounding errors of the
         computed ``f(x)`` are charged to the interval. It speaks of the model's output, not of the noise in y.
+
+        With ``relaxed``, or in a ``box``, it is what this interval and linear relaxation of the network about the row
+        have in common (:func:`certnet.prediction_intervals`): never wider, and no longer symmetric about ``f(x)``.
 
         Parameters
         ----------
         X : array_like, shape (N, d)
         epsilon : float
             ε ≥ 0, an l2 distance in the units of X: where its columns have different units, so has ε.
+        box : float, or array_like of shape (d,) or (N, d), optional
+            In the place of ε: ``|δ_i| ≤ box_i``, in the units of the column i (of a pipeline by columns, of the columns
+            that are numbers, in their order; what is categorical is held).
+        relaxed : bool
 
         Returns
         -------
@@ -282,12 +292,11 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
         Raises
         ------
         InvalidInputError
-            ``epsilon`` is negative, infinite or not a number.
+            ``epsilon`` or a width is negative, infinite or not a number; both are given; a box of another shape.
         """
         check_is_fitted(self)
-        epsilon = positive_number(epsilon, "epsilon", zero=True)
-        inputs = known_inputs(self, X, whole=self._fitted.by_columns is not None)
-        return self._fitted.interval(inputs, epsilon)
+        how = Perturbed.of(epsilon, box, relaxed)
+        return self._fitted.interval(known_inputs(self, X, whole=self._fitted.by_columns is not None), how)
 
     def network_for(self, fixed: Mapping[Any, Any] | None = None) -> Network:
         """The network in the numeric columns of X, the categorical ones held at values, such as ``{"colour": "red"}``.

@@ -1,4 +1,4 @@
-"""Error under perturbation against its radius: what an attack finds, and what a Lipschitz bound allows."""
+"""Error and accuracy under perturbation against its radius: what an attack finds, and what is proved."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from certnet.networks.feedforward import require_network
 from certnet.networks.network import Network
 from certnet.robust.attacks import PGDAttack
 from certnet.robust.balls import ball_of
+from certnet.robust.radii import Certificates, certified_accuracy, global_bounds
 from certnet.robust.residuals import squared_residuals
 
-__all__ = ["AdversarialCurve", "adversarial_mse", "certified_mse"]
+__all__ = ["AccuracyCurve", "AdversarialCurve", "accuracy_curve", "adversarial_mse", "certified_mse"]
 
 _ROUNDING: Final = 1e-9
 
@@ -160,6 +161,68 @@ def certified_mse(
     bound = positive_number(lipschitz, "lipschitz", zero=True) * ball_of(norm).l2_radius(net.n_inputs)
     residuals = np.sqrt(squared_residuals(net, X, y))
     return np.array([np.mean((residuals + bound * radius) ** 2) for radius in _radii(epsilons)])
+
+
+@dataclass(frozen=True, eq=False)
+class AccuracyCurve:
+    """Shares of samples that are classified right at every point within a radius, for several radii.
+
+    Attributes
+    ----------
+    radii : ndarray, shape (K,)
+        Norms of the perturbation, increasing, in the units of the inputs.
+    everywhere : ndarray, shape (K,)
+        As far as bounds of slopes for all inputs prove it.
+    nearby : ndarray, shape (K,)
+        As far as relaxation and bounds of slopes in the balls themselves prove it: never below.
+    clean : float
+        Share that is classified right without perturbation: no share is above.
+    norm : {"l2", "linf"}
+    """
+
+    radii: Float
+    everywhere: Float
+    nearby: Float
+    clean: float
+    norm: str = "l2"
+
+
+def accuracy_curve(
+    net: Network,
+    X: ArrayLike,
+    y: ArrayLike,
+    radii: ArrayLike,
+    certificates: Certificates | None = None,
+    *,
+    norm: str = "l2",
+    method: str = "region",
+) -> AccuracyCurve:
+    """Certified accuracy by bounds for all inputs, and beside it by bounds in the balls; both are proved.
+
+    Parameters
+    ----------
+    net, X, y, certificates, norm
+        As in :func:`certnet.robust.certified_accuracy`.
+    radii : array_like, shape (K,)
+        At least 0, increasing.
+    method : {"region", "relaxation"}
+        What is tried in the balls.
+
+    Raises
+    ------
+    InvalidInputError, CertificateError, UnsupportedModelError
+        As in :func:`certnet.robust.certified_accuracy`; radii that do not increase.
+    """
+    sizes = _radii(radii)
+    if method not in ("region", "relaxation"):
+        raise InvalidInputError(f'method must be "region" or "relaxation", got {method!r}')
+    net = require_network(net)
+    known = global_bounds(net, norm) if certificates is None and net.n_outputs > 1 else certificates
+    everywhere, nearby = (
+        certified_accuracy(net, X, y, sizes, known, norm=norm, method=how) for how in ("global", method)
+    )
+    right = np.argmax(net.forward(X), axis=1) == finite_array(y, "y", ndim=(1,))
+    return AccuracyCurve(sizes, everywhere, nearby, float(np.mean(right)), norm)
 
 
 def _running_worst(
