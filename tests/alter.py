@@ -55,7 +55,7 @@ def change_tree(rng: Rng, tree: list[Any], h: int) -> list[Any]:
     """A node dropped, doubled, swapped, or with another unit, other units or other multipliers."""
     tree = copy.deepcopy(tree)
     i, j = (int(k) for k in rng.integers(len(tree), size=2))
-    kind, data = tree[i]
+    kind, data, *_ = tree[i]
     way = int(rng.integers(9))
     if way == 0:
         tree[i], tree[j] = tree[j], tree[i]

@@ -88,6 +88,19 @@ def test_the_constant_lies_between_both_sides_and_the_bound_grows_with_the_regio
         last = cert.upper
 
 
+@pytest.mark.parametrize("seed", range(0, N, 3))
+def test_cases_close_the_bracket_on_the_constant(seed: int) -> None:
+    net = network(seed + seed // 3 % 3)
+    norm, output, centre, half = claims(seed, net)
+    asked: Any = output[0] if output is not None and len(output) == 1 else output
+    for region in (Box(centre - half, centre + half), Ball(centre, 0.7), ALL):
+        L = exact_constant(net, region, norm, output)
+        cert = certify(net, region=region, norm=norm, output=asked, exact=True, time_limit=60.0)
+        assert cert.check(net)
+        assert L * (1.0 - 1e-9) <= cert.upper <= L * (1.0 + 3e-6)
+        assert L * (1.0 - 3e-6) <= cert.lower <= L * (1.0 + 1e-9)
+
+
 def test_the_bank_is_one() -> None:
     """Networks of all depths; regions with fewer patterns than there are, and slopes that differ between them."""
     nets = [network(seed) for seed in range(N)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import json
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from alter import WILD, change, change_list, label, lower, output, upper, weight, witness
+from alter import WILD, change, change_list, label, lower, multipliers, output, upper, weight, witness
 from judge import jacobian, rows
 from patterns import exact_constant, size_of
 from region_judge import lies_within, regional_is_proved, slopes_occur_within
@@ -51,6 +52,8 @@ _SUBJECTS: dict[str, tuple[FeedForward, dict[str, Any]]] = {
     "ball": (network(8, 2, 4, 3, 1), {"region": BALL}),
     "ball, leaky": (network(9, 2, 3, 3, 2, phi=LEAKY), {"region": BALL}),
     "ball, sup norm": (network(10, 2, 3, 3, 1), {"region": BALL, "norm": "linf"}),
+    "one layer": (network(12, 2, 5, 2, phi=LEAKY), {"region": BOX}),
+    "one layer, without limits": (network(13, 2, 5, 1), {"region": HALF, "norm": "linf"}),
     "ball, sup norm of a difference": (network(11, 2, 3, 2, 2), {"region": BALL, "norm": "linf", "output": (0, 1)}),
 }
 SUBJECTS = tuple(_SUBJECTS)
@@ -60,7 +63,7 @@ SUBJECTS = tuple(_SUBJECTS)
 def subject(name: str) -> tuple[FeedForward, Certificate]:
     net, options = _SUBJECTS[name]
     cert = certify(net, **options)
-    assert cert.kind == "regional"
+    assert cert.kind == ("regional" if net.depth > 1 else "shallow")
     return net, cert
 
 
@@ -102,6 +105,8 @@ def assert_true(net: FeedForward, cert: Certificate) -> None:
 
 def numbers(rng: Rng, net: FeedForward, cert: Certificate) -> Altered:
     """Multipliers, slopes, or weights of inputs: some of them a little or wildly."""
+    if cert.kind != "regional":
+        return multipliers(rng, net, cert)
     parts = list(cert.multipliers)
     k = int(rng.integers(len(parts)))
     with np.errstate(all="ignore"):
@@ -113,6 +118,8 @@ def numbers(rng: Rng, net: FeedForward, cert: Certificate) -> Altered:
 
 def slopes(rng: Rng, net: FeedForward, cert: Certificate) -> Altered:
     """The slopes of a unit narrowed, widened, or forgotten, with and without a multiplier for it."""
+    if cert.kind != "regional":
+        return region(rng, net, cert)
     parts = [np.array(part) for part in cert.multipliers]
     k = int(rng.integers(net.depth))
     T, low, high = parts[3 * k : 3 * k + 3]
@@ -221,6 +228,100 @@ def test_whatever_is_accepted_is_true(name: str) -> None:
             refused += 1
     assert accepted > 25
     assert refused > 80
+
+
+# -------------------------------------------------------------------------------------------------------------- parts
+
+_PARTS: dict[str, tuple[FeedForward, dict[str, Any]]] = {
+    "box": (network(21, 2, 4, 3, 1), {"region": BOX}),
+    "box, leaky, sup norm": (network(22, 2, 3, 3, 1, phi=LEAKY), {"region": BOX, "norm": "linf"}),
+    "without limits": (network(23, 2, 3, 3, 2), {"region": HALF}),
+    "ball": (network(24, 2, 4, 3, 1), {"region": Ball(np.array([0.3, -0.2]), 0.9)}),
+    "everywhere": (network(25, 2, 3, 3, 1), {}),
+    "one layer": (network(26, 2, 6, 2), {"region": Box(np.array([-2.0, -1.0]), np.array([1.0, 2.0]))}),
+    "one layer in a ball": (network(26, 2, 6, 2), {"region": Ball(np.array([0.3, -0.2]), 1.5)}),
+    "a difference": (network(27, 2, 3, 3, 3), {"region": BOX, "output": (2, 0)}),
+}
+
+
+@cache
+def parts_of(name: str) -> tuple[FeedForward, Certificate]:
+    net, options = _PARTS[name]
+    return net, certify(net, exact=True, time_limit=60.0, **options)
+
+
+def nodes(rng: Rng, net: FeedForward, cert: Certificate) -> Altered:
+    """A node dropped, doubled, swapped, called empty or another, or with other numbers."""
+    if cert.kind == "tree":
+        return multipliers(rng, net, cert)
+    tree = copy.deepcopy([list(node) for node in cert.multipliers])
+    i, j = (int(k) for k in rng.integers(len(tree), size=2))
+    node, way = tree[i], int(rng.integers(9))
+    if way == 0:
+        tree[i], tree[j] = tree[j], tree[i]
+    elif way == 1:
+        del tree[i]
+    elif way == 2:
+        tree.insert(i, copy.deepcopy(tree[j]))
+    elif way == 3:
+        tree[min(i, j) : max(i, j) + 1] = [["empty"]]
+    elif way == 4:
+        tree[i] = ["empty"]
+    elif way == 5:
+        units = [[int(k), int(u)] for k, u in rng.integers(-2, 3, size=(int(rng.integers(1, 4)), 2))]
+        tree[i] = ["empty", units, *([np.abs(rng.standard_normal(len(units))).tolist()] if rng.random() < 0.5 else [])]
+    elif node[0] == "input":
+        tree[i] = ["input", int(rng.integers(-1, 3)) if way == 6 else node[1], node[2] + change(rng)]
+    elif node[0] == "unit":
+        tree[i] = ["unit", int(rng.integers(-1, 3)) if way == 6 else node[1], int(rng.integers(-1, 4))]
+    elif node[0] == "bound":
+        which = int(rng.integers(1, len(node)))
+        k = int(rng.integers(len(node[which])))
+        if which == 2:  # units that bend, with and without the numbers of multipliers that fit
+            units = sorted(set(map(int, rng.integers(0, net.widths[k + 1], size=int(rng.integers(0, 4))))))
+            node[2][k] = units
+            if rng.random() < 0.7:
+                node[1][k] = [float(10.0 ** rng.uniform(-2, 2)) for _ in units]
+        elif which == 1:
+            with np.errstate(all="ignore"):
+                node[1][k] = change_list(rng, np.array(node[1][k], dtype=np.float64)).tolist()
+        else:
+            with np.errstate(all="ignore"):
+                node[which] = change_list(rng, np.array(node[which], dtype=np.float64)).tolist()
+    elif len(node) > 1:
+        tree[i] = node[:-1]
+    return net, dataclasses.replace(cert, multipliers=tuple(tree))
+
+
+@pytest.mark.parametrize("name", _PARTS)
+def test_altered_parts_prove_nothing_false(name: str) -> None:
+    """The bounds of these certificates are the constants themselves: nothing is to be left out."""
+    net, cert = parts_of(name)
+    assert cert.kind == ("parts" if net.depth > 1 else "tree")
+    assert cert.check(net)
+    assert cert.upper <= exact_constant(net, cert.region, cert.norm, cert.output) * (1.0 + 1e-5)
+    assert_true(net, cert)
+    rng = np.random.default_rng([list(_PARTS).index(name), 16])
+    others = (nodes, nodes, nodes, nodes, region, region, upper, lower, witness, weight, output, label)
+    accepted = refused = 0
+    for _ in range(140):
+        way: Callable[..., Altered] = others[int(rng.integers(len(others)))]
+        if way is region and cert.box is None and cert.around is None:
+            way = nodes
+        try:
+            its_net, bad = way(rng, net, cert)
+            if way is not upper and rng.random() < 0.2:
+                its_net, bad = upper(rng, its_net, bad)
+        except CertnetError:
+            refused += 1
+            continue
+        if bad.check(its_net):
+            accepted += 1
+            assert_true(its_net, bad)
+        else:
+            refused += 1
+    assert accepted > 8
+    assert refused > 50
 
 
 # -------------------------------------------------------------------------------------------------------------- files

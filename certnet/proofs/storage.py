@@ -132,7 +132,7 @@ def _shares(weights: ArrayLike, n: int, live: NDArray[np.bool_]) -> Float | str:
     if isinstance(mu, str):
         return mu
     top = float(mu[live].max(initial=0.0))
-    if not mu.any() or (top == 0.0 and live.any()):
+    if top == 0.0 and live.any():  # where nothing lives nothing is weighed
         return "the input weights are all zero"
     # any positive weights may be used: what is rounded here makes others of them, and no false claim
     with np.errstate(under="ignore"):
