@@ -19,7 +19,7 @@ from certnet.networks.activations import ACTIVATIONS, Activation
 from certnet.networks.layers import Dense, Layer, read_only
 from certnet.networks.operators import Blocks, Convolution, Diagonal, Gather, Identity, Sparse
 from certnet.proofs.regions import slopes_within
-from certnet.proofs.relaxation import Boxes, Ends, inputs_of, limits, output_limits
+from certnet.proofs.relaxation import Boxes, Ends, highest, inputs_of, limits, output_limits
 
 Rng = np.random.Generator
 Point = list[Fraction]
@@ -247,6 +247,28 @@ def test_sides_that_are_given_confine_no_more_than_they_say(seed: int) -> None:
         known = [[int((a > 0) - (a < 0)) * int(rng.integers(2)) for a in row] for row in z]
         for ends, row in zip(limits(net, inputs, [np.array(side, dtype=np.int8) for side in known]), z):
             assert holds(ends, row)
+
+
+@many
+@given(seed=seeds)
+def test_combinations_of_units_of_several_layers_stay_below_their_highest(seed: int) -> None:
+    """Some of them cancel, as where one layer's values are taken off what the next makes of them."""
+    rng = np.random.default_rng(seed)
+    net = network(rng, BEND, reach=int(rng.choice([0, 0, 30])))
+    where, norm = region(rng, net.n_inputs, 0)
+    inputs = inputs_of(where, net.n_inputs, norm)
+    known = limits(net, inputs)
+    y = [wild(rng, (1, n), 3) for n in net.widths[1 : 1 + int(rng.integers(1, net.depth + 1))]]
+    if len(y) > 1 and rng.random() < 0.5:
+        y[-2] = -y[-1] @ net.weights[len(y) - 1]  # z_k − W φ(z_{k−1}) where units are on
+    (most,) = highest(net, inputs, known, y).tolist()
+    if np.isfinite(most):
+        for x in points(where, norm, rng, net, 12):
+            z = preactivations(net, x)
+            total = sum(
+                (Fraction(a) * b for part, row in zip(y, z) for a, b in zip(part[0].tolist(), row)), Fraction(0)
+            )
+            assert total <= Fraction(most)
 
 
 @some
