@@ -496,7 +496,7 @@ def test_patience_returns_the_best_network() -> None:
 def test_divergence_stops_with_advice_and_keeps_the_best_network() -> None:
     net, X, y = small()
     with pytest.warns(NotConvergedWarning, match="diverged in epoch 1 .* Lower the learning rate"):
-        done = train(net, 100.0 * X, y, Training(learning_rate=50.0, max_epochs=3), random_state=0)
+        done = train(net, X, y, Training(learning_rate=5e4, max_epochs=3), random_state=0)
     assert done.status is Status.SOLVER_FAILED
     assert done.network == net
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
 
-from certnet.core.errors import InvalidInputError, NotConvergedWarning
+from certnet.core.errors import CertnetWarning, InvalidInputError, NotConvergedWarning
 from certnet.core.outcome import Status
 from certnet.core.validation import Float, whole_number
 from certnet.lifted.learn.checkpoint import Checkpoint
@@ -84,6 +84,8 @@ def train(
 
     Warns
     -----
+    CertnetWarning
+        The inputs look unscaled: pixels from 0 to 255, or a mean square far from one.
     NotConvergedWarning
         Training diverged (the best network is returned), was interrupted, or many phases missed their tolerance.
     """
@@ -160,6 +162,8 @@ class _Run:
         """Epochs until the last, or until there is a reason to stop."""
         state = self._state
         status = Status.OPTIMAL
+        if self._judge.scale and state.epoch == 0:
+            warnings.warn(f"{self._judge.scale}. Rates are stated for such inputs", CertnetWarning, stacklevel=4)
         while state.epoch < self._last and not self._patience_is_over():
             before = state.params.flat.copy()
             try:
@@ -247,9 +251,11 @@ class _Run:
     def _warn_of_divergence(self, error: Exception) -> None:
         state = self._state
         kept = f"the network after epoch {state.best_epoch}" if state.epoch else "the network at the start"
+        scale = self._judge.scale
+        otherwise = "Lower the learning rate, or scale the inputs to about [0, 1] (standardise=True)"
+        advice = f"Most likely {scale}" if scale else otherwise
         warnings.warn(
-            f"training diverged in epoch {state.epoch + 1} ({error}): {kept} is returned. Lower the learning rate, or "
-            "scale the inputs to about [0, 1] (standardise=True)",
+            f"training diverged in epoch {state.epoch + 1} ({error}): {kept} is returned. {advice}",
             NotConvergedWarning,
             stacklevel=5,
         )
