@@ -24,6 +24,9 @@ Output = tuple[int, ...] | None
 class Claim:
     """``‖f(x) − f(y)‖₂ ≤ L ‖x − y‖`` for all x, y of a region, of an L that a proof bounds.
 
+    Where the region has no width in some direction (an input that is held, a single point), L counts the slope of f at
+    its points in that direction, too: then it may be more than pairs of the region show.
+
     Attributes
     ----------
     network : Network or LiftedEnergy
