@@ -23,7 +23,8 @@ from test_proofs_storage import images, residual
 from certnet import Ball, Box, Certificate, FeedForward, certify
 from certnet.claims.region import ALL, Region
 from certnet.core.errors import AlteredCertificateError, InvalidInputError
-from certnet.networks.activations import Activation
+from certnet.networks.activation_families import FAMILIES
+from certnet.networks.activations import ACTIVATIONS, Activation
 from certnet.proofs.parts import Space
 
 Array = Any
@@ -447,3 +448,38 @@ def test_parts_of_tiny_networks_in_balls_and_boxes_close_on_the_constant(seed: i
         L = exact_constant(net, region, norm)
         assert cert.lower <= L * (1.0 + 1e-9)
         assert L * (1.0 - 1e-9) <= cert.upper <= L * (1.0 + 3e-6)
+
+
+# ------------------------------------------------------------------------------------------------- every activation
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_no_gradient_in_a_region_exceeds_its_bound(name: str) -> None:
+    rng = np.random.default_rng(11)
+    for seed in range(2):
+        net = network(seed, 2, 4, 3, 2, phi=name)
+        centre = 2.0 * rng.standard_normal(2)
+        for half, norm in itertools.product((0.01, 0.3, 3.0), ("l2", "linf")):
+            region: Region = Box(centre - half, centre + half) if norm == "l2" else Ball(centre, half)
+            cert = certify(net, region=region, norm=norm, output=0, tol=1e-4)
+            assert cert.check(net)
+            J = net.gradients(centre + half * rng.uniform(-1.0, 1.0, (400, 2)))[:, 0]
+            sizes = np.linalg.norm(J, axis=1) if norm == "l2" else np.abs(J).sum(axis=1)
+            assert sizes.max() * (1.0 - 1e-9) <= cert.upper
+            assert cert.lower <= cert.upper
+            if half == 0.01 and FAMILIES[name].curvature(*FAMILIES[name].defaults) > 0.0:
+                assert cert.upper <= 1.5 * sizes.max() + 0.1
+
+
+@pytest.mark.parametrize("name", ["tanh", "silu", "elu", "hardtanh"])
+def test_cases_of_smooth_units_hold(name: str) -> None:
+    """Parts cut at inputs alone, as far as the time goes."""
+    rng = np.random.default_rng(4)
+    net = network(2, 2, 3, 3, 1, phi=name)
+    region = Box([-0.4, -0.5], [0.6, 0.3])
+    cert = certify(net, region=region, exact=True, tol=2e-2, time_limit=20.0)
+    assert cert.check(net)
+    X = rng.uniform(region.lower, region.upper, (4000, 2))
+    best = float(np.linalg.norm(net.gradients(X)[:, 0], axis=1).max())
+    assert cert.lower >= best * (1.0 - 2e-2)
+    assert best * (1.0 - 1e-9) <= cert.upper <= best * 1.1
