@@ -14,6 +14,7 @@ import certnet
 from certnet import Box, FeedForward, ShallowNetwork, certify, certify_outputs, prediction_intervals
 from certnet.core.errors import CertificateError, InvalidInputError, UnsupportedModelError
 from certnet.proofs.relaxation import Balls, Boxes, output_limits
+from certnet.robust.intervals import values
 
 WIDTHS = [(3, 8, 1), (4, 10, 12, 9, 3), (10, 64, 64, 1)]
 
@@ -99,6 +100,19 @@ def test_rounding_of_the_values_is_charged():
         exact = sum(v * e for v, e in zip(V, z)) + Fraction(float(net.c[0]))
         assert Fraction(float(low)) <= exact <= Fraction(float(high))
         assert high - low <= 1e-10 * abs(high)
+
+
+def test_rounding_of_differences_is_charged():
+    # 1/3 and 1e-20 are no multiples of one unit: the difference of the weights is rounded
+    V, c = np.array([[1.0 / 3.0, 1e5], [1e-20, 1e5 - 1e-11]]), np.array([1e10 / 3.0, 1e-9 / 7.0])
+    net = ShallowNetwork(np.eye(2), [0.1, 0.7], V, c)
+    X = 1e6 * np.random.default_rng(0).normal(size=(60, 2))
+    ends = values(net, X, [(0, 1), (1, 0)])
+    for x, left, right in zip(X, ends.left, ends.right):
+        a = [max(Fraction(float(e)) + Fraction(shift), Fraction(0)) for e, shift in zip(x, (0.1, 0.7))]
+        f = [sum(Fraction(float(v)) * e for v, e in zip(row, a)) + Fraction(float(k)) for row, k in zip(V, c)]
+        assert Fraction(float(left[0])) <= f[0] - f[1] <= Fraction(float(right[0]))
+        assert Fraction(float(left[1])) <= f[1] - f[0] <= Fraction(float(right[1]))
 
 
 def test_explicit_boxes_and_open_ones():
