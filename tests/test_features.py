@@ -279,7 +279,7 @@ def test_what_the_checker_accepts_is_proved_in_rationals(phi):
     accepted = refused = 0
     for e, (o, i, side) in enumerate(keys):
         good = np.concatenate([t[:, e] * 1.001 ** (2 - k) for k, t in enumerate(search.multipliers())])
-        for _ in range(20):
+        for _ in range(8):
             T = good * np.exp(rng.choice([0.0, 1e-6, 1e-2, 1.0]) * rng.standard_normal(len(good)))
             checker = SectorChecker(sectors, o, i, side, T)
             least = checker.least()
@@ -293,8 +293,8 @@ def test_what_the_checker_accepts_is_proved_in_rationals(phi):
                     refused += 1
             if least is not None:  # no more than rounding above what these multipliers prove
                 assert not exactly_proved(net, o, i, side, T, least - 1e-6 * (1.0 + abs(least)), pairs)
-    assert accepted > 200
-    assert refused > 200
+    assert accepted > 80
+    assert refused > 80
 
 
 def test_rows_of_units_are_wrong_by_less_than_they_say():

@@ -46,6 +46,7 @@ _log = logging.getLogger("certnet")
 METHODS: Final = ("auto", "intervals", "multipliers")
 _ROOM: Final = 1e-10  # that limits of units are widened by, of their size: a proof holds wherever sums are rounded
 _ELSEWHERE: Final = 1e-9  # of a bound's size: as much for the bounds that multipliers prove
+_NO_WIDTH: Final = 1e-9  # of an interval's size
 _COLUMNS: Final = 12
 _STEPS: Final = (30, 60, 200, 700)  # of the search, until the gap is small enough
 _SLACKS: Final = (1e-4, 1e-3, 1e-2, 1e-1)  # of multipliers, whose matrix is singular at the optimum
@@ -245,9 +246,9 @@ class _Search:
 
     def _widest_first(self) -> NDArray[np.intp]:
         """Pairs (o, i) of the intervals that have a width at all."""
-        width = self.upper - self.lower
+        width, size = self.upper - self.lower, np.maximum(np.abs(self.lower), np.abs(self.upper))
         order = np.argsort(-width, axis=None)
-        order = order[width.ravel()[order] > 1e-9 * np.abs(np.stack([self.lower, self.upper])).max(initial=0.0)]
+        order = order[(width > _NO_WIDTH * size).ravel()[order]]
         return np.stack(np.unravel_index(order, width.shape), axis=1)
 
     def _improve(self, search: OneSided) -> None:
@@ -256,16 +257,16 @@ class _Search:
         for steps in _STEPS:
             search.climb(steps, self._until)
             multipliers = search.multipliers()
-            width = _of_both(search.values)
+            width = self._widths(search)
             left = []
             for e, key in enumerate(_keys(search.ends)):
                 # what no multipliers bring below interval arithmetic's end is left to that
-                reach = self._tol * max(width[e], 0.0)
+                reach = self._tol * width[e]
                 if not search.values[e] + self._charge < self._end(key) - reach:
                     continue
                 found = self._candidate(key, [t[:, e] for t in multipliers], search.values[e], reach)
                 if found.bound < (best[key].bound if key in best else np.inf):
-                    best[key] = replace(found, gap=(found.bound - search.values[e]) / max(width[e], 1e-300))
+                    best[key] = replace(found, gap=(found.bound - search.values[e]) / width[e])
                 if not found.bound <= search.values[e] + reach:
                     left.append(e)
             if not left or self._until.reached:
@@ -275,6 +276,12 @@ class _Search:
             search = search.rows(np.sort(np.concatenate([2 * pairs, 2 * pairs + 1])))
         for key, candidate in best.items():
             self._keep(key, candidate)
+
+    def _widths(self, search: OneSided) -> Float:
+        """Of the interval that each end may come to belong to, a part of what it is now at least; sides alternate."""
+        found = np.repeat(search.values[0::2] + search.values[1::2], 2)
+        known = (self.upper - self.lower)[search.ends.outputs, search.ends.inputs]
+        return np.maximum(found, 1e-6 * known)
 
     def _end(self, key: tuple[int, int, int]) -> float:
         o, i, side = key
@@ -336,8 +343,3 @@ class _Candidate:
 
 def _keys(ends: Ends) -> Iterator[tuple[int, int, int]]:
     return zip(ends.outputs.tolist(), ends.inputs.tolist(), ends.sides.tolist())
-
-
-def _of_both(values: Float) -> Float:
-    """The width of the interval of each end, both sides being neighbours."""
-    return np.repeat(values[0::2] + values[1::2], 2)
