@@ -781,6 +781,19 @@ def test_auto_leaves_what_would_take_minutes_to_intervals(caplog):
         assert certify_features(net, method="multipliers").multipliers
 
 
+def test_more_units_than_fit_into_memory():
+    net, held = subject("all")
+    from certnet.proofs import sectors
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sectors, "_MOST_ENTRIES", 10)
+        assert not certify_features(net).multipliers
+        with pytest.raises(UnsupportedModelError, match="intervals"):
+            certify_features(net, method="multipliers")
+        assert not held.check(net)
+    assert held.check(net)
+
+
 def test_the_same_seed_gives_the_same_file():
     net = network(3, 8, 8, 1)
     assert certify_features(net).to_json() == certify_features(net).to_json()

@@ -55,7 +55,6 @@ _BATCH: Final = 1 << 19  # numbers of a layer that are searched at a time
 _PROVED: Final = 1e9  # N³ of the proofs that follow a search, summed up: a time limit is heard in between
 _MOST_WORK: Final = 3e12  # multiplications from which on "auto" leaves it at interval arithmetic: some minutes
 _MOST_NUMBERS: Final = 1 << 22  # in a file, likewise
-_MOST_VARIABLES: Final = 1 << 27  # entries of the matrix of units by inputs and units
 
 
 def certify_features(
@@ -113,7 +112,8 @@ def certify_features(
     InvalidInputError
         An option is unknown or out of range, or the region or output does not fit the network.
     UnsupportedModelError
-        The network has convolutions that are too large to be written out as matrices.
+        The network has convolutions that are too large to be written out as matrices, or too many units for
+        ``method="multipliers"``.
     CertificateError
         Products of its weights overflow.
 
@@ -195,7 +195,9 @@ def _pays(subject: Subject, slopes: UnitSlopes, method: str) -> bool:
     d, m = subject.network.n_inputs, subject.chosen.n_outputs
     products = sum(a * b for a, b in zip(subject.chosen.widths, subject.chosen.widths[1:]))
     work = 2.0 * d * m * (4.0 * float(n) ** 3 + 4.0 * _COLUMNS * sum(_STEPS[:2]) * products)
-    large = n * (n + d) > _MOST_VARIABLES
+    large = not Sectors.fit(subject.network, slopes)
+    if large and method == "multipliers":
+        raise UnsupportedModelError(f'{subject.network!r} has too many units for multipliers: use method="intervals"')
     if method == "auto" and (large or work > _MOST_WORK or 2 * d * m * n > _MOST_NUMBERS):
         _log.info("slopes by interval arithmetic alone: multipliers of %d intervals would take minutes", d * m)
         return False

@@ -43,6 +43,7 @@ __all__ = ["Known", "SectorChecker", "Sectors"]
 
 _FLOOR: Final = 2.0**-600  # more than what underflows of numbers below _LARGEST
 _LARGEST: Final = 2.0**400
+_MOST_ENTRIES: Final = 1 << 27
 _STEPS: Final = (1e-10, 1e-9, 1e-8, 1e-6, 1e-4)  # that a bound is raised by, of the size of what it is summed from
 
 
@@ -106,6 +107,12 @@ class Sectors:
         rows = Known(*(np.concatenate(part, axis=1) for part in zip(*((p.value, p.error) for p in parts))))
         low, high = (np.concatenate([pair[side][bend] for pair, bend in zip(slopes, bends)]) for side in (0, 1))
         return cls(low, high, rows.T, found.T, *_paths(network, slopes, bends))
+
+    @staticmethod
+    def fit(network: Network, slopes: UnitSlopes) -> bool:
+        """Do the rows of all units that bend fit into memory?"""
+        n = sum(int((low < high).sum()) for low, high in slopes)
+        return (n + network.n_inputs) * max(n, *network.widths) <= _MOST_ENTRIES
 
     @property
     def n(self) -> int:

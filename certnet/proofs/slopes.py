@@ -252,7 +252,7 @@ class SlopeIntervals:
             return Verdict(False, f"the intervals are of shapes {self.lower.shape} and {self.upper.shape}")
         not_proved = (-1, ~(self.lower <= ends.low)), (1, ~(self.upper >= ends.high))  # NaN proves nothing
         left = [(int(o), int(i), side) for side, which in not_proved for o, i in np.argwhere(which)]
-        if left and self.multipliers:
+        if left and self.multipliers and Sectors.fit(subject.network, slopes):
             left = self._without_proof(subject, slopes, left)
         if left:
             o, i, _ = min(left)
