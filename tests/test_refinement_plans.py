@@ -12,7 +12,7 @@ from certnet.programs.goal import Weighted
 from certnet.programs.loss import SQUARED
 from certnet.refinement import efforts
 from certnet.refinement.deep import BROADLY, DEFAULT, OPENINGS, QUICK, SLIM, THOROUGH
-from certnet.refinement.efforts import EFFORTS, Effort
+from certnet.refinement.efforts import EFFORTS, Effort, chosen_effort
 from certnet.refinement.ground import Ground
 from certnet.rows.memory import MemoryRows
 
@@ -35,8 +35,11 @@ def network(*widths: int, seed: int = 0) -> FeedForward:
 )
 def test_descents_are_fewer_where_they_take_long(widths, n_rows, plan):
     assert EFFORTS["default"].for_network(network(*widths), n_rows).plan is plan
-    for name in ("quick", "thorough"):
-        assert EFFORTS[name].for_network(network(*widths), n_rows) is EFFORTS[name]
+    assert EFFORTS["quick"].for_network(network(*widths), n_rows) is EFFORTS["quick"]
+    thorough = chosen_effort(60.0).for_network(network(*widths), n_rows)
+    assert thorough.time_limit == 60.0
+    assert set(thorough.plan.openings) == set(THOROUGH.openings)
+    assert thorough.plan.openings[0] is plan.openings[0]
 
 
 def test_the_thorough_effort_begins_with_what_the_others_do():

@@ -38,9 +38,11 @@ from certnet.searches.vectors import multipliers_with_slack
 from certnet.solvers.solved import Solved
 
 __all__ = [
+    "BROAD",
     "BROADLY",
     "DEFAULT",
     "ON_ALL",
+    "OPENINGS",
     "QUICK",
     "SLIM",
     "THOROUGH",

@@ -19,7 +19,18 @@ from certnet.networks.shallow import ShallowNetwork, require_shallow
 from certnet.programs.goal import FitAtMost
 from certnet.programs.restriction import whole_cell
 from certnet.refinement.cost import CHEAP, FAIR, descent_cost
-from certnet.refinement.deep import BROADLY, DEFAULT, QUICK, SLIM, THOROUGH, Plan, descend_deep, descend_in_region
+from certnet.refinement.deep import (
+    BROAD,
+    BROADLY,
+    DEFAULT,
+    OPENINGS,
+    QUICK,
+    SLIM,
+    THOROUGH,
+    Plan,
+    descend_deep,
+    descend_in_region,
+)
 from certnet.refinement.ground import Ground
 from certnet.refinement.head import head_is_relu, polish_head
 from certnet.refinement.journal import Journal
@@ -50,13 +61,16 @@ class Effort:
     time_limit: float | None = None
 
     def for_network(self, network: Network, n_rows: int) -> Effort:
-        """The same, with fewer descents by default where they would take long by estimate."""
+        """The same, with fewer descents by default where they would take long by estimate, the best ones first."""
+        many = network.n_inputs >= _MANY_INPUTS
+        if self.plan is THOROUGH and many:  # of which a time limit may leave one
+            return replace(self, plan=replace(THOROUGH, openings=(BROAD, *OPENINGS)))
         if self.plan is not DEFAULT:
             return self
         for plan, seconds in ((DEFAULT, CHEAP), (SLIM, FAIR)):
             if descent_cost(network, n_rows, plan).seconds <= seconds:
                 return replace(self, plan=plan)
-        return replace(self, plan=BROADLY if network.n_inputs >= _MANY_INPUTS else QUICK)
+        return replace(self, plan=BROADLY if many else QUICK)
 
 
 EFFORTS: Final[Mapping[str, Effort]] = MappingProxyType(
