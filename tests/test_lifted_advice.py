@@ -6,12 +6,16 @@ import warnings
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
-from certnet.core.errors import CertnetWarning, NotConvergedWarning, SolverError
+from certnet.core.errors import CertnetWarning, InvalidInputError, NotConvergedWarning, SolverError
 from certnet.core.outcome import Status
 from certnet.lifted import LiftedClassifier
-from certnet.lifted.learn import Training, initial_network, train
+from certnet.lifted.learn import Objective, Training, initial_network, train
 from certnet.lifted.learn.judge import Diverged, Judge, unscaled
+from certnet.lifted.learn.parameters import Parameters
+from certnet.lifted.learn.phases import Phases
+from certnet.lifted.learn.signal import lowest_signal
 
 # --------------------------------------------------------------------------------------------------------------- scale
 
@@ -108,3 +112,71 @@ def test_divergence_on_unscaled_inputs_names_them() -> None:
     assert done.status is Status.SOLVER_FAILED
     assert "diverged in epoch 1" in said[0]
     assert "Most likely the inputs are whole numbers" in said[0]
+
+
+# --------------------------------------------------------------------------------------------------------------- depth
+
+
+def digits(n: int = 900) -> tuple[np.ndarray, np.ndarray]:
+    X, y = load_digits(return_X_y=True)
+    return X[:n] / 16.0, y[:n]
+
+
+@pytest.mark.parametrize("hidden", [3, 6])
+def test_deep_defaults_train(hidden: int) -> None:
+    X, y = digits()
+    model = LiftedClassifier((24,) * hidden, max_epochs=8, random_state=0).fit(X[:700], y[:700])
+    assert model.network_.gamma == 0.5
+    assert model.score(X[700:], y[700:]) > 0.7
+
+
+def test_a_deep_network_that_stays_constant_says_so() -> None:
+    X, y = digits()
+    model = LiftedClassifier((24,) * 6, gamma=0.125, learning_rate=0.05, max_epochs=3, random_state=0)
+    with pytest.warns(NotConvergedWarning, match=r"hardly reach the lowest of 7 layers after epoch 3.*gamma=0\.5"):
+        model.fit(X, y)
+    assert model.score(X, y) < 0.3
+
+
+@pytest.mark.parametrize("gamma", [0.5, 0.01])
+def test_the_signal_is_that_of_both_phases_solved_apart(gamma: float) -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((30, 5)), rng.standard_normal((30, 2))
+    net = initial_network((5, 4, 3, 2), beta=[1.0, 1.0, 0.0], gamma=gamma, random_state=1)
+    params = Parameters.of(net)
+    found = lowest_signal(net, Phases(net, params, Objective("contrastive"), tol=1e-13), params, X, y)
+    free, held = net.infer(X, tol=1e-13).activations, net.infer(X, clamp=y, tol=1e-13).activations
+    expected = np.linalg.norm(held[0] - free[0]) / (gamma * np.linalg.norm(held[-1] - free[-1]))
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_without_an_error_or_a_hidden_layer_there_is_no_signal_to_miss() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((30, 5))
+    for widths, beta in (((5, 4, 2), [1.0, 0.0]), ((5, 2), [0.0])):
+        net = initial_network(widths, beta=beta, gamma=0.5, random_state=1)
+        params = Parameters.of(net)
+        phases = Phases(net, params, Objective("contrastive"), tol=1e-13)
+        assert lowest_signal(net, phases, params, X, net.infer(X, tol=1e-13).output) == np.inf
+
+
+def test_orthogonal_weights_have_equal_singular_values() -> None:
+    for beta, spread in ((1.0, 1.0), (0.0, 2.0)):
+        net = initial_network((20, 12, 16, 3), beta=beta, gamma=0.5, orthogonal=True, random_state=0)
+        for W, square in zip(net.weights, (spread, spread, 1.0)):  # the output is linear
+            np.testing.assert_allclose(np.linalg.svd(W, compute_uv=False), np.sqrt(square), rtol=1e-12)
+
+
+def test_the_chosen_rate_gives_the_same_steps_in_both_scales() -> None:
+    X, y = digits(200)
+    by = [
+        LiftedClassifier((8, 8), rate_scale=scale, max_epochs=2, random_state=0).fit(X, y).network_.weights[0]
+        for scale in ("backpropagation", "energy")
+    ]
+    np.testing.assert_allclose(*by, rtol=1e-9)
+
+
+@pytest.mark.parametrize("change", [{"gamma": "deep"}, {"learning_rate": "fast"}, {"gamma": -1.0}])
+def test_other_words_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(InvalidInputError, match=next(iter(change))):
+        LiftedClassifier((8,), **change).fit(*digits(100))

@@ -19,6 +19,7 @@ from certnet.core.validation import Float
 from certnet.lifted.bounds import LiftedCertificate, lipschitz_bounds
 from certnet.lifted.bounds.radius import Certificates
 from certnet.lifted.estimators.classes import energies_of_classes, known_classes, require_classes, targets_of
+from certnet.lifted.estimators.defaults import feedback, is_deep, rate
 from certnet.lifted.estimators.files import load_fitted, save_fitted
 from certnet.lifted.estimators.fitted import DTYPES, fitted_attributes, inferred, is_fitted, once
 from certnet.lifted.estimators.plans import held_back, plan_of, scaling_of, training_of
@@ -51,8 +52,9 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
         holds one for each hidden layer and one for the output.
     beta : float or sequence of L floats
         Reconstruction. One number is that of the hidden layers, and the output's is 0 then (H, Corollary 2).
-    gamma : float
-        Feedback.
+    gamma : float or "auto"
+        Feedback; "auto" is 1/8 up to two hidden layers, and 1/2 for more, which start from orthogonal weights
+        whatever γ is: Gaussian ones leave the outputs of deep networks constant.
     objective : {"contrastive", "lifted", "class_conditional"}
         "lifted" is the clamped energy alone (Z, (6)), which tends to linear networks. "class_conditional" is trained
         like it, and predicts the class with the least energy ``min_{z: z_L = e_c} E(z; x)`` (H, Remark 3); take
@@ -60,7 +62,8 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
     loss : "clamp", "squared" or a loss of :mod:`certnet.lifted.loss_functions`
         What holds the output to its target in the second phase.
     loss_weight : float
-    learning_rate : float
+    learning_rate : float or "auto"
+        "auto" is 0.05 of back-propagation up to two hidden layers, 0.15 for more.
         Of back-propagation (Z uses 0.05) where ``rate_scale`` is "backpropagation"; with "energy" it is
         ``γ^{−(L−1)}`` times as large for the same steps. H's rate of 0.4 multiplies the sum over its batches of 10:
         4 in the scale of the energy, 0.0625 in that of back-propagation.
@@ -126,12 +129,12 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
         *,
         units: Any = "relu",
         beta: Any = 1.0,
-        gamma: float = 0.125,
+        gamma: float | str = "auto",
         objective: str = "contrastive",
         loss: Any = "clamp",
         loss_weight: float = 1.0,
         optimizer: str = "sgd",
-        learning_rate: float = 0.05,
+        learning_rate: float | str = "auto",
         rate_scale: str = "backpropagation",
         schedule: str = "constant",
         momentum: float = 0.0,
@@ -243,8 +246,23 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
         kind = "lifted" if self.objective == "class_conditional" else self.objective
         return Objective(kind, self.loss, self.loss_weight)
 
+    def _hidden(self) -> int:
+        return len(hidden_sizes(self.hidden_layer_sizes))
+
+    def _gamma(self) -> float:
+        return feedback(self.gamma, self._hidden())
+
     def _plan(self, seed: int) -> Plan:
-        how = training_of(self, self._objective(), rate_scale=self.rate_scale, weight_decay=self.weight_decay)
+        objective = self._objective()
+        in_energy = objective.kind == "contrastive" and self.rate_scale == "energy"
+        sizes = self._hidden(), self._gamma()
+        how = training_of(
+            self,
+            objective,
+            learning_rate=rate(self.learning_rate, *sizes, optimizer=self.optimizer, in_energy=in_energy),
+            rate_scale=self.rate_scale,
+            weight_decay=self.weight_decay,
+        )
         early = {"pretrain_epochs": self.pretrain_epochs, "pretrain_learning_rate": self.pretrain_learning_rate}
         return plan_of(self, how, seed, **early)
 
@@ -253,7 +271,8 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
 
     def _start(self, plan: Plan, widths: tuple[int, ...], previous: LiftedNetwork | None) -> LiftedNetwork:
         beta = betas(self.beta, len(widths) - 1, output=True)
-        return plan.start(widths, previous, gamma=self.gamma, beta=beta, units=self.units)
+        deep = is_deep(self._hidden())
+        return plan.start(widths, previous, gamma=self._gamma(), orthogonal=deep, beta=beta, units=self.units)
 
     def _keep(self, learned: Learned, scaling: Scaling, classes: NDArray[Any]) -> Self:
         self.__dict__.update(fitted_attributes(learned, scaling))

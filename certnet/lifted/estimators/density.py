@@ -161,7 +161,8 @@ class LiftedDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     def _plan(self, seed: int) -> Plan:
         # H (18) has no weight decay
-        how = training_of(self, Objective("unsupervised"), biases=self.biases, weight_decay=0.0)
+        objective, rate = Objective("unsupervised"), self.learning_rate
+        how = training_of(self, objective, learning_rate=rate, biases=self.biases, weight_decay=0.0)
         return plan_of(self, how, seed)
 
     def _widths(self, X: Float) -> tuple[int, ...]:

@@ -18,7 +18,6 @@ __all__ = ["held_back", "plan_of", "scaling_of", "training_of"]
 
 _TRAINING: Final = (
     "optimizer",
-    "learning_rate",
     "schedule",
     "momentum",
     "batch_size",
@@ -31,7 +30,7 @@ _TRAINING: Final = (
 
 
 def training_of(estimator: BaseEstimator, objective: Objective, **own: Any) -> Training:
-    """The settings of a training: the parameters that all estimators have, and those that are its ``own``."""
+    """The settings of a training: parameters that all estimators have, and its ``own``, the rate among them."""
     given = estimator.get_params(deep=False)
     return Training(objective=objective, **{name: given[name] for name in _TRAINING}, **own)
 

@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float, finite_array
 from certnet.lifted.bounds import LiftedCertificate
+from certnet.lifted.estimators.defaults import feedback, is_deep, rate
 from certnet.lifted.estimators.files import load_fitted, save_fitted
 from certnet.lifted.estimators.fitted import DTYPES, fitted_attributes, inferred, is_fitted, once
 from certnet.lifted.estimators.plans import held_back, plan_of, scaling_of, training_of
@@ -75,12 +76,12 @@ class LiftedRegressor(RegressorMixin, BaseEstimator):
         units: Any = "relu",
         output_box: Any = None,
         beta: Any = 1.0,
-        gamma: float = 0.125,
+        gamma: float | str = "auto",
         objective: str = "contrastive",
         loss: Any = "clamp",
         loss_weight: float = 1.0,
         optimizer: str = "sgd",
-        learning_rate: float = 0.05,
+        learning_rate: float | str = "auto",
         rate_scale: str = "backpropagation",
         schedule: str = "constant",
         momentum: float = 0.0,
@@ -195,8 +196,23 @@ class LiftedRegressor(RegressorMixin, BaseEstimator):
     def _widths(self, X: Float, y: Float) -> tuple[int, ...]:
         return (X.shape[1], *hidden_sizes(self.hidden_layer_sizes), y.shape[1])
 
+    def _hidden(self) -> int:
+        return len(hidden_sizes(self.hidden_layer_sizes))
+
+    def _gamma(self) -> float:
+        return feedback(self.gamma, self._hidden())
+
     def _plan(self, seed: int) -> Plan:
-        how = training_of(self, self._objective(), rate_scale=self.rate_scale, weight_decay=self.weight_decay)
+        objective = self._objective()
+        in_energy = objective.kind == "contrastive" and self.rate_scale == "energy"
+        sizes = self._hidden(), self._gamma()
+        how = training_of(
+            self,
+            objective,
+            learning_rate=rate(self.learning_rate, *sizes, optimizer=self.optimizer, in_energy=in_energy),
+            rate_scale=self.rate_scale,
+            weight_decay=self.weight_decay,
+        )
         early = {"pretrain_epochs": self.pretrain_epochs, "pretrain_learning_rate": self.pretrain_learning_rate}
         return plan_of(self, how, seed, **early)
 
@@ -205,7 +221,8 @@ class LiftedRegressor(RegressorMixin, BaseEstimator):
     ) -> LiftedNetwork:
         units = [*self._hidden_units(len(widths) - 2), self._output_unit(scaling)]
         beta = betas(self.beta, len(widths) - 1, output=True)
-        return plan.start(widths, previous, gamma=self.gamma, beta=beta, units=units)
+        deep = is_deep(self._hidden())
+        return plan.start(widths, previous, gamma=self._gamma(), orthogonal=deep, beta=beta, units=units)
 
     def _keep(self, learned: Learned, scaling: Scaling) -> Self:
         self.__dict__.update(fitted_attributes(learned, scaling))

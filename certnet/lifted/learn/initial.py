@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from certnet.core.errors import InvalidInputError
-from certnet.core.validation import whole_number
+from certnet.core.validation import Float, whole_number
 from certnet.lifted.network import LiftedNetwork
 from certnet.networks.energy import Unit
 
@@ -21,6 +21,7 @@ def initial_network(
     beta: float | Sequence[float] = 1.0,
     gamma: float = 1.0,
     units: Unit | Sequence[Unit] = "relu",
+    orthogonal: bool = False,
     random_state: int | np.random.Generator | None = None,
 ) -> LiftedNetwork:
     r"""Weights from N(0, s_k / n_k), biases zero.
@@ -35,6 +36,9 @@ def initial_network(
         n_0 (inputs), n_1 … n_L (outputs).
     beta, gamma, units
         Of :class:`~certnet.networks.energy.LiftedEnergy`.
+    orthogonal : bool
+        All singular values of a W_k equal to ``√s_k``: with β_k = 1 these layers pass most of what they receive,
+        and deep networks need it.
     random_state : int, Generator or None
 
     Raises
@@ -51,5 +55,12 @@ def initial_network(
     weights = []
     for (n, m), b, low in zip(pairs, shape.beta, shape.lower):
         spread = 2.0 if b == 0.0 and np.isfinite(low).any() else 1.0
-        weights.append(np.sqrt(spread / n) * rng.standard_normal((m, n)))
+        drawn = rng.standard_normal((m, n))
+        weights.append(np.sqrt(spread) * _rotation(drawn) if orthogonal else np.sqrt(spread / n) * drawn)
     return shape.with_parameters(weights, shape.biases, shape.reconstruction_biases)
+
+
+def _rotation(drawn: Float) -> Float:
+    """The matrix with orthonormal rows, or columns, that is nearest to the one that was drawn."""
+    left, _, right = np.linalg.svd(drawn, full_matrices=False)
+    return np.asarray(left @ right)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import sys
@@ -23,6 +24,7 @@ from certnet.lifted.learn.optimisers import rate_factor
 from certnet.lifted.learn.parameters import Parameters
 from certnet.lifted.learn.phases import Phases
 from certnet.lifted.learn.settings import Training
+from certnet.lifted.learn.signal import FAINT, lowest_signal
 from certnet.lifted.learn.state import State
 from certnet.lifted.learn.trained import Trained
 from certnet.lifted.network import LiftedNetwork
@@ -30,6 +32,9 @@ from certnet.lifted.network import LiftedNetwork
 __all__ = ["train"]
 
 _log = logging.getLogger("certnet")
+
+_LOOK = 3
+"""Epoch after which the signal of the lowest layer is looked at: before, a network may still wake up."""
 
 
 def train(
@@ -87,7 +92,8 @@ def train(
     CertnetWarning
         The inputs look unscaled: pixels from 0 to 255, or a mean square far from one.
     NotConvergedWarning
-        Training diverged (the best network is returned), was interrupted, or many phases missed their tolerance.
+        Training diverged (the best network is returned), was interrupted, many phases missed their tolerance, or no
+        signal reaches the lowest layer after three epochs.
     """
     how = how or Training()
     if not isinstance(net, LiftedNetwork) or not isinstance(how, Training):
@@ -218,6 +224,8 @@ class _Run:
         if not np.isfinite(state.params.flat).all():
             raise Diverged("parameters are not finite")
         self._heed_missed()
+        if state.epoch + 1 == min(_LOOK, self._last):
+            self._heed_signal()
         return total / len(order)
 
     def _batch(self, rows: np.ndarray[tuple[int], np.dtype[np.intp]], rate: float) -> float:
@@ -270,6 +278,23 @@ class _Run:
             warnings.warn(
                 f"{share:.0%} of the phases of epoch {self._state.epoch + 1} missed the tolerance within "
                 f"{self._how.max_passes} passes: raise max_passes, or lower the learning rate",
+                NotConvergedWarning,
+                stacklevel=6,
+            )
+
+    def _heed_signal(self) -> None:
+        """Say so where the targets do not reach the lowest layer: the network would stay at its best constant."""
+        if self._y is None or self._how.objective.kind != "contrastive":
+            return
+        before = dataclasses.replace(self._phases.work)
+        signal = lowest_signal(self._net, self._phases, self._state.params, self._X, self._y)
+        self._phases.work = before  # what is counted is the training
+        if signal < FAINT:
+            warnings.warn(
+                f"the targets hardly reach the lowest of {self._net.depth} layers after epoch {self._state.epoch + 1}: "
+                f"what moves it is {signal:.1e} of the outputs' error, and the network stays near a constant. Take "
+                f"gamma=0.5 (it is {self._net.gamma:g}), a higher learning rate, orthogonal first weights (estimators "
+                "take all three where gamma and learning_rate are 'auto'), or fewer layers",
                 NotConvergedWarning,
                 stacklevel=6,
             )
