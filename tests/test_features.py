@@ -209,7 +209,7 @@ def test_the_search_agrees_with_a_generic_solver(widths, phi):
     net = network(*widths, seed=5, phi=phi)
     sectors, increments = problem_of(net)
     ends = Ends(np.array([0, 0]), np.array([1, 1]), np.array([1, -1]))
-    search = OneSided(increments, ends, np.random.default_rng(0))
+    search = OneSided.started(increments, ends, np.random.default_rng(0))
     before = -np.inf
     for _ in range(60):
         search.climb(20)
@@ -274,7 +274,7 @@ def test_what_the_checker_accepts_is_proved_in_rationals(phi):
     pairs = [phi.slopes if isinstance(phi, Activation) else (0.0, 1.0)] * net.n_hidden
     rng = np.random.default_rng(0)
     keys = list(product(range(2), range(2), (1, -1)))
-    search = OneSided(increments, Ends(*map(np.array, zip(*keys))), rng)
+    search = OneSided.started(increments, Ends(*map(np.array, zip(*keys))), rng)
     search.climb(100)
     accepted = refused = 0
     for e, (o, i, side) in enumerate(keys):

@@ -242,7 +242,7 @@ class _Search:
             outputs, inputs = pairs[at : at + at_once].T
             both = Ends(np.repeat(outputs, 2), np.repeat(inputs, 2), np.tile([1, -1], len(outputs)))
             with np.errstate(all="ignore"):  # what overflows proves nothing
-                self._improve(OneSided(self._net, both, rng, _COLUMNS))
+                self._improve(OneSided.started(self._net, both, rng, _COLUMNS))
         if self._worst > self._tol:
             self.concern = f"better multipliers may prove less (gap {self._worst:.1e} of an interval's width)"
 

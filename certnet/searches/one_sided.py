@@ -49,47 +49,48 @@ class Ends:
         return Ends(self.outputs[chosen], self.inputs[chosen], self.sides[chosen])
 
 
+@dataclass(eq=False)
 class OneSided:
     """A search for some ends, which can go on where it stopped.
 
-    Parameters
+    Attributes
     ----------
     net : Increments
     ends : Ends
-    rng : Generator
-        Of the start.
-    columns : int
-        r, the length of the vectors.
-
-    Attributes
-    ----------
+    first, last : ndarray, shapes (n_1, E) and (n_K, E)
+        Columns of the inputs and rows of the outputs, with the sign of the side.
+    units : list of ndarray, shape (n, E, r)
+        Unit vectors of the units that bend, layer by layer.
     values : ndarray, shape (E,)
         What the vectors reach: no multipliers prove a bound below it (up to rounding).
     """
 
-    def __init__(self, net: Increments, ends: Ends, rng: np.random.Generator, columns: int = 12) -> None:
-        self.net, self.ends = net, ends
-        first = net.maps[0][:, ends.inputs]
-        self._first = np.asarray(first.toarray() if is_sparse(first) else first)  # (n_1, E)
-        self._last = ends.sides * np.asarray(net.output[ends.outputs]).T  # (n_K, E)
-        shapes = [(n, len(ends), columns) for n in net.n_bending]
-        self._units = [_unit(rng.standard_normal(shape)) for shape in shapes]
-        self.values = np.full(len(ends), -np.inf)
+    net: Increments
+    ends: Ends
+    first: Float
+    last: Float
+    units: list[Float]
+    values: Float
+
+    @classmethod
+    def started(cls, net: Increments, ends: Ends, rng: np.random.Generator, columns: int = 12) -> OneSided:
+        """At random unit vectors of so many entries r."""
+        columns_of, rows_of = net.maps[0][:, ends.inputs], net.output[ends.outputs]
+        first, last = (np.asarray(part.toarray() if is_sparse(part) else part) for part in (columns_of, rows_of))
+        units = [_unit(rng.standard_normal((n, len(ends), columns))) for n in net.n_bending]
+        return cls(net, ends, first, ends.sides * last.T, units, np.full(len(ends), -np.inf))
 
     def rows(self, chosen: NDArray[np.intp]) -> OneSided:
         """The search of some of the ends, at the point that it has reached."""
-        part = object.__new__(OneSided)
-        part.net, part.ends = self.net, self.ends.rows(chosen)
-        part._first, part._last = self._first[:, chosen], self._last[:, chosen]
-        part._units = [u[:, chosen] for u in self._units]
-        part.values = self.values[chosen]
-        return part
+        units = [u[:, chosen] for u in self.units]
+        ends, values = self.ends.rows(chosen), self.values[chosen]
+        return OneSided(self.net, ends, self.first[:, chosen], self.last[:, chosen], units, values)
 
     def climb(self, steps: int, until: Until = FOREVER) -> None:
         """So many steps, or fewer."""
         for _ in range(steps):
             P, sizes = self._forward()
-            self._units = [_unit(g) for g in self._backward(P, sizes)]
+            self.units = [_unit(g) for g in self._backward(P, sizes)]
             if until.reached:
                 return
 
@@ -106,12 +107,12 @@ class OneSided:
 
     def _forward(self) -> tuple[list[Float], list[Float]]:
         """P_k of the units that bend and their sizes; the values on the way."""
-        n, E, r = self.net, len(self.ends), self._units[0].shape[2]
+        n, E, r = self.net, len(self.ends), self.units[0].shape[2]
         Ps, sizes = [], []
-        P = np.zeros((len(self._first), E, r))
-        P[:, :, 0] = self._first
+        P = np.zeros((len(self.first), E, r))
+        P[:, :, 0] = self.first
         Z = P
-        for k, (c, w, bends, U) in enumerate(zip(n.centre, n.width, n.bends, self._units)):
+        for k, (c, w, bends, U) in enumerate(zip(n.centre, n.width, n.bends, self.units)):
             if k:
                 P = _times(n.maps[k], Z)
             own = P[bends]
@@ -120,14 +121,14 @@ class OneSided:
             Z[bends] += (w[bends][:, None] * size)[:, :, None] * U
             Ps.append(own)
             sizes.append(size)
-        self.values = np.einsum("je,je->e", self._last, Z[:, :, 0])
+        self.values = np.einsum("je,je->e", self.last, Z[:, :, 0])
         return Ps, sizes
 
     def _backward(self, Ps: Sequence[Float], sizes: Sequence[Float]) -> list[Float]:
         """g_k of the units that bend."""
         n = self.net
-        g = np.zeros((len(self._last), *Ps[-1].shape[1:]))
-        g[:, :, 0] = self._last
+        g = np.zeros((len(self.last), *Ps[-1].shape[1:]))
+        g[:, :, 0] = self.last
         found: list[Float] = []
         for k in reversed(range(len(Ps))):
             own = g[n.bends[k]]
