@@ -199,6 +199,18 @@ def test_refused(change, words):
         certified_radius(network((3, 9, 8, 4)), **given)
 
 
+def test_huge_and_tiny_numbers():
+    net = network((3, 9, 8, 4))
+    with pytest.raises(InvalidInputError, match="overflows at sample 1"):
+        certified_radius(net, [[0.0, 0.0, 0.0], [1e308, -1e308, 1e308]])
+    far = certified_radius(net, [[1e300, 1e300, 1e300]])
+    assert 1e297 < far.radius[0] < 1e301
+    one = network((3, 9, 1))
+    for delta in (1e-300, 1e300):
+        radius = certified_radius(one, [[0.0, 0.0, 0.0]], delta=delta).radius[0]
+        assert delta / certify(one).upper * 0.999 <= radius < np.inf
+
+
 def test_certificates_of_something_else():
     net, X = network((3, 9, 8, 4)), np.zeros((1, 3))
     proofs = certify_outputs(net, differences=True, tol=1e-2)

@@ -104,8 +104,9 @@ def certified_radius(
     Raises
     ------
     InvalidInputError
-        One output without ``delta``, bad X, an unknown method or norm, a tolerance or ``delta`` that is not positive;
-        certificates of something else: another norm, a region, an output alone.
+        One output without ``delta``, bad X or one at which the network overflows, an unknown method or norm, a
+        tolerance or ``delta`` that is not positive; certificates of something else: another norm, a region, an output
+        alone.
     CertificateError
         A certificate does not hold for this network.
     UnsupportedModelError
@@ -234,8 +235,12 @@ class _Asked:
         if certificates is not None:
             _require_kind(net, certificates, norm, delta)
         inputs = as_inputs(X, net.n_inputs, net.about.inputs)
-        outputs = [net.outputs(inputs[at : at + _ROWS]) for at in range(0, len(inputs), _ROWS)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            outputs = [net.outputs(inputs[at : at + _ROWS]) for at in range(0, len(inputs), _ROWS)]
         values_ = np.concatenate([np.empty((0, net.n_outputs)), *outputs])
+        known = np.isfinite(values_).all(axis=1)
+        if not known.all():
+            raise InvalidInputError(f"the network overflows at sample {int(np.argmin(known))}: rescale it")
         if method == "auto":
             method = "region" if certificates is None else "global"
         predicted = np.argmax(values_, axis=1) if delta is None else values_

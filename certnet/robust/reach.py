@@ -159,6 +159,7 @@ class Move(Slacks):
 # ---------------------------------------------------------------------------------------------------------- the search
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is not proved
 def reach_of(slacks: Slacks, *, search: bool, tol: float) -> tuple[Float, NDArray[np.intp]]:
     """Radii (N,) below which no slack is used up, and what proves each, an index into :data:`BY`.
 
@@ -180,6 +181,7 @@ def reach_of(slacks: Slacks, *, search: bool, tol: float) -> tuple[Float, NDArra
     return radius, by
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def held_at(slacks: Slacks, rows: NDArray[np.intp], radius: float, *, search: bool) -> NDArray[np.bool_]:
     """Which of some rows (R,) keep all slacks in a ball of this radius, as far as proved."""
     each = slacks.globally[rows]
