@@ -16,7 +16,7 @@ from certnet.proofs.slopes import SlopeIntervals
 __all__ = ["SlopesDisplay"]
 
 _VERDICTS: Final = {"increasing": COLOURS[2], "decreasing": COLOURS[1], "either": COLOURS[0], "constant": GREY}
-_NAME: Final = 40  # characters of a name that are shown
+_NAME: Final = 34  # characters of a name that are shown
 
 
 @final
@@ -63,13 +63,15 @@ class SlopesDisplay(Display):
         """Draw on ``ax``, or on a new figure."""
         rows = self._rows()
         shown = rows[: self.most]
-        self.figure_, self.ax_ = axes_for(ax, self, height=1.5 + 0.27 * len(shown))
+        names = [row.name if len(row.name) <= _NAME else f"{row.name[: _NAME - 1]}…" for row in shown]
+        # long names take nothing of the axes' width
+        width = 6.0 + 0.09 * max(map(len, names))
+        self.figure_, self.ax_ = axes_for(ax, self, width=width, height=1.5 + 0.27 * len(shown))
         self.ax_.axvline(0.0, color="black", lw=1.0, zorder=3)
         for verdict, colour in _VERDICTS.items():
             own = [(at, row) for at, row in enumerate(shown) if row.verdict == verdict]
             if own:
                 self._draw(own, verdict, colour)
-        names = [row.name if len(row.name) <= _NAME else f"{row.name[: _NAME - 1]}…" for row in shown]
         self.ax_.set_yticks(np.arange(len(shown)), names)
         self.ax_.set_ylim(len(shown) - 0.4, -0.6)  # the first row on top
         ends = [end for row in shown for end in (row.lower, row.upper)]
