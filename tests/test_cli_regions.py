@@ -91,6 +91,7 @@ def test_a_box_is_certified_and_its_file_is_checked(run, model, network, write, 
     code, out, _ = run("certify", model, "--box", low, high, "--out", proof)
     assert code == 0
     assert "for inputs within these limits, 1 held, 1 without a limit, and no others" in out
+    assert "an input that is held counts with the slope that it would have" in out
     box = Box([-1, -np.inf, 0.25], [1, 2, 0.25])
     certificate = Certificate.load(proof)
     assert certificate.upper == pytest.approx(certify(network, region=box).upper, rel=1e-9)

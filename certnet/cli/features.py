@@ -106,7 +106,7 @@ def _print(held: SlopeIntervals) -> None:
     print_table(lines)
     if len(rows) > _SHOWN:
         say(f"… {len(rows)} rows in all; --out writes every interval")
-    say_region(held.region, held.norm, held.input_names)
+    say_region(held.region, held.norm, held.input_names, slope=False)
     if not held.region.words:
         say("for all inputs")
 

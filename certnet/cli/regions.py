@@ -329,8 +329,8 @@ def plain_region(region: Region, norm: str) -> dict[str, Any]:
     return {}
 
 
-def say_region(region: Region, norm: str, names: Sequence[str]) -> None:
-    """Print a region, in words and numbers."""
+def say_region(region: Region, norm: str, names: Sequence[str], *, slope: bool = True) -> None:
+    """Print a region, in words and numbers; ``slope``: of a bound of all inputs together."""
     if isinstance(region, All):
         return
     d = len(_ends(region)[0])
@@ -345,6 +345,8 @@ def say_region(region: Region, norm: str, names: Sequence[str]) -> None:
         more = "".join(f", {n} {what}" for n, what in ((held, "held"), (free, "without a limit")) if n)
         say(f"for inputs within these limits{more}, and no others:")
         lines = [("input", "from", "to"), *_limits(region, told)]
+        if held and slope:
+            say("  (an input that is held counts with the slope that it would have)")
     print_table(lines)
     if d > _SHOWN:
         say(f"… {d} inputs in all; the file of the certificate holds every limit")
