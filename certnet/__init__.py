@@ -8,7 +8,6 @@ from certnet._version import __version__
 
 if TYPE_CHECKING:
     from certnet.certification import certify, certify_features, certify_outputs
-    from certnet.claims.certificate import Certificate
     from certnet.claims.region import Ball, Box
     from certnet.core.errors import CertnetError
     from certnet.data import load_dataset
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from certnet.networks.shallow import ShallowNetwork
     from certnet.programs.floor import objective_floor
     from certnet.programs.objectives import objective
+    from certnet.proofs import Certificate
     from certnet.proofs.slopes import SlopeIntervals
     from certnet.refinement import RefineResult, refine, refine_path
     from certnet.robust import PGDAttack, adversarial_mse, certified_mse, certified_radius, prediction_intervals
@@ -63,7 +63,7 @@ __all__ = [
 _HOMES = {
     "Ball": "claims.region",
     "Box": "claims.region",
-    "Certificate": "claims.certificate",
+    "Certificate": "proofs",  # which registers the kinds of proof that a file may hold
     "CertifiedRegressor": "estimators",
     "CertifiedRegressorCV": "estimators",
     "CertnetError": "core.errors",

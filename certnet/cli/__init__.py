@@ -6,24 +6,73 @@ import logging
 import os
 import sys
 import warnings
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command, get_group
 
 import certnet
-from certnet.cli.certify import certify_command
-from certnet.cli.check import check_command
-from certnet.cli.lifted import lifted_app
-from certnet.cli.refine import refine_command
-from certnet.cli.study import study_app
 from certnet.cli.terminal import Interrupted, error_console, warn
-from certnet.cli.tools import demo_command, doctor_command
 from certnet.core.errors import CertificateError, CertnetError, CertnetWarning, SolverError
 
 __all__ = ["app", "main"]
 
+# where the commands live, and the line that --help has of each: a module is loaded when its command runs
+_COMMANDS: Final = {
+    "certify": (
+        "certify:certify_command",
+        "Bracket the Lipschitz constant of MODEL: a proved upper bound, a proved lower one.",
+    ),
+    "refine": (
+        "refine:refine_command",
+        "Refine MODEL, of any depth, on a table: never worse on its training objective, with a certificate.",
+    ),
+    "check": (
+        "check:check_command",
+        "Check CERTIFICATE, or slope intervals, against MODEL from the data: exit 0 if it holds, 1 if not, and why.",
+    ),
+    "demo": (
+        "tools:demo_command",
+        "Train, certify, refine, certify, check and attack on scikit-learn's diabetes data; write a report.",
+    ),
+    "doctor": (
+        "tools:doctor_command",
+        "Which solvers and optional packages are installed and usable, and why not.",
+    ),
+    "lifted": (
+        "lifted:lifted_app",
+        "Lifted networks: activations that minimise a convex energy, with certified Lipschitz bounds.",
+    ),
+    "study": (
+        "study:study_app",
+        "Tables of experiments from a study file: the papers' own, or yours.",
+    ),
+}
+
+
+class _Commands(TyperGroup):
+    """Commands that --help lists by their line alone."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, listed if name is None else _loaded(name), rest
+
+
+def _loaded(name: str) -> Any:
+    module, attribute = _COMMANDS[name][0].split(":")
+    found = getattr(import_module(f"{__name__}.{module}"), attribute)
+    if isinstance(found, typer.Typer):
+        return get_group(found)
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    alone.command(name)(found)
+    return get_command(alone)
+
+
 app = typer.Typer(
     name="certnet",
+    cls=_Commands,
     help="Refine pretrained regressors of any depth and certify their Lipschitz constants.\n\n"
     "Exit codes: 0 success, 1 a certificate does not hold, 2 bad input or usage, 3 a solver failed or is missing, "
     "130 interrupted.",
@@ -31,16 +80,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _name, _command in (
-    ("certify", certify_command),
-    ("refine", refine_command),
-    ("check", check_command),
-    ("demo", demo_command),
-    ("doctor", doctor_command),
-):
-    app.command(_name)(_command)
-app.add_typer(lifted_app, name="lifted")
-app.add_typer(study_app, name="study")
+for _name, (_, _line) in _COMMANDS.items():
+    app.command(_name, help=_line)(lambda: None)
 
 
 def _version(asked: bool) -> None:

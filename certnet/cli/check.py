@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from certnet.certification import Certificate, Verdict, meaning
+from certnet.claims.cards import meaning
 from certnet.claims.families import FEED_FORWARD
 from certnet.cli.regions import plain_region, say_region
 from certnet.cli.terminal import (
@@ -24,7 +24,7 @@ from certnet.cli.terminal import (
 )
 from certnet.core.digits import above, below
 from certnet.core.errors import AlteredCertificateError, FileFormatError
-from certnet.lifted import LiftedNetwork
+from certnet.proofs import Certificate, Verdict
 from certnet.proofs.slopes import SlopeIntervals, holds_slopes
 
 __all__ = ["check_command"]
@@ -55,6 +55,8 @@ def check_command(
             if isinstance(claim, SlopeIntervals):
                 names = claim.input_names
         else:
+            from certnet.lifted import LiftedNetwork
+
             verdict = claim.check(LiftedNetwork.load(model))
     if as_json:
         print_json({"holds": verdict.holds, "reason": verdict.reason, **_plain(claim)})

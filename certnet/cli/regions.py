@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import numpy as np
 import typer
@@ -18,8 +18,9 @@ from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float, positive_number
 from certnet.data.table import COMMAS, TableFormat, load_columns, table_columns
 from certnet.networks.network import Network
-from certnet.rows import Rows, rows_of
-from certnet.rows.parquet_ import PARQUET, parquet_columns
+
+if TYPE_CHECKING:
+    from certnet.rows import Rows
 
 __all__ = [
     "Around",
@@ -255,6 +256,8 @@ class _Columns:
 
     def rows(self, file: Path) -> Rows:
         """The table, streamed where it is large."""
+        from certnet.rows import rows_of
+
         inputs = self._inputs(file)
         if not _streamed(file):
             values = load_columns(file, inputs, form=self.place.form)
@@ -385,11 +388,17 @@ def _ends(region: Region) -> tuple[Float, Float]:
 
 
 def _streamed(file: Path) -> bool:
+    from certnet.rows.parquet_ import PARQUET
+
     return file.is_dir() or file.suffix.lower() in PARQUET
 
 
 def _columns(file: Path, form: TableFormat) -> tuple[str, ...]:
-    return parquet_columns(file) if _streamed(file) else table_columns(file, form)
+    if not _streamed(file):
+        return table_columns(file, form)
+    from certnet.rows.parquet_ import parquet_columns
+
+    return parquet_columns(file)
 
 
 def _require_named(inputs: Sequence[str], named: Sequence[str], file: Path) -> None:

@@ -1,4 +1,4 @@
-"""Model files for the command line, read and written by their suffix."""
+"""Model files for the command line, read and written by their suffix; each format is loaded when a file has it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,8 @@ from typing import Final
 from certnet.core.errors import FileFormatError, InvalidInputError, OutputError
 from certnet.core.files import path_of
 from certnet.io.advice import advice_for
-from certnet.io.keras_ import load_keras
-from certnet.io.mat_ import load_mat
 from certnet.io.networks import simplest
-from certnet.io.nnet_ import load_nnet
-from certnet.io.onnx_ import load_onnx, save_onnx
 from certnet.io.paths import readable_file
-from certnet.io.torch_ import save_torch
-from certnet.io.torch_files import load_exported, load_safetensors, load_torch
 from certnet.io.weight_lists import Activations, load_npz
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.shallow import ShallowNetwork
@@ -78,26 +72,40 @@ def load_model(
     eps = batch_norm_eps
     unit = "as given" if units is None else units
     if suffix in _TORCH:
+        from certnet.io.torch_files import load_torch
+
         return load_torch(source, activations=activation, layers=layers, key=key, batch_norm_eps=eps, units=unit)
     if suffix == ".safetensors":
+        from certnet.io.torch_files import load_safetensors
+
         _refuse(given, source, "key")
         return load_safetensors(source, activations=activation, layers=layers, batch_norm_eps=eps, units=unit)
     if suffix == ".npz":
         _refuse(given, source, "key", "batch_norm_eps")
         return load_npz(source, activation=activation, layers=layers, units=units)
     if suffix == ".mat":
+        from certnet.io.mat_ import load_mat
+
         _refuse(given, source, "layers", "key", "batch_norm_eps")
         return load_mat(source, activation=activation, units=unit)
     if suffix == ".onnx":
+        from certnet.io.onnx_ import load_onnx
+
         _refuse(given, source, *given)
         return simplest(load_onnx(source, units=unit))
     if suffix == ".nnet":
+        from certnet.io.nnet_ import load_nnet
+
         _refuse(given, source, *given)
         return load_nnet(source, units=unit)
     if suffix == ".keras":
+        from certnet.io.keras_ import load_keras
+
         _refuse(given, source, *given)
         return load_keras(source, units=unit)
     if suffix == ".pt2":
+        from certnet.io.torch_files import load_exported
+
         return load_exported(source)
     raise FileFormatError(f"{source} {advice_for(suffix)}")
 
@@ -127,7 +135,11 @@ def save_model(network: ShallowNetwork | FeedForward, path: str | os.PathLike[st
     if suffix == ".npz":
         return network.save(path, force=force)
     if suffix == ".onnx":
+        from certnet.io.onnx_ import save_onnx
+
         return save_onnx(network, path, force=force)
     if suffix in SUFFIXES:
+        from certnet.io.torch_ import save_torch
+
         return save_torch(network, path, force=force)
     raise OutputError(f"{path} has the suffix {suffix!r}: name a file with {', '.join(SUFFIXES)}")

@@ -1,15 +1,15 @@
 """Lifted networks: activations that minimise a convex energy, in batches, with certified Lipschitz bounds."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from certnet.lifted.bounds import LiftedCertificate
-from certnet.lifted.inference import Inference, infer
-from certnet.lifted.learn import Objective, Trained, Training, initial_network, linear_fraction, train
-from certnet.lifted.network import LiftedNetwork
+from certnet.core.lazily import handed_on
 
 if TYPE_CHECKING:
+    from certnet.lifted.bounds import LiftedCertificate
     from certnet.lifted.estimators import LiftedClassifier, LiftedDensity, LiftedRegressor
+    from certnet.lifted.inference import Inference, infer
+    from certnet.lifted.learn import Objective, Trained, Training, initial_network, linear_fraction, train
+    from certnet.lifted.network import LiftedNetwork
 
 __all__ = [
     "Inference",
@@ -27,16 +27,21 @@ __all__ = [
     "train",
 ]
 
-_ESTIMATORS = ("LiftedClassifier", "LiftedDensity", "LiftedRegressor")
-
-
-def __getattr__(name: str) -> Any:
-    """The estimators, imported on first use, as scikit-learn is with them."""
-    if name not in _ESTIMATORS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value = getattr(import_module(f"{__name__}.estimators"), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = handed_on(
+    __name__,
+    {
+        "Inference": "certnet.lifted.inference",
+        "LiftedCertificate": "certnet.lifted.bounds",
+        "LiftedClassifier": "certnet.lifted.estimators",
+        "LiftedDensity": "certnet.lifted.estimators",
+        "LiftedNetwork": "certnet.lifted.network",
+        "LiftedRegressor": "certnet.lifted.estimators",
+        "Objective": "certnet.lifted.learn",
+        "Trained": "certnet.lifted.learn",
+        "Training": "certnet.lifted.learn",
+        "infer": "certnet.lifted.inference",
+        "initial_network": "certnet.lifted.learn",
+        "linear_fraction": "certnet.lifted.learn",
+        "train": "certnet.lifted.learn",
+    },
+)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -142,7 +141,11 @@ def _wanted(
 
 
 def _jobs(n_jobs: int) -> int:
-    return int(joblib.cpu_count()) if n_jobs == -1 else whole_number(n_jobs, "n_jobs", least=1)
+    if n_jobs == -1:
+        import joblib  # here: it takes longer to load than all of the rows
+
+        return int(joblib.cpu_count())
+    return whole_number(n_jobs, "n_jobs", least=1)
 
 
 def _from_frame(X: Any, y: Any, sample_weight: Any, wanted: Wanted, layout: Layout) -> Rows:
