@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_iris
 
 from certnet.core.errors import CertnetWarning, InvalidInputError, NotConvergedWarning, SolverError
 from certnet.core.outcome import Status
@@ -136,6 +136,13 @@ def test_a_deep_network_that_stays_constant_says_so() -> None:
     with pytest.warns(NotConvergedWarning, match=r"hardly reach the lowest of 7 layers after epoch 3.*gamma=0\.5"):
         model.fit(X, y)
     assert model.score(X, y) < 0.3
+
+
+def test_units_that_are_all_at_their_limits_are_named() -> None:
+    X, y = load_iris(return_X_y=True)
+    with pytest.warns(NotConvergedWarning, match="its units are at their limits: centre the inputs"):
+        model = LiftedClassifier((4,), max_epochs=3, random_state=0).fit(X, y)
+    assert not model.network_.infer(X).activations[0].any()
 
 
 @pytest.mark.parametrize("gamma", [0.5, 0.01])

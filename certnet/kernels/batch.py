@@ -244,7 +244,7 @@ def gradients(
     pre: Float,
     z: Float,
     signs: Float,
-    whole: float,
+    whole: Float,
     scale: Float,
     beta: Float,
     out: Float,
@@ -262,8 +262,8 @@ def gradients(
         ``W_0 x + b_0``.
     z : ndarray, shape (B, n), or (2 B, n) for two phases of the same inputs
     signs : ndarray, shape (len(z),)
-    whole : float
-        The sum of the signs of a sample.
+    whole : ndarray, shape (B,)
+        The sum of the signs of every sample.
     out : ndarray, shape of ``flat``
         Overwritten, but for W_0 and c_0.
     left : ndarray, shape (B + 1 + len(z), n_1)
@@ -291,7 +291,7 @@ def gradients(
     for r in range(B):
         for i in range(m):
             summed = -left[r, i]
-            forward = whole * pre[r, i] - summed
+            forward = whole[r] * pre[r, i] - summed
             bias[i] += forward
             left[r, i] = forward - beta[0] * summed
     here = m

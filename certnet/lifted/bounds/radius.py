@@ -23,7 +23,7 @@ from certnet.lifted.bounds.bracket import lipschitz_bound, lipschitz_bounds
 from certnet.lifted.inference import infer
 from certnet.networks.energy import LiftedEnergy
 
-__all__ = ["Certificates", "Guarantee", "certified_radius"]
+__all__ = ["Certificates", "Guarantee", "certified_radius", "label_radius"]
 
 Certificates = str | Certificate | Mapping[tuple[int, ...], Certificate]
 """A method, a certificate of all outputs, or certificates of all differences (i, j), i < j."""
@@ -97,6 +97,39 @@ def certified_radius(
     return Guarantee(predicted, margin, np.where(margin > 0.0, radii.min(axis=1), 0.0))
 
 
+def label_radius(net: LiftedEnergy, X: ArrayLike, certificate: Certificates, threshold: float, **options: Any) -> Float:
+    """l2 norm below which no perturbation moves any output across ``threshold``, of every row of X, shape (N,).
+
+    ``min_c |z_c − threshold| / L``, or with ``L_c`` of each output, less the bound on the error of inference.
+
+    Parameters
+    ----------
+    X : array_like, shape (N, d)
+    certificate : str, Certificate or mapping
+        A method, a certificate of all outputs, or those of each output ``(c,)``.
+    threshold : float
+    **options
+        As in :func:`certified_radius`.
+
+    Raises
+    ------
+    InvalidInputError
+        Certificates of other outputs, bad X or options.
+    CertificateError
+        A certificate does not hold for this network.
+    """
+    if isinstance(certificate, Mapping):
+        L = np.array([_of_output(net, certificate, (c,)).upper for c in range(net.n_outputs)])
+    else:
+        L = _common_bound(net, certificate)[0] / np.sqrt(2.0) * (2.0 - _DOWN)
+    found = infer(net, X, **({"tol": 1e-9} | options))
+    size = np.abs(found.output).max(axis=1, initial=abs(threshold))
+    margins = np.abs(found.output - threshold) - (found.error_bound + 1e-15 * size)[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        radii = np.where(margins > 0.0, margins * _DOWN / L, 0.0)
+    return np.asarray(radii.min(axis=1))
+
+
 def _common_bound(net: LiftedEnergy, certificate: Certificates) -> Float:
     """``√2 L`` for every pair of outputs, shape (m, m)."""
     if isinstance(certificate, str):
@@ -118,12 +151,22 @@ def _pair_bounds(net: LiftedEnergy, certificates: Certificates) -> Float:
     L = np.ones((net.n_outputs, net.n_outputs))
     for i in range(net.n_outputs):
         for j in range(i + 1, net.n_outputs):
-            found = certificates.get((i, j))
-            if found is None or found.output not in ((i, j), (j, i)):
-                raise InvalidInputError(f"there is no certificate of the difference of the outputs {i} and {j}")
-            _require(net, found)
-            L[i, j] = L[j, i] = found.upper
+            L[i, j] = L[j, i] = _of_output(net, certificates, (i, j)).upper
     return L
+
+
+def _of_output(
+    net: LiftedEnergy, certificates: Mapping[tuple[int, ...], Certificate], output: tuple[int, ...]
+) -> Certificate:
+    """The certificate of an output, or of a difference of two, once it is seen to hold."""
+    found = certificates.get(output)
+    if found is None or found.output not in (output, output[::-1]):
+        what = " and ".join(map(str, output))
+        raise InvalidInputError(
+            f"there is no certificate of the {'difference of the outputs' if len(output) > 1 else 'output'} {what}"
+        )
+    _require(net, found)
+    return found
 
 
 def _require(net: LiftedEnergy, certificate: Certificate) -> None:

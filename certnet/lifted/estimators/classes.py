@@ -1,4 +1,4 @@
-"""Labels as targets of a network, and the energies of the classes."""
+"""Labels as targets of a network and back, what samples weigh, and the energies of the classes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import type_of_target
 
 from certnet.core.errors import InvalidInputError
-from certnet.core.validation import Float
+from certnet.core.validation import Float, as_weights
 from certnet.lifted.estimators.fitted import inferred
 from certnet.lifted.network import LiftedNetwork
 
-__all__ = ["energies_of_classes", "known_classes", "require_classes", "targets_of"]
+__all__ = [
+    "accuracy",
+    "energies_of_classes",
+    "indicators",
+    "known_classes",
+    "require_classes",
+    "signed_or_counted",
+    "targets_of",
+    "threshold_of",
+    "weights_of",
+]
 
 
 def require_classes(classes: NDArray[Any]) -> None:
@@ -68,3 +80,69 @@ def energies_of_classes(net: LiftedNetwork, X: Float, *, tol: float | None, thre
         else:
             columns.append(inferred(net, X, tol=tol, threads=threads, clamp=clamp).energy)
     return np.column_stack(columns)
+
+
+def indicators(labels: NDArray[Any]) -> bool:
+    """Are there several labels to a sample: columns (N, C) of zeros and ones?"""
+    return labels.ndim == 2 and type_of_target(labels) == "multilabel-indicator"
+
+
+def signed_or_counted(labels: NDArray[Any], loss: Any) -> Float:
+    """Columns of zeros and ones (N, C) as they are, or as signs for a loss that takes those.
+
+    Raises
+    ------
+    InvalidInputError
+        The loss takes neither.
+    """
+    given = np.asarray(labels, dtype=np.float64)
+    return given if threshold_of(loss, given.shape[1]) == 0.5 else 2.0 * given - 1.0
+
+
+def threshold_of(loss: Any, n_outputs: int) -> float:
+    """The output above which a label is given: 1/2 between zeros and ones, 0 between signs.
+
+    Raises
+    ------
+    InvalidInputError
+        The loss takes neither several ones in a row nor signs.
+    """
+    if isinstance(loss, str):
+        return 0.5
+    for rows, threshold in ((np.array([0.0, 1.0]), 0.5), (np.array([-1.0, 1.0]), 0.0)):
+        try:
+            loss.targets(np.repeat(rows[:, None], n_outputs, axis=1), 2, n_outputs)  # no label, and all of them
+        except InvalidInputError:
+            continue
+        return threshold
+    raise InvalidInputError(
+        f"loss {type(loss).__name__} takes one class to a sample, and y holds several labels: take 'clamp', 'squared', "
+        "HuberLoss or SquaredHinge"
+    )
+
+
+def weights_of(sample_weight: ArrayLike | None, class_weight: Any, labels: NDArray[Any]) -> Float | None:
+    """Weights of the samples (N,), their own times those of their classes; None where all are alike.
+
+    Raises
+    ------
+    InvalidInputError
+        Weights of another shape, negative, or all zero; weights of classes where samples have several labels, or of
+        classes that there are not.
+    """
+    own = None if sample_weight is None else as_weights(sample_weight, len(labels))
+    if class_weight is None:
+        return own
+    if labels.ndim == 2:
+        raise InvalidInputError("class_weight is of classes, and y holds several labels to a sample: use sample_weight")
+    try:
+        by_class = compute_sample_weight(class_weight, labels)
+    except ValueError as error:
+        raise InvalidInputError(f"class_weight is {class_weight!r}: {error}") from error
+    return as_weights(by_class if own is None else own * by_class, len(labels))
+
+
+def accuracy(predicted: NDArray[Any], expected: NDArray[Any], weights: Float | None) -> float:
+    """The share of samples whose class, or labels all, are right, by weight."""
+    right = predicted == expected
+    return float(np.average(right if right.ndim == 1 else right.all(axis=1), weights=weights))

@@ -17,8 +17,18 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from certnet.core.errors import InvalidInputError, UnsupportedModelError
 from certnet.core.validation import Float
 from certnet.lifted.bounds import LiftedCertificate, lipschitz_bounds
-from certnet.lifted.bounds.radius import Certificates
-from certnet.lifted.estimators.classes import energies_of_classes, known_classes, require_classes, targets_of
+from certnet.lifted.bounds.radius import Certificates, label_radius
+from certnet.lifted.estimators.classes import (
+    accuracy,
+    energies_of_classes,
+    indicators,
+    known_classes,
+    require_classes,
+    signed_or_counted,
+    targets_of,
+    threshold_of,
+    weights_of,
+)
 from certnet.lifted.estimators.defaults import feedback, is_deep, rate
 from certnet.lifted.estimators.files import load_fitted, save_fitted
 from certnet.lifted.estimators.fitted import DTYPES, fitted_attributes, inferred, is_fitted, once
@@ -77,6 +87,9 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
         accuracy on them, and return the best network.
     validation_fraction : float
     n_iter_no_change : int
+    class_weight : dict, "balanced" or None
+        What the samples of every class weigh in the objective, by label; "balanced" is in inverse proportion to their
+        number. Multiplied with ``sample_weight`` of ``fit``.
     standardise : bool
         Subtract the mean of every input, and divide all by one number. The papers do not: their pixels are in [0, 1].
         Where columns have different units, put a ``StandardScaler`` before; radii are in its units then.
@@ -95,6 +108,8 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
     network_ : LiftedNetwork
         Of scaled inputs where ``standardise``.
     classes_ : ndarray
+        Labels; the numbers 0 … C − 1 of the columns where y has several labels to a sample.
+    multilabel_ : bool
     loss_curve_ : list of float
         Objective of every epoch; ``pretrain_loss_curve_`` that of the pre-training.
     validation_scores_ : list of float
@@ -115,6 +130,7 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
     """
 
     classes_: NDArray[Any]
+    multilabel_: bool
     network_: LiftedNetwork
     loss_curve_: list[float]
     validation_scores_: list[float]
@@ -149,6 +165,7 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
+        class_weight: Any = None,
         standardise: bool = False,
         warm_start: bool = False,
         checkpoint: Any = None,
@@ -179,6 +196,7 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.class_weight = class_weight
         self.standardise = standardise
         self.warm_start = warm_start
         self.checkpoint = checkpoint
@@ -186,57 +204,104 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Train on X (N, d) and labels y (N,) of any kind.
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Train on X (N, d) and labels y (N,) of any kind, or columns (N, C) of zeros and ones: several labels each.
+
+        With several labels, the targets are the columns, and a label is predicted where its output is above 1/2 (0 for
+        a loss of signs).
+
+        Parameters
+        ----------
+        X : array_like, shape (N, d)
+        y : array_like, shape (N,) or (N, C)
+        sample_weight : array_like, shape (N,), optional
+            ``w_i ≥ 0``: the objective is ``Σ w_i · objective_i / Σ w_i``.
 
         Raises
         ------
         ValueError, TypeError
             scikit-learn's own, for X and y.
         InvalidInputError
-            Impossible parameters, a single class, fewer samples than a batch, a checkpoint of another training.
+            Impossible parameters, a single class, fewer samples than a batch, a checkpoint of another training, weights
+            that are negative or all zero, a loss that takes one class only for several labels.
         SolverError
             A negative contrastive loss, see :func:`certnet.lifted.learn.train`.
         """
         inputs, labels = self._data(X, y, reset=True)
-        classes, indices = np.unique(labels, return_inverse=True)
-        require_classes(classes)
+        weights = weights_of(sample_weight, self.class_weight, labels)
+        classes, indices = self._encoded(labels)
         plan = self._plan(seed_of(self.random_state, self.checkpoint))
         held = None
         if self.early_stopping:
-            inputs, indices, held = held_back(inputs, indices, self.validation_fraction, plan.seed, stratify=indices)
+            fraction, even = self.validation_fraction, indices if indices.ndim == 1 else None
+            (inputs, indices, weights), held = held_back(
+                inputs, indices, fraction, plan.seed, stratify=even, weights=weights
+            )
         scaling = scaling_of(inputs, standardise=self.standardise)
-        score = None if held is None else self._accuracy_on(scaling.inputs(held[0]), held[1])
+        score = None if held is None else self._accuracy_on(scaling.inputs(held[0]), *held[1:])
         previous = self.network_ if self.warm_start and is_fitted(self) else None
         start = self._start(plan, self._widths(inputs, classes), previous)
-        targets = targets_of(indices, len(classes), self.loss)
-        return self._keep(plan.run(start, scaling.inputs(inputs), targets, score), scaling, classes)
+        learned = plan.run(start, scaling.inputs(inputs), self._targets(indices, len(classes)), score, weights)
+        return self._keep(learned, scaling, classes, multilabel=indices.ndim == 2)
 
-    def partial_fit(self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None) -> Self:
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """One epoch over X and y, from where the last call ended; ``classes`` are all labels, needed at first.
 
-        The scaling is that of the first call.
+        Where y has columns of zeros and ones, they are the classes, and ``classes`` is not looked at. The scaling is
+        that of the first call; "balanced" weights are those of each call.
 
         Raises
         ------
         InvalidInputError
-            Labels that are not among the classes, or no classes at the first call.
+            Labels that are not among the classes, or no classes at the first call; other columns than at first.
         """
         first = not is_fitted(self)
         inputs, labels = self._data(X, y, reset=first)
-        known = known_classes(labels, classes, None if first else self.classes_)
+        weights = weights_of(sample_weight, self.class_weight, labels)
+        if labels.ndim == 2:
+            known, indices = self._encoded(labels)
+        else:
+            known = known_classes(labels, classes, None if first else self.classes_)
+            indices = np.searchsorted(known, labels)
+        if not first and (len(known) != len(self.classes_) or self.multilabel_ != (labels.ndim == 2)):
+            raise InvalidInputError("y has other labels than at the first call of partial_fit")
         scaling = scaling_of(inputs, standardise=self.standardise) if first else self._scaling
         widths = self._widths(inputs, known)
-        targets = targets_of(np.searchsorted(known, labels), len(known), self.loss)
+        targets = self._targets(indices, len(known))
         draw = partial(seed_of, self.random_state, None)
         net = self._start(self._plan(draw()), widths, None) if first else self.network_
         state = None if first else self._state
-        return self._keep(self._plan(0).epoch(net, state, scaling.inputs(inputs), targets, draw), scaling, known)
+        learned = self._plan(0).epoch(net, state, scaling.inputs(inputs), targets, draw, weights)
+        return self._keep(learned, scaling, known, multilabel=labels.ndim == 2)
 
     def _data(self, X: ArrayLike, y: ArrayLike, *, reset: bool) -> tuple[Float, NDArray[Any]]:
-        inputs, labels = validate_data(self, X, y, dtype=DTYPES, reset=reset)
+        inputs, labels = validate_data(self, X, y, dtype=DTYPES, multi_output=True, reset=reset)
         check_classification_targets(labels)
-        return inputs, column_or_1d(labels)
+        return inputs, np.asarray(labels) if indicators(labels) else column_or_1d(labels, warn=True)
+
+    def _encoded(self, labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+        """Classes and the index of every sample's; columns and their zeros and ones."""
+        if labels.ndim == 2:
+            if self.objective == "class_conditional":
+                raise InvalidInputError("class-conditional energies are of one class to a sample: y has several labels")
+            return np.arange(labels.shape[1]), labels.astype(np.intp)
+        classes, indices = np.unique(labels, return_inverse=True)
+        require_classes(classes)
+        return classes, indices
+
+    def _targets(self, indices: NDArray[np.intp], m: int) -> Float:
+        return signed_or_counted(indices, self.loss) if indices.ndim == 2 else targets_of(indices, m, self.loss)
 
     def _objective(self) -> Objective:
         if self.objective not in _CLASSIFYING:
@@ -274,14 +339,23 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
         deep = is_deep(self._hidden())
         return plan.start(widths, previous, gamma=self._gamma(), orthogonal=deep, beta=beta, units=self.units)
 
-    def _keep(self, learned: Learned, scaling: Scaling, classes: NDArray[Any]) -> Self:
+    def _keep(self, learned: Learned, scaling: Scaling, classes: NDArray[Any], *, multilabel: bool) -> Self:
         self.__dict__.update(fitted_attributes(learned, scaling))
-        self.classes_ = classes
+        self.classes_, self.multilabel_ = classes, multilabel
         return self
 
-    def _accuracy_on(self, X: Float, indices: NDArray[np.intp]) -> Callable[[LiftedNetwork], float]:
-        """The validation score of a network: the share of scaled inputs X whose class it names."""
-        return lambda net: float((self._outputs(net, X).argmax(axis=1) == indices).mean())
+    def _accuracy_on(
+        self, X: Float, indices: NDArray[np.intp], weights: Float | None
+    ) -> Callable[[LiftedNetwork], float]:
+        """The validation score of a network: the share of scaled inputs X whose class, or all labels, it names."""
+        several = indices.ndim == 2
+        return lambda net: accuracy(self._chosen(self._outputs(net, X), several=several), indices, weights)
+
+    def _chosen(self, outputs: Float, *, several: bool) -> NDArray[Any]:
+        """The index of the largest output, (N,), or zeros and ones (N, C): which of several labels are given."""
+        if several:
+            return (outputs > threshold_of(self.loss, outputs.shape[1])).astype(np.int64)
+        return outputs.argmax(axis=1)
 
     def _inputs(self, X: ArrayLike) -> Float:
         """X as the network takes it."""
@@ -295,16 +369,21 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
         return -energies_of_classes(net, X, tol=self.tol, threads=self.n_threads)
 
     def decision_function(self, X: ArrayLike) -> Float:
-        """``z_L*(x)`` (N, C), or minus the class energies; with two classes the second minus the first, (N,)."""
+        """``z_L*(x)`` (N, C), or minus the class energies; with two classes the second minus the first, (N,).
+
+        With several labels to a sample, outputs less what they are to exceed.
+        """
         inputs = self._inputs(X)
         outputs = self._outputs(self.network_, inputs)
+        if self.multilabel_:
+            return outputs - threshold_of(self.loss, outputs.shape[1])
         return outputs[:, 1] - outputs[:, 0] if len(self.classes_) == 2 else outputs
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Labels of every row of X, shape (N,)."""
+        """Labels of every row of X, shape (N,), or zeros and ones (N, C)."""
         inputs = self._inputs(X)
-        outputs = self._outputs(self.network_, inputs)
-        labels: NDArray[Any] = self.classes_[outputs.argmax(axis=1)]
+        chosen = self._chosen(self._outputs(self.network_, inputs), several=self.multilabel_)
+        labels: NDArray[Any] = chosen if self.multilabel_ else self.classes_[chosen]
         return labels
 
     def class_energies(self, X: ArrayLike) -> Float:
@@ -334,11 +413,17 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
         bounds = partial(lipschitz_bounds, self.network_, method, differences=True, lower=False)
         return once(self._certificates, ("pairs", method), bounds)
 
+    def _of_outputs(self, method: str) -> dict[tuple[int, ...], LiftedCertificate]:
+        """The proved brackets of every output, kept after the first call."""
+        bounds = partial(lipschitz_bounds, self.network_, method, lower=False)
+        return once(self._certificates, ("outputs", method), bounds)
+
     def certified_radius(self, X: ArrayLike, method: str = "sdp", *, pairs: bool = False) -> Float:
         """l2 distance, in the units of X, below which no perturbation changes the prediction; shape (N,).
 
         ``scale · min_j margin_j / (√2 L)`` (H, 4.2), or ``scale · min_j margin_j / L_ij`` where ``pairs``, with proved
         bounds: :func:`certnet.lifted.bounds.certified_radius`. ``scale`` is what ``standardise`` divides inputs by.
+        With several labels to a sample, none of them changes: ``scale · min_c |z_c − 1/2| / L``, or L_c of each output.
 
         Parameters
         ----------
@@ -357,7 +442,13 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
             raise UnsupportedModelError(
                 "the certified bound is of the outputs, and this model predicts by class energies: use contrastive"
             )
-        claim: Certificates = self.certificates(method) if pairs else self.certificate(method)
+        claim: Certificates
+        if self.multilabel_:
+            claim = self._of_outputs(method) if pairs else self.certificate(method)
+            level = threshold_of(self.loss, len(self.classes_))
+            found_radius = label_radius(self.network_, inputs, claim, level, threads=self.n_threads)
+            return self._scaling.raw_radius(inputs, found_radius)
+        claim = self.certificates(method) if pairs else self.certificate(method)
         found = self.network_.certified_radius(inputs, claim, pairs=pairs, threads=self.n_threads)
         return self._scaling.raw_radius(inputs, found.radius)
 
@@ -372,7 +463,7 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
             The file exists and ``force`` is false, or cannot be written.
         """
         check_is_fitted(self, "network_")
-        return save_fitted(self, path, self.network_, self._scaling, "classes_", force=force)
+        return save_fitted(self, path, self.network_, self._scaling, "classes_", "multilabel_", force=force)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

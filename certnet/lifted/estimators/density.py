@@ -141,7 +141,7 @@ class LiftedDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         plan = self._plan(seed_of(self.random_state, self.checkpoint))
         held = None
         if self.early_stopping:
-            inputs, _, held = held_back(inputs, np.zeros(len(inputs)), self.validation_fraction, plan.seed)
+            (inputs, _, _), held = held_back(inputs, np.zeros(len(inputs)), self.validation_fraction, plan.seed)
         scaling = scaling_of(inputs, standardise=self.standardise)
         score = None if held is None else self._likeness_on(scaling.inputs(held[0]))
         previous = self.network_ if self.warm_start and is_fitted(self) else None

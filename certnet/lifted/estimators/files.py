@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from sklearn.base import BaseEstimator
 
 from certnet.core.errors import FileFormatError
@@ -37,7 +38,7 @@ def save_fitted(
     """
     known = vars(estimator)
     # names of columns are there only where the data had some
-    extra = {name: known[name] for name in (*names, *CURVES, "feature_names_in_") if name in known}
+    extra = {name: np.atleast_1d(known[name]) for name in (*names, *CURVES, "feature_names_in_") if name in known}
     stored = Stored(type(estimator).__name__, estimator.get_params(deep=False), network, scaling, extra)
     return save_estimator(path, stored, force=force)
 
@@ -66,5 +67,7 @@ def load_fitted(kind: type[E], path: str | os.PathLike[str]) -> E:
         "_state": None,  # the optimiser's memory is not kept
         "_certificates": {},
     }
+    if "classes_" in stored.extra:  # files of earlier versions have one class to a sample, and do not say so
+        told["multilabel_"] = bool(np.any(stored.extra.get("multilabel_", False)))
     model.__dict__.update(stored.extra | curves | told)
     return model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 
@@ -48,19 +49,23 @@ def scaling_of(X: Float, y: Float | None = None, *, standardise: bool) -> Scalin
 
 
 def held_back(
-    X: Float, y: Any, fraction: float, seed: int, *, stratify: Any = None
-) -> tuple[Float, Any, tuple[Float, Any]]:
-    """X and y without a share of the samples, and that share, which early stopping is decided on.
+    X: Float, y: Any, fraction: float, seed: int, *, stratify: Any = None, weights: Float | None = None
+) -> tuple[tuple[Float, Any, Float | None], tuple[Float, Any, Float | None]]:
+    """X, y and weights without a share of the samples, and that share, which early stopping is decided on.
 
     Raises
     ------
     InvalidInputError
-        A share that is not between 0 and 1, or too few samples to split.
+        A share that is not between 0 and 1, too few samples to split, or a part whose samples weigh nothing.
     """
     if not 0.0 < fraction < 1.0:
         raise InvalidInputError(f"validation_fraction is {fraction!r}: between 0 and 1 is needed")
     try:
-        kept, held, kept_y, held_y = train_test_split(X, y, test_size=fraction, random_state=seed, stratify=stratify)
+        kept, held = train_test_split(np.arange(len(X)), test_size=fraction, random_state=seed, stratify=stratify)
     except ValueError as error:
         raise InvalidInputError(f"the data cannot be split for early stopping: {error}") from error
-    return kept, kept_y, (held, held_y)
+    if weights is not None and not (weights[kept].any() and weights[held].any()):
+        raise InvalidInputError("sample_weight is zero for all samples of one part of the split for early stopping")
+    parts = ((X[rows], y[rows], None if weights is None else weights[rows]) for rows in (kept, held))
+    first, second = parts
+    return first, second

@@ -15,7 +15,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from certnet.core.errors import InvalidInputError
-from certnet.core.validation import Float, finite_array
+from certnet.core.validation import Float, as_weights, finite_array
 from certnet.lifted.bounds import LiftedCertificate
 from certnet.lifted.estimators.defaults import feedback, is_deep, rate
 from certnet.lifted.estimators.files import load_fitted, save_fitted
@@ -139,8 +139,8 @@ class LiftedRegressor(RegressorMixin, BaseEstimator):
         tags.target_tags.multi_output = True
         return tags
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Train on X (N, d) and real targets y (N,) or (N, m).
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Train on X (N, d) and real targets y (N,) or (N, m); what every sample weighs, (N,), is as in ``train``.
 
         Raises
         ------
@@ -153,20 +153,24 @@ class LiftedRegressor(RegressorMixin, BaseEstimator):
             A negative contrastive loss, see :func:`certnet.lifted.learn.train`.
         """
         inputs, targets = self._data(X, y, reset=True)
+        weights = None if sample_weight is None else as_weights(sample_weight, len(inputs))
         plan = self._plan(seed_of(self.random_state, self.checkpoint))
         held = None
         if self.early_stopping:
-            inputs, targets, held = held_back(inputs, targets, self.validation_fraction, plan.seed)
+            fraction = self.validation_fraction
+            (inputs, targets, weights), held = held_back(inputs, targets, fraction, plan.seed, weights=weights)
         scaling = scaling_of(inputs, targets, standardise=self.standardise)
-        score = None if held is None else self._r2_on(scaling.inputs(held[0]), scaling.targets(held[1]))
+        score = None if held is None else self._r2_on(scaling.inputs(held[0]), scaling.targets(held[1]), held[2])
         previous = self.network_ if self.warm_start and is_fitted(self) else None
         start = self._start(plan, self._widths(inputs, targets), scaling, previous)
-        return self._keep(plan.run(start, scaling.inputs(inputs), scaling.targets(targets), score), scaling)
+        learned = plan.run(start, scaling.inputs(inputs), scaling.targets(targets), score, weights)
+        return self._keep(learned, scaling)
 
-    def partial_fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """One epoch over X and y, from where the last call ended; the scaling is that of the first call."""
         first = not is_fitted(self)
         inputs, targets = self._data(X, y, reset=first)
+        weights = None if sample_weight is None else as_weights(sample_weight, len(inputs))
         if not first and targets.shape[1] != self.network_.n_outputs:
             raise InvalidInputError(
                 f"y has {targets.shape[1]} columns, that of the first call had {self.network_.n_outputs}"
@@ -176,7 +180,7 @@ class LiftedRegressor(RegressorMixin, BaseEstimator):
         draw = partial(seed_of, self.random_state, None)
         net = self._start(self._plan(draw()), widths, scaling, None) if first else self.network_
         state = None if first else self._state
-        learned = self._plan(0).epoch(net, state, scaling.inputs(inputs), scaling.targets(targets), draw)
+        learned = self._plan(0).epoch(net, state, scaling.inputs(inputs), scaling.targets(targets), draw, weights)
         return self._keep(learned, scaling)
 
     def _data(self, X: ArrayLike, y: ArrayLike, *, reset: bool) -> tuple[Float, Float]:
@@ -228,9 +232,14 @@ class LiftedRegressor(RegressorMixin, BaseEstimator):
         self.__dict__.update(fitted_attributes(learned, scaling))
         return self
 
-    def _r2_on(self, X: Float, y: Float) -> Callable[[LiftedNetwork], float]:
+    def _r2_on(self, X: Float, y: Float, weights: Float | None) -> Callable[[LiftedNetwork], float]:
         """The validation score of a network: R² on scaled inputs and targets."""
-        return lambda net: float(r2_score(y, inferred(net, X, tol=self.tol, threads=self.n_threads).output))
+
+        def score(net: LiftedNetwork) -> float:
+            found = inferred(net, X, tol=self.tol, threads=self.n_threads).output
+            return float(r2_score(y, found, sample_weight=weights))
+
+        return score
 
     def _hidden_units(self, hidden: int) -> list[Any]:
         units = layer_units(self.units, hidden)

@@ -54,12 +54,11 @@ class Checkpoint:
         path: str | os.PathLike[str],
         net: LiftedNetwork,
         how: Training,
-        X: Float,
-        y: Float | None,
+        data: tuple[Float | None, ...],
         seed: int,
         rule: Any,
     ) -> Self:
-        """The checkpoint of a training; nothing is written yet.
+        """The checkpoint of a training on ``data``: inputs, targets, weights; nothing is written yet.
 
         Raises
         ------
@@ -71,7 +70,7 @@ class Checkpoint:
             "format": _FORMAT,
             "settings": how.described(),
             "start": net.digest,
-            "data": _digest(X, y),
+            "data": _digest(*data),
             "seed": seed,
             "rule": rule,
         }
@@ -131,10 +130,10 @@ def stored_seed(path: str | os.PathLike[str]) -> int | None:
     return read_arrays(path, lambda file, source: int(_identity(file, source)["seed"]))
 
 
-def _digest(X: Float, y: Float | None) -> str:
+def _digest(*arrays: Float | None) -> str:
     """SHA-256 over shapes, kinds and values, row blocks at a time."""
     sha = hashlib.sha256()
-    for array in (X, y):
+    for array in arrays:
         if array is not None:
             sha.update(f"{array.shape}{array.dtype.str}".encode())
             for first in range(0, len(array), 4096):

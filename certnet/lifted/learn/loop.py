@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from certnet.core.errors import CertnetWarning, InvalidInputError, NotConvergedWarning
 from certnet.core.outcome import Status
-from certnet.core.validation import Float, whole_number
+from certnet.core.validation import Float, as_weights, whole_number
 from certnet.lifted.learn.checkpoint import Checkpoint
 from certnet.lifted.learn.data import samples_of
 from certnet.lifted.learn.judge import Diverged, Judge
@@ -43,6 +43,7 @@ def train(
     y: ArrayLike | None = None,
     how: Training | None = None,
     *,
+    sample_weight: ArrayLike | None = None,
     random_state: int | None = None,
     score: Callable[[LiftedNetwork], float] | None = None,
     patience: int | None = None,
@@ -62,6 +63,8 @@ def train(
     y : array_like, shape (N, n_L), or (N,) for one output
         Targets, inside of the output's box where they clamp it; None for the unsupervised objective.
     how : Training, optional
+    sample_weight : array_like, shape (N,), optional
+        Weights ``w_i ≥ 0`` of the samples: the objective is ``Σ w_i · objective_i / Σ w_i``, in steps of that size.
     random_state : int, optional
         Seed of the order of the samples. The result depends on nothing else but this, data, start and settings.
     score : callable, optional
@@ -102,12 +105,15 @@ def train(
     inputs, targets = samples_of(net, X, y, how)
     seed = np.random.SeedSequence().entropy if random_state is None else whole_number(random_state, "random_state")
     run = _Run(net, inputs, targets, how, int(seed), state)  # type: ignore[arg-type]
+    if sample_weight is not None:
+        run.weights = as_weights(sample_weight, len(inputs)) * len(inputs)
     run.score = score
     run.patience = None if patience is None else whole_number(patience, "n_iter_no_change", least=1)
     run.verbose = verbose
     if checkpoint is not None:
         rule = [run.patience, score is not None]
-        run.keep(Checkpoint.at(checkpoint, net, how, inputs, targets, int(seed), rule))  # type: ignore[arg-type]
+        data = inputs, targets, run.weights
+        run.keep(Checkpoint.at(checkpoint, net, how, data, int(seed), rule))  # type: ignore[arg-type]
     # what overflows while a training diverges is judged by its loss
     with threadpool_limits(limits=whole_number(threads, "n_threads", least=1)), np.errstate(all="ignore"):
         return run.all()
@@ -119,6 +125,7 @@ class _Run:
     score: Callable[[LiftedNetwork], float] | None = None
     patience: int | None = None
     verbose: bool = False
+    weights: Float | None = None
 
     def __init__(
         self, net: LiftedNetwork, X: Float, y: Float | None, how: Training, seed: int, state: State | None
@@ -241,8 +248,10 @@ class _Run:
             free, target = kept[0][rows], kept[1][rows]
         params = state.params
         fused = rate if self._fused else None
-        total = float(self._phases.run(X, y, gradient, free, target, rate=fused).sum())
-        self._judge.heed(total / len(rows))
+        weights = None if self.weights is None else self.weights[rows]
+        values = self._phases.run(X, y, gradient, free, target, rate=fused, weights=weights)
+        self._judge.heed(float(values.sum()) / len(rows))
+        total = float(values.sum() if weights is None else weights @ values)
         if kept is not None:
             kept[0][rows], kept[1][rows] = free, target
         if self._how.weight_decay:
@@ -290,11 +299,15 @@ class _Run:
         signal = lowest_signal(self._net, self._phases, self._state.params, self._X, self._y)
         self._phases.work = before  # what is counted is the training
         if signal < FAINT:
+            deep = (
+                f"take gamma=0.5 (it is {self._net.gamma:g}), a higher learning rate, orthogonal first weights "
+                "(estimators take all three where gamma and learning_rate are 'auto'), or fewer layers"
+            )
+            dead = "its units are at their limits: centre the inputs (standardise=True), or lower the learning rate"
             warnings.warn(
                 f"the targets hardly reach the lowest of {self._net.depth} layers after epoch {self._state.epoch + 1}: "
-                f"what moves it is {signal:.1e} of the outputs' error, and the network stays near a constant. Take "
-                f"gamma=0.5 (it is {self._net.gamma:g}), a higher learning rate, orthogonal first weights (estimators "
-                "take all three where gamma and learning_rate are 'auto'), or fewer layers",
+                f"what moves it is {signal:.1e} of the outputs' error, and the network stays near a constant; "
+                f"{deep if signal else dead}",
                 NotConvergedWarning,
                 stacklevel=6,
             )

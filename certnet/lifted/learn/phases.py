@@ -109,8 +109,9 @@ class Phases:
         target: Float,
         *,
         rate: float | None = None,
+        weights: Float | None = None,
     ) -> Float:
-        """The objective of every sample, shape (B,), and the gradient of their mean.
+        """The objective of every sample, shape (B,), and the gradient of their mean, or of ``(1/B) Σ w_i`` times them.
 
         Parameters
         ----------
@@ -123,6 +124,8 @@ class Phases:
             Activations to start from, inside of the boxes; overwritten with those of the phases.
         rate : float, optional
             Move W_0 by −rate times its gradient here, and leave that gradient out: it need not be written and read.
+        weights : ndarray, shape (B,), optional
+            Of the samples in the gradient; what is returned is without.
         """
         sees, both = self._objective.target_sign != 0.0, self._objective.kind == "contrastive"
         self.work.samples += len(X)
@@ -139,7 +142,8 @@ class Phases:
         room.z[: len(X)] = target if sees else free
         if both:
             room.z[len(X) :] = free
-        self._gradient(room, 0.0 if both else 1.0 / len(X), gradient, rate)
+        room.weigh(weights, contrasting=both)
+        self._gradient(room, gradient, rate)
         return values
 
     def _update(self) -> None:
@@ -238,11 +242,11 @@ class Phases:
             total += scale * (b @ b + beta * (c @ c))
         return 0.5 * total
 
-    def _gradient(self, room: _Room, whole: float, out: Parameters, rate: float | None) -> None:
-        """``Σ sign · ∂E/∂θ`` over the rows of z; ``whole`` is the sum of the signs of a sample."""
+    def _gradient(self, room: _Room, out: Parameters, rate: float | None) -> None:
+        """``Σ sign · ∂E/∂θ`` over the rows of z."""
         p, B, sizes = self._params, len(room.q), (self._scale, self._beta)
         parts = room.left, room.weights
-        gradients(p.flat, self._widths, room.pre, room.z, room.signs, whole, *sizes, out.flat, *parts)
+        gradients(p.flat, self._widths, room.pre, room.z, room.signs, room.whole, *sizes, out.flat, *parts)
         left, wide, W = room.left, room.wide, p.weights[0]
         if self._beta[0]:
             np.dot(np.ascontiguousarray(room.z[:, self._layers[0]]), W, out=wide[B + 1 :])
@@ -271,7 +275,9 @@ class _Room:
     z : ndarray, shape (R, n)
         Of the phase that sees the target, then of the free one.
     signs : ndarray, shape (R,)
-        Of the phases, over B.
+        Of the phases, times the weights of the samples, over B.
+    whole : ndarray, shape (B,)
+        Their sum for every sample.
     left : ndarray, shape (B + 1 + R, n_1)
     weights : ndarray, shape (B + 1 + R,)
         What ``wide`` is multiplied with: see :func:`certnet.kernels.batch.gradients`.
@@ -283,6 +289,7 @@ class _Room:
     q: Float
     z: Float
     signs: Float
+    whole: Float
     left: Float
     weights: Float
 
@@ -290,8 +297,17 @@ class _Room:
     def of(cls, rows: int, phases: int, net: LiftedNetwork) -> Self:
         d, m = net.widths[:2]
         n, tall = net.n_units, rows + 1 + phases
-        signs = np.full(phases, 1.0 / rows)
-        signs[rows:] *= -1.0
         shapes = (tall, d), (rows + 1, m), (rows, m), (rows, n), (phases, n)
         wide, product, pre, q, z = map(np.empty, shapes)
-        return cls(wide, product, pre, q, z, signs, np.empty((tall, m)), np.empty(tall))
+        return cls(wide, product, pre, q, z, np.empty(phases), np.empty(rows), np.empty((tall, m)), np.empty(tall))
+
+    def weigh(self, weights: Float | None, *, contrasting: bool) -> None:
+        """Fill the signs, where ``contrasting`` those of the free phase with minus."""
+        B = len(self.whole)
+        share = np.full(B, 1.0 / B) if weights is None else weights / B
+        self.signs[:B] = share
+        if contrasting:
+            np.negative(share, out=self.signs[B:])
+            self.whole.fill(0.0)
+        else:
+            self.whole[:] = share

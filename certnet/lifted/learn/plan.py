@@ -98,10 +98,15 @@ class Plan:
         return fresh.with_parameters(previous.weights, previous.biases, previous.reconstruction_biases)
 
     def run(
-        self, start: LiftedNetwork, X: Float, y: Float | None, score: Callable[[LiftedNetwork], float] | None
+        self,
+        start: LiftedNetwork,
+        X: Float,
+        y: Float | None,
+        score: Callable[[LiftedNetwork], float] | None,
+        weights: Float | None = None,
     ) -> Learned:
         """``start`` after the pre-training, where one is asked for, and after the training; ``score`` validates."""
-        before = self._pretrained(start, X) if self.pretrain_epochs else None
+        before = self._pretrained(start, X, weights) if self.pretrain_epochs else None
         if before is not None and before.status is Status.INTERRUPTED:
             return Learned(before, before)
         done = train(
@@ -109,6 +114,7 @@ class Plan:
             X,
             y,
             self.how,
+            sample_weight=weights,
             random_state=self.seed,
             score=score,
             patience=self.patience,
@@ -118,7 +124,7 @@ class Plan:
         )
         return Learned(done, before)
 
-    def _pretrained(self, net: LiftedNetwork, X: Float) -> Trained:
+    def _pretrained(self, net: LiftedNetwork, X: Float, weights: Float | None) -> Trained:
         """``net`` after ``pretrain_epochs`` of the unsupervised objective."""
         how = replace(
             self.how,
@@ -130,16 +136,22 @@ class Plan:
             weight_decay=0.0,
         )
         path = None if self.checkpoint is None else pretraining_path(self.checkpoint)
-        return train(
-            net, X, None, how, random_state=self.seed, checkpoint=path, threads=self.threads, verbose=self.verbose
-        )
+        options = {"checkpoint": path, "threads": self.threads, "verbose": self.verbose}
+        return train(net, X, None, how, sample_weight=weights, random_state=self.seed, **options)  # type: ignore[arg-type]
 
     def epoch(
-        self, net: LiftedNetwork, state: State | None, X: Float, y: Float | None, draw: Callable[[], int]
+        self,
+        net: LiftedNetwork,
+        state: State | None,
+        X: Float,
+        y: Float | None,
+        draw: Callable[[], int],
+        weights: Float | None = None,
     ) -> Learned:
         """``net`` after one epoch that goes on from ``state``; where that does not fit, ``draw`` seeds a fresh one."""
         how = replace(self.how, max_epochs=1, schedule="constant", warm_activations=False)
         how = replace(how, batch_size=min(how.batch_size, len(X)))
         if state is None or state.optimiser.kind != how.optimizer or state.activations is not None:
             state = State.fresh(net, how, draw(), len(X))
-        return Learned(train(net, X, y, how, state=state, threads=self.threads, verbose=self.verbose))
+        options = {"threads": self.threads, "verbose": self.verbose}
+        return Learned(train(net, X, y, how, sample_weight=weights, state=state, **options))  # type: ignore[arg-type]

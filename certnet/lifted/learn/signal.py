@@ -1,7 +1,7 @@
 r"""Does the target reach the lowest layer? Where it does not, a network stays at its best constant, without a word.
 
-With free and clamped activations z and ẑ, the lowest layer learns from ``(ẑ_1 − z_1) / γ^{L−2}``. As γ → 0 that tends to
-a multiple of the error that back-propagation brings there. Beside the error of the output it has no unit:
+With free and clamped activations z and ẑ, the lowest layer learns from ``(ẑ_1 − z_1) / γ^{L−2}``. As γ → 0 that tends
+to a multiple of the error that back-propagation brings there. Beside the error of the output it has no unit:
 
     s = ‖ẑ_1 − z_1‖ / ( γ^{L−2} ‖ẑ_L − z_L‖ )
 """

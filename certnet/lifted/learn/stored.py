@@ -26,7 +26,7 @@ CURVES: Final = ("loss_curve_", "validation_scores_")
 """Fitted attributes that every estimator has, lists of numbers."""
 _OWN: Final = {"LiftedClassifier": ("classes_",)}
 """Fitted attributes that a kind of estimator has besides."""
-_EXTRA: Final = ("classes_", *CURVES, "feature_names_in_")
+_EXTRA: Final = ("classes_", "multilabel_", *CURVES, "feature_names_in_")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,7 +96,7 @@ def _parse(file: Mapping[str, Any], source: Path) -> Stored:
 
 def _require_extra(extra: Mapping[str, Any], kind: str, network: LiftedNetwork, source: Path) -> None:
     """Only what an estimator writes, in its shapes: it becomes attributes."""
-    sizes = {"feature_names_in_": network.n_inputs, "classes_": network.n_outputs}
+    sizes = {"feature_names_in_": network.n_inputs, "classes_": network.n_outputs, "multilabel_": 1}
     missing = [name for name in (*CURVES, *_OWN.get(kind, ())) if name not in extra]
     if missing:
         raise FileFormatError(f"{source} lacks extra_{missing[0]}")
