@@ -48,6 +48,11 @@ _SHARE: Final = 0.5  # of the tolerance that the search uses; the rest is for ro
 _ROUND: Final = 16  # parts at a time
 _SEEN: Final = 1e-11  # of its terms: what a pre-activation must differ from zero by for its side to be known
 _POINTS: Final = 48  # that a part keeps
+_FEW: Final = (
+    1.0,
+    0.25,
+)  # times d (d − 1): undecided units up to which their kinks are split, for small and other gaps
+_SMALL: Final = 1e-2  # gaps that bisection has a hard time with: where kinks meet no box is small enough
 _KINKED: Final = ("relu", "leaky_relu")
 _CHEAP_WORK: Final = 0.5  # of the exact arithmetic that a checker allows for
 _SLACKS: Final = (0.0, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5)
@@ -187,7 +192,7 @@ class _Grown:
 class _Splitter:
     """Splits parts and bounds what comes of them; the same answer in every process."""
 
-    def __init__(self, subject: Subject, until: Until, random_state: int, ways: Sequence[str]) -> None:
+    def __init__(self, subject: Subject, until: Until, tol: float, random_state: int, ways: Sequence[str]) -> None:
         self.subject = subject
         self._until = Until(until.deadline)
         self._seed = random_state
@@ -196,6 +201,8 @@ class _Splitter:
         self._kinked = [layer.activation.name in _KINKED for layer in self._hidden]
         self._exact = ExactRows(subject.network, strict=not self.space.solid)
         self._ways = ways
+        d = subject.network.n_inputs
+        self._few = _FEW[tol >= _SMALL] * d * (d - 1)
         self._norm = subject.claim.norm
         self._ball = subject.claim.region if isinstance(subject.claim.region, Ball) and self._norm == "l2" else None
         rows = np.linalg.norm(subject.network.weights[0], axis=1)
@@ -240,8 +247,9 @@ class _Splitter:
         return "inputs" if smooth else self._easier(node)
 
     def _easier(self, node: _Node) -> str:
+        """A bisection halves what units are undecided by, d of them are needed; a split at a kink decides one unit."""
         undecided = sum(int((low < high).sum()) for low, high in node.bound.slopes)
-        return "units" if undecided <= 4 else "inputs"
+        return "units" if undecided <= self._few else "inputs"
 
     # -------------------------------------------------------------------------------------------------------- bounds
 
@@ -626,7 +634,7 @@ class _Search:
     ) -> None:
         self._subject, self.lower, self.witness, self._until = subject, lower, witness, until
         self._goal = 1.0 + _SHARE * tol
-        self.splitter = _Splitter(subject, until, random_state, ways)
+        self.splitter = _Splitter(subject, until, tol, random_state, ways)
         start = time.perf_counter()
         node = self.splitter.root(self._target)
         self._proof_seconds = 0.3 * (time.perf_counter() - start)  # of a leaf, kept back from the time limit
