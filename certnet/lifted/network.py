@@ -11,6 +11,7 @@ from certnet.core.validation import Float
 from certnet.lifted.bounds import Guarantee, certified_radius, lipschitz_bound
 from certnet.lifted.bounds.radius import Certificates
 from certnet.lifted.dual import Duals, duality_gap, duals
+from certnet.lifted.forward import forward_pass
 from certnet.lifted.inference import Inference, infer
 from certnet.lifted.losses import Loss, infer_with_loss
 from certnet.lifted.scoring import scores
@@ -40,6 +41,10 @@ class LiftedNetwork(LiftedEnergy):
         """``z_L*`` at every row of X (N, d): shape (N,) for one output, else (N, n_L)."""
         output = self.infer(X, **options).output
         return output[:, 0] if self.n_outputs == 1 else output
+
+    def forward(self, X: ArrayLike, *, reconstruct: bool = True, tol: float = 1e-6) -> Inference:
+        """One pass through the layers in place of a minimisation: :func:`certnet.lifted.forward.forward_pass`."""
+        return forward_pass(self, X, reconstruct=reconstruct, tol=tol)
 
     def qp(self, x: ArrayLike, clamp: ArrayLike | None = None) -> SampleQP:
         """Inference of one sample as an explicit sparse program, for any QP solver."""
