@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -38,12 +38,13 @@ from certnet.proofs.gradients import slope_at, slope_of_chosen_at
 from certnet.proofs.parts import PartsProof
 from certnet.proofs.subject import Subject
 from certnet.proofs.tree import TreeProof, highest_in
-from certnet.searches.branch import BranchResult, close_bracket
 from certnet.searches.closed_form import cheap_upper_bounds
 from certnet.searches.lower import LowerBound, lower_bound
-from certnet.searches.parts import PartsResult, close_parts
 from certnet.searches.shallow import FORMS
-from certnet.searches.sup_norm import lower_bound_sup
+
+if TYPE_CHECKING:
+    from certnet.searches.branch import BranchResult
+    from certnet.searches.parts import PartsResult
 
 __all__ = ["certify", "certify_checked", "certify_outputs"]
 
@@ -412,8 +413,12 @@ def _proved_in_region(subject: Subject, options: Options) -> Proved:
 
 
 def _lower_bound(subject: Subject, X: Float | None, random_state: int) -> LowerBound:
-    search = lower_bound if subject.claim.norm == "l2" else lower_bound_sup
-    return search(subject.chosen, X, region=subject.claim.region, random_state=random_state)
+    given: dict[str, Any] = {"region": subject.claim.region, "random_state": random_state}
+    if subject.claim.norm == "l2":
+        return lower_bound(subject.chosen, X, **given)
+    from certnet.searches.sup_norm import lower_bound_sup
+
+    return lower_bound_sup(subject.chosen, X, **given)
 
 
 def _require_exact(subject: Subject, method: str) -> None:
@@ -441,6 +446,8 @@ def _closed(
     """The bracket after branch and bound."""
     found: BranchResult | PartsResult
     if proved.kind == "shallow" and subject.claim.norm == "l2" and subject.one_kink_at_zero:
+        from certnet.searches.branch import close_bracket
+
         kind = "tree"
         low, high = subject.side_slopes
         found = close_bracket(
@@ -458,6 +465,8 @@ def _closed(
             should_stop=options.until.should_stop,
         )
     else:
+        from certnet.searches.parts import close_parts
+
         kind = "parts"
         found = close_parts(
             subject,

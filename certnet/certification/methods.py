@@ -1,4 +1,7 @@
-"""From a subject to the smallest bound that its checker proves: the methods, what they are for, what they say."""
+"""From a subject to the smallest bound that its checker proves: the methods, what they are for, what they say.
+
+Searches are loaded when a method runs: what one hidden layer needs is loaded in half of the time of all of them.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +29,8 @@ from certnet.proofs.shallow import BoundChecker, ShallowProof
 from certnet.proofs.subject import Subject
 from certnet.proofs.sup_norm import SupChecker, SupProof
 from certnet.searches.chain import compose, product_norms
-from certnet.searches.closed_form_layers import layer_multipliers
-from certnet.searches.deep_barrier import search_deep, solve_deep
 from certnet.searches.result import SearchResult
 from certnet.searches.shallow import search_multipliers
-from certnet.searches.sup_norm import search_sup
-from certnet.searches.vectors import multipliers_with_slack, search_vectors, tightest
 
 __all__ = ["AUTO", "CLOSED_FORM", "METHODS", "REGIONAL", "Method", "Options", "Proved", "pick_method", "prove"]
 
@@ -210,6 +209,8 @@ def _shallow(subject: Subject, options: Options) -> Proved:
 
 
 def _sup(subject: Subject, options: Options) -> Proved:
+    from certnet.searches.sup_norm import search_sup
+
     layer = subject.hidden
     low, high = subject.slopes
     found = search_sup(
@@ -254,6 +255,9 @@ def _product(subject: Subject, options: Options) -> Proved:
 
 
 def _deep(subject: Subject, options: Options, *, per: str) -> Proved:
+    from certnet.searches.deep_barrier import search_deep, solve_deep
+    from certnet.searches.vectors import search_vectors
+
     network = subject.folded
     method = "own search"
     if options.own and per == "neuron":
@@ -299,6 +303,8 @@ def _loosened(
     ``network`` is what was searched, ``proof_of`` makes a proof of its multipliers; ``measured`` tells that
     ``found.upper`` is the bound of these very multipliers.
     """
+    from certnet.searches.vectors import multipliers_with_slack, tightest
+
     weights = found.input_weights
     best: tuple[float, LayeredProof] | None = None
     refusal: str | None = None
@@ -322,6 +328,8 @@ def _loosened(
 
 def _closed_form(subject: Subject, options: Options) -> Proved:
     """By multipliers that need no search, one number per layer."""
+    from certnet.searches.closed_form_layers import layer_multipliers
+
     network = subject.folded
     found = layer_multipliers(network) if _work(network) <= _CLOSED_FORM_WORK else None
     if found is None:
@@ -348,6 +356,8 @@ def _unproved(guess: float, refusal: str | None) -> CertificateError:
 
 def _regional(subject: Subject, options: Options) -> Proved:
     """By LipSDP with the slopes that units have in the region."""
+    from certnet.searches.vectors import search_vectors
+
     slopes = slopes_within(subject.claim.region, subject.network, subject.claim.norm, room=_ROOM)
     network = subject.within(slopes)
     found = search_vectors(

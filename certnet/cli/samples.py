@@ -12,7 +12,7 @@ import typer
 from numpy.typing import NDArray
 
 from certnet.core.errors import FileFormatError, InvalidInputError
-from certnet.data import IMAGE_SETS, TableFormat, load_images, load_table, read_idx, table_columns
+from certnet.data import IMAGE_SETS, TableFormat, load_table, read_idx, table_columns
 from certnet.data import grey as to_grey
 from certnet.data.idx import read_idx_pair
 from certnet.data.npz import read_npz_samples
@@ -156,6 +156,8 @@ def _is_table(data: str) -> bool:
 
 def _named(source: Source, wanted: tuple[str, ...]) -> dict[str, Samples]:
     part = "all" if len(wanted) > 1 else wanted[0]
+    from certnet.data import load_images  # here: it loads what downloads
+
     data = load_images(source.data, part=part, grey=source.grey)
     return {key: Samples(getattr(data, f"X_{key}"), getattr(data, f"y_{key}")) for key in wanted}
 

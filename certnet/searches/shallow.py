@@ -22,7 +22,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh, qr
-from scipy.optimize import minimize
 
 from certnet.core.outcome import Status
 from certnet.core.until import FOREVER, Until
@@ -307,6 +306,8 @@ def _quasi_newton(
     until: Until,
 ) -> tuple[Float, float, float, Status]:
     """L-BFGS in rounds; between them the gap is measured, and the best multipliers are kept."""
+    from scipy.optimize import minimize  # here: networks of one output need none of it
+
     best_t, best_upper, best_below = measure(x)
     spent, stalled = 0, 0
     while spent < max_iterations and stalled < _PATIENCE:
