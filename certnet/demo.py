@@ -13,7 +13,7 @@ import numpy as np
 from certnet._version import __version__
 from certnet.certification import Certificate, certify
 from certnet.core.digits import above
-from certnet.core.errors import CertificateError, OutputError
+from certnet.core.errors import CertificateError, MissingDependencyError, OutputError
 from certnet.core.files import check_writable, write_atomic
 from certnet.data import Dataset, load_dataset
 from certnet.io import from_sklearn
@@ -36,6 +36,7 @@ OUTPUTS = (
 )
 EPSILONS = tuple(round(0.05 * k, 2) for k in range(11))
 SHOWN = (0.1, 0.3, 0.5)
+WITHOUT_PICTURES = 'Pictures were left out, because matplotlib is not installed: pip install "certnet[plot]", then certnet demo --force.'
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +109,8 @@ def run(
 def write(result: DemoResult, folder: Path, *, force: bool = False) -> list[Path]:
     """Write the networks, certificates, figures and the report to ``folder``, and check what was written.
 
+    Without matplotlib there are no figures, and the report says how to get them.
+
     Raises
     ------
     OutputError
@@ -130,7 +133,7 @@ def write(result: DemoResult, folder: Path, *, force: bool = False) -> list[Path
     for name, (png, _) in pictures.items():
         write_atomic(folder / name, png, force=force)
     write_atomic(folder / "report.html", _page(result, list(pictures.values())), force=force)
-    return [folder / name for name in OUTPUTS]
+    return [folder / name for name in OUTPUTS if name in pictures or not name.endswith(".png")]
 
 
 def prepare(folder: Path, *, force: bool = False) -> None:
@@ -158,7 +161,11 @@ def _results(result: DemoResult) -> str:
 
 
 def _pictures(result: DemoResult) -> dict[str, tuple[bytes, str]]:
-    return {f"{name}.png": drawn for name, drawn in pictures_of(result.evaluations, units="standardised").items()}
+    try:
+        drawn = pictures_of(result.evaluations, units="standardised")
+    except MissingDependencyError:
+        return {}
+    return {f"{name}.png": picture for name, picture in drawn.items()}
 
 
 def _page(result: DemoResult, pictures: list[tuple[bytes, str]]) -> str:
@@ -173,6 +180,8 @@ def _page(result: DemoResult, pictures: list[tuple[bytes, str]]) -> str:
         f"refined network's Lipschitz constant is at most {above(result.raw_certificate.upper)}.",
         f"Versions: certnet {__version__}, numpy {np.__version__}.",
     ]
+    if not pictures:
+        paragraphs.append(WITHOUT_PICTURES)
     commands = ["certnet check certificate.json refined.npz", "certnet check certificate_raw.json refined_raw.npz"]
     return html_page(
         "certnet demo: a pretrained regressor, refined and certified",

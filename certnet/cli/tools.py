@@ -49,6 +49,8 @@ def demo_command(
     print_table(result.rows())
     say(f"diabetes data, weight {weight:g}, standardised units; both certificates were checked")
     say("wrote " + ", ".join(str(path) for path in files))
+    if len(files) < len(demo.OUTPUTS):
+        say(demo.WITHOUT_PICTURES)
 
 
 def doctor_command(as_json: Json = False) -> None:
