@@ -36,7 +36,10 @@ OUTPUTS = (
 )
 EPSILONS = tuple(round(0.05 * k, 2) for k in range(11))
 SHOWN = (0.1, 0.3, 0.5)
-WITHOUT_PICTURES = 'Pictures were left out, because matplotlib is not installed: pip install "certnet[plot]", then certnet demo --force.'
+WITHOUT_PICTURES = (
+    'Pictures were left out, because matplotlib is not installed: pip install "certnet[plot]", then certnet demo '
+    "--force."
+)
 
 
 @dataclass(frozen=True, eq=False)

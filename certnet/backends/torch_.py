@@ -10,7 +10,7 @@ from certnet.core.errors import InvalidInputError, MissingDependencyError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["import_torch", "torch_device"]
+__all__ = ["gpus", "import_torch", "torch_device"]
 
 
 def import_torch() -> Any:
@@ -26,6 +26,19 @@ def import_torch() -> Any:
     import torch
 
     return torch
+
+
+def gpus() -> list[str]:
+    """Names of the GPUs that PyTorch can use.
+
+    Raises
+    ------
+    MissingDependencyError
+        PyTorch is not installed.
+    """
+    torch = import_torch()
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return [torch.cuda.get_device_name(i) for i in range(count)]
 
 
 def torch_device(name: str, *, double: bool = False) -> torch.device:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ from typing import Annotated
 import typer
 
 from certnet.backends import cvxpy_
+from certnet.cli.health import box_solvers, cone_solvers, system
 from certnet.cli.terminal import Force, Json, interruptible, print_json, print_table, say, working
 
 __all__ = ["demo_command", "doctor_command"]
@@ -55,29 +55,40 @@ def demo_command(
 
 def doctor_command(as_json: Json = False) -> None:
     """Which solvers and optional packages are installed and usable, and why not."""
-    solvers = {name: cvxpy_.why_unusable(name) for name in cvxpy_.SOLVERS}
+    with working("solving a tiny problem with each solver"):
+        solvers, boxes = cone_solvers(), box_solvers()
+        machine = system()
     core = ("numpy", "scipy", "scikit-learn", "numba", "cvxpy", "clarabel", "scs", "osqp")
     packages = {name: _installed(name) for name in (*core, *_OPTIONAL)}
     home = os.environ.get("CERTNET_DATA_HOME")
     if as_json:
-        system = {"python": platform.python_version(), "system": platform.platform(), "cpus": os.cpu_count()}
         print_json(
             {
                 "solvers": {name: {"usable": why is None, "reason": why} for name, why in solvers.items()},
+                "box_solvers": {name: {"usable": why is None, "reason": why} for name, why in boxes.items()},
                 "packages": packages,
                 "CERTNET_DATA_HOME": home,
+                "cpus": os.cpu_count(),
             }
-            | system
+            | machine
         )
     else:
         print_table(
-            [("solver", "usable"), *((name, reason or "yes") for name, reason in solvers.items())], numbers=False
+            [
+                ("solver", "solved a tiny problem"),
+                *((name, reason or "yes") for name, reason in solvers.items()),
+                *((f"{name} (lifted infer)", reason or "yes") for name, reason in boxes.items()),
+            ],
+            numbers=False,
         )
-        rows = [("package", "version")]
+        rows: list[tuple[str, ...]] = [("package", "version")]
         for name, found in packages.items():
             advice = f"not installed (extra {_OPTIONAL.get(name)!r})"
             rows.append((name, found or (advice if name in _OPTIONAL else "missing")))
-        print_table([*rows, ("python", platform.python_version())], numbers=False)
+        print_table(rows, numbers=False)
+        for what, value in machine.items():
+            say(f"{what}: {value}")
+        say(f"cpus: {os.cpu_count()}")
         say(f"CERTNET_DATA_HOME: {home or 'not set (bundled and generated data sets only, or downloads)'}")
     if solvers[cvxpy_.SOLVERS[0]] is not None:
         raise typer.Exit(3)
