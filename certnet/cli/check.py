@@ -63,7 +63,7 @@ def check_command(
     elif verdict and claim is not None:
         for line in _told(claim, verdict):
             say(line)
-        say_region(claim.region, claim.norm, names)
+        say_region(claim.region, claim.norm, names, slope=isinstance(claim, Certificate))
         if claim.read:
             say(f"of the network read as {claim.read}")
     else:
