@@ -285,6 +285,7 @@ class TestInterval:
                 moved = X + epsilon * direction / np.linalg.norm(direction, axis=1, keepdims=True)
                 assert np.all(lower <= fitted.predict(moved))
                 assert np.all(fitted.predict(moved) <= upper)
+            lower, upper = fitted.certified_interval(X, epsilon, relaxed=False)
             assert_allclose((upper - lower) / 2, fitted.lipschitz_upper_ * epsilon, rtol=1e-9, atol=1e-9)
             assert_allclose((upper + lower) / 2, fitted.predict(X), rtol=1e-12)
 

@@ -205,9 +205,12 @@ def test_weights_of_samples_weigh_the_errors():
     X, y = data()
     weight = np.where(np.arange(40) % 4 == 0, 0.0, 1.0 + np.arange(40) % 3)
     fitted = model(epsilon=0.0, standardise=False, weights=[0.1]).fit(X, y, sample_weight=weight)
+    seed = int(check_random_state(0).randint(2**31 - 1))
     for column, (train, test) in enumerate(KFold(2).split(X)):
         kept = train[weight[train] > 0]
-        part = refine(small_network(), X[kept], y[kept], 0.1, effort="quick", sample_weight=weight[kept])
+        part = refine(
+            small_network(), X[kept], y[kept], 0.1, effort="quick", sample_weight=weight[kept], random_state=seed
+        )
         error = np.average((part.network.predict(X[test]) - y[test]) ** 2, weights=weight[test])
         assert fitted.cv_errors_[0, column] == pytest.approx(error, rel=1e-3)
     with pytest.raises(InvalidInputError, match="the test part of split 0"):

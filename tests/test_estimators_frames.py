@@ -108,8 +108,9 @@ class TestCategories:
         X, _ = table()
         rng = np.random.default_rng(1)
         for epsilon in (0.0, 0.1, 3.0):
-            lower, upper = fitted.certified_interval(X, epsilon)
+            lower, upper = fitted.certified_interval(X, epsilon, relaxed=False)
             assert_allclose((lower + upper) / 2, fitted.predict(X), rtol=1e-9, atol=1e-9)
+            lower, upper = fitted.certified_interval(X, epsilon)
             for _ in range(20):
                 step = rng.normal(size=(60, 2))
                 step *= epsilon / np.linalg.norm(step, axis=1, keepdims=True)
@@ -118,7 +119,7 @@ class TestCategories:
 
     def test_the_radius_is_a_bound_at_every_category(self, fitted):
         X, _ = table()
-        lower, upper = fitted.certified_interval(X, 1.0)
+        lower, upper = fitted.certified_interval(X, 1.0, relaxed=False)
         radius = (upper - lower).max() / 2
         for colour in ("red", "blue", "green", "mauve"):
             for size in ("S", "L"):

@@ -177,6 +177,7 @@ class TestDepth:
                 step = rng.normal(size=X.shape)
                 moved = X + epsilon * step / np.linalg.norm(step, axis=1, keepdims=True)
                 assert np.all((lower <= fitted.predict(moved)) & (fitted.predict(moved) <= upper))
+            lower, upper = fitted.certified_interval(X, epsilon, relaxed=False)
             assert_allclose((upper - lower) / 2, fitted.lipschitz_upper_ * epsilon, rtol=1e-8, atol=1e-8)
 
     def test_networks_and_fitted_models(self):

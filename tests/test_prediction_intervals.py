@@ -208,8 +208,8 @@ class TestRegressor:
         model, X = fitted
         rng = np.random.default_rng(1)
         for epsilon in (0.0, 0.05, 2.0):
-            plain = model.certified_interval(X, epsilon)
-            lower, upper = model.certified_interval(X, epsilon, relaxed=True)
+            plain = model.certified_interval(X, epsilon, relaxed=False)
+            lower, upper = model.certified_interval(X, epsilon)
             assert (lower >= plain[0]).all()
             assert (upper <= plain[1]).all()
             assert epsilon == 0.0 or (upper - lower).sum() < 0.999 * (plain[1] - plain[0]).sum()

@@ -232,7 +232,7 @@ class CertifiedRegressorCV(RegressorMixin, BaseEstimator):
         return self._fitted.predict(known_inputs(self, X, whole=self._fitted.by_columns is not None))
 
     def certified_interval(
-        self, X: ArrayLike, epsilon: float | None = None, *, box: ArrayLike | None = None, relaxed: bool = False
+        self, X: ArrayLike, epsilon: float | None = None, *, box: ArrayLike | None = None, relaxed: bool = True
     ) -> tuple[Float, Float]:
         """``f(x) ∓ (L ε + rounding)``, or less, as :meth:`CertifiedRegressor.certified_interval` gives it."""
         check_is_fitted(self)

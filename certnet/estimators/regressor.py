@@ -264,15 +264,14 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
         return self._fitted.predict(known_inputs(self, X, whole=self._fitted.by_columns is not None))
 
     def certified_interval(
-        self, X: ArrayLike, epsilon: float | None = None, *, box: ArrayLike | None = None, relaxed: bool = False
+        self, X: ArrayLike, epsilon: float | None = None, *, box: ArrayLike | None = None, relaxed: bool = True
     ) -> tuple[Float, Float]:
-        """``f(x) ∓ (L ε + rounding)``, which holds ``f(x + δ)`` for every perturbation with ``‖δ‖₂ ≤ ε``.
+        """What ``f(x + δ)`` lies in for every perturbation with ``‖δ‖₂ ≤ ε``: the smaller of two proved intervals.
 
-        f is the real-arithmetic network with the stored weights, L its certified bound; the rounding errors of the
-        computed ``f(x)`` are charged to the interval. It speaks of the model's output, not of the noise in y.
-
-        With ``relaxed``, or in a ``box``, it is what this interval and linear relaxation of the network about the row
-        have in common (:func:`certnet.prediction_intervals`): never wider, and no longer symmetric about ``f(x)``.
+        One is ``f(x) ∓ (L ε + rounding)``, f the real-arithmetic network with the stored weights, L its certified bound,
+        the rounding errors of the computed ``f(x)`` charged; the other is linear relaxation of the network about the
+        row (:func:`certnet.prediction_intervals`), which is not symmetric about ``f(x)``. The interval speaks of the
+        model's output, not of the noise in y.
 
         Parameters
         ----------
@@ -283,6 +282,7 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
             In the place of ε: ``|δ_i| ≤ box_i``, in the units of the column i (of a pipeline by columns, of the columns
             that are numbers, in their order; what is categorical is held).
         relaxed : bool
+            False leaves relaxation out where ε is given: the symmetric interval alone.
 
         Returns
         -------
