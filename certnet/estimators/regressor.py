@@ -268,8 +268,8 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
     ) -> tuple[Float, Float]:
         """What ``f(x + δ)`` lies in for every perturbation with ``‖δ‖₂ ≤ ε``: the smaller of two proved intervals.
 
-        One is ``f(x) ∓ (L ε + rounding)``, f the real-arithmetic network with the stored weights, L its certified bound,
-        the rounding errors of the computed ``f(x)`` charged; the other is linear relaxation of the network about the
+        One is ``f(x) ∓ (L ε + rounding)``, f the real-arithmetic network with the stored weights and L its bound, the
+        rounding errors of the computed ``f(x)`` charged; the other is linear relaxation of the network about the
         row (:func:`certnet.prediction_intervals`), which is not symmetric about ``f(x)``. The interval speaks of the
         model's output, not of the noise in y.
 
