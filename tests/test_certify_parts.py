@@ -19,7 +19,7 @@ from certnet.core.errors import NotConvergedWarning
 from certnet.networks.activations import Activation
 from certnet.proofs.parts import ExactRows, PartsChecker, PartsProof, Space
 from certnet.proofs.subject import Subject
-from certnet.searches.hulls import common_point, point_in_ball
+from certnet.searches.hulls import common_point, nearest_point
 from certnet.searches.lower import lower_bound
 from certnet.searches.parts import close_parts
 
@@ -371,7 +371,7 @@ def test_a_hull_has_a_common_point_or_a_combination(d: int) -> None:
         G, h = rng.standard_normal((d + 2, d)), rng.standard_normal(d + 2)
         size = np.linalg.norm(G, axis=1)
         G, h = G / size[:, None], h / size
-        xi, y = point_in_ball(G, h)
+        xi, y = nearest_point(G, h, 1.0)
         if xi is not None:
             assert np.linalg.norm(xi) <= 1.0
             assert (G @ xi + h > 0.0).all()

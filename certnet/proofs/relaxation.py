@@ -217,9 +217,9 @@ def highest(network: Network, inputs: Inputs, known: Sequence[Ends], weights: Se
     """
     seen, values = [], inputs.ends
     with np.errstate(all="ignore"):
-        for layer, ends in zip(network.layers[: len(weights)], known):
+        for k, (layer, ends) in enumerate(zip(network.layers[: len(weights)], known)):
             seen.append(_Seen.of(layer, values, ends))
-            values = _activated(layer, ends)
+            values = _activated(layer, ends) if k + 1 < len(weights) else values
         last, none = network.layers[len(weights) - 1], np.zeros_like(weights[-1])
         return _backward(last, none, np.arange(len(inputs)), seen, inputs, inputs.ends.size, more=weights)
 

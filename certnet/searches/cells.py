@@ -19,7 +19,7 @@ from certnet.claims.region import ALL, Ball, Box, Region
 from certnet.core.validation import Float
 from certnet.networks.hidden import HiddenLayer
 from certnet.proofs.tree import MAX_WORK, EmptyCells, Highest, Sides
-from certnet.searches.hulls import common_point, point_in_ball
+from certnet.searches.hulls import common_point, nearest_point
 from certnet.searches.shallow import row_norms
 
 __all__ = ["Cells"]
@@ -49,6 +49,8 @@ class Cells:
         self._region, self._highest = region, highest
         self._proofs = EmptyCells(layer, highest)
         self._limits = np.zeros((0, layer.n_inputs + 1))
+        ends = (region.lower, region.upper) if isinstance(region, Box) else ()
+        self._bounded = isinstance(region, Ball) or (len(ends) > 0 and bool(np.isfinite(ends).all()))
         self._origin = np.zeros(layer.n_inputs)
         if isinstance(region, Ball):
             self._origin, self._unit = region.centre, np.full(layer.n_inputs, region.radius)
@@ -104,7 +106,7 @@ class Cells:
             support = [j for j, a in zip(units, weights) if a > 1e-13]
             if self._proofs.refusal(support, sides) is None:
                 return None, ["empty", support]
-        if self._proofs.work > MAX_WORK:  # the checker has the same limit
+        if self._bounded or self._proofs.work > MAX_WORK:  # the checker has the same limit
             return None, None
         basic = self._basic_support(units, sides)
         return None, ["empty", basic] if basic and self._proofs.refusal(basic, sides) is None else None
@@ -149,11 +151,13 @@ class Cells:
     def _nearest(self, units: Sequence[int], sides: Sides) -> tuple[Float | None, Float | None]:
         """A z on the sides, or weights of the units, and of further rows after them, whose combination is near 0."""
         A = np.vstack([self.G[units] * sides[units, None], self._limits])
-        if isinstance(self._region, Ball):
-            xi, weights = point_in_ball(A[:, :-1], A[:, -1])
-            z = None if xi is None else np.append(xi, 1.0)
-            return (None if z is None else z / np.linalg.norm(z)), weights
-        return common_point(np.vstack([A, np.eye(A.shape[1])[-1]]))
+        if not isinstance(self._region, Ball):
+            z, weights = common_point(np.vstack([A, np.eye(A.shape[1])[-1]]))
+            if z is not None or not self._bounded:
+                return z, weights
+        xi, weights = nearest_point(A[:, :-1], A[:, -1], 1.0 if isinstance(self._region, Ball) else np.inf)
+        z = None if xi is None else np.append(xi, 1.0)
+        return (None if z is None else z / np.linalg.norm(z)), weights
 
     def _basic_support(self, units: Sequence[int], sides: Sides) -> list[int] | None:
         """A linear program's vertex has linearly independent columns, as the exact proof needs."""

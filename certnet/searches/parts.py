@@ -38,7 +38,7 @@ from certnet.proofs.regions import UnitSlopes
 from certnet.proofs.storage import StorageChecker
 from certnet.proofs.subject import Subject
 from certnet.proofs.tree import MAX_NODES, MAX_WORK
-from certnet.searches.hulls import common_point, point_in_ball
+from certnet.searches.hulls import common_point, nearest_point
 from certnet.searches.vectors import multipliers_with_slack, search_to_goal
 
 __all__ = ["PartsResult", "close_parts"]
@@ -446,6 +446,7 @@ class _Walls:
 
     def __init__(self, splitter: _Splitter, part: Part) -> None:
         self._splitter, self._part = splitter, part
+        self._bounded = bool(np.isfinite(part.lower).all() and np.isfinite(part.upper).all())
         ball = splitter._ball
         if ball is not None:
             self._origin, self._scale = ball.centre, np.full(len(ball.centre), max(ball.radius, 1e-300))
@@ -490,11 +491,12 @@ class _Walls:
         ends, rows = self._limits()
         A = np.vstack([A / sizes[:, None], rows])
         part = self._part.on(k, j, side)
-        if self._splitter._ball is not None:
-            xi, y = point_in_ball(A[:, :-1], A[:, -1])
-            z = None if xi is None else np.append(xi, 1.0)
-        else:
+        ball, z, y = self._splitter._ball is not None, None, None
+        if not ball:
             z, y = common_point(np.vstack([A, np.eye(A.shape[1])[-1]]))
+        if z is None and (ball or self._bounded):
+            xi, y = nearest_point(A[:, :-1], A[:, -1], 1.0 if ball else np.inf)
+            z = None if xi is None else np.append(xi, 1.0)
         if z is not None:
             x = self._origin + self._scale * (z[:-1] / z[-1])
             x = np.clip(x, self._part.lower, self._part.upper)
@@ -502,7 +504,7 @@ class _Walls:
         if y is None:
             return None, None
         empty = self._in_bounds(part, units, y[:n_units] / sizes)
-        if empty is None and exactly:
+        if empty is None and exactly and not self._bounded:
             empty = self._exact(part, units, ends, y)
             if empty is None:
                 y = self._vertex(A)
