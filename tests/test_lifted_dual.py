@@ -10,7 +10,7 @@ from certnet.core.errors import InvalidInputError
 from certnet.lifted import LiftedNetwork, infer
 from certnet.lifted.dual import Duals, dual_energy, duality_gap, duals, feasible_duals
 from certnet.lifted.inference import Inference, measured
-from certnet.programs.box_qp import posed
+from certnet.lifted.posing import pose
 from certnet.solvers.box import Limits
 
 SOLVER = "osqp"
@@ -18,8 +18,8 @@ SOLVER = "osqp"
 
 def at(net: LiftedNetwork, X: np.ndarray, z: np.ndarray, clamp: np.ndarray | None = None) -> Inference:
     """What inference would return had its solver stopped at z."""
-    problem, q = posed(net, X, clamp)
-    return measured(net, X, problem, q, z[:, : problem.n], clamp, Limits(), "nobody")
+    given = pose(net, X, clamp)
+    return measured(given, z[:, : given.problem.n], Limits(), "nobody")
 
 
 def clamps(number: int) -> list[np.ndarray | None]:
@@ -128,7 +128,7 @@ def test_the_gap_bounds_the_distance_too() -> None:
     net, X, _ = instance(13)
     exact = infer(net, X, solver=SOLVER, tol=1e-11).stacked
     rough = infer(net, X, solver="reference", passes=2)
-    least = np.linalg.eigvalsh(posed(net, X)[0].H)[0]
+    least = np.linalg.eigvalsh(pose(net, X).problem.H)[0]
     distance = np.linalg.norm(rough.stacked - exact, axis=1)
     gap = duality_gap(net, X, rough)
     assert (0.5 * least * distance**2 <= gap + 1e-12).all()

@@ -19,6 +19,7 @@ from certnet.core.errors import FileFormatError, InvalidInputError, OutputError
 from certnet.core.outcome import Status
 from certnet.lifted import LiftedNetwork, infer
 from certnet.lifted.inference import measured
+from certnet.lifted.posing import pose
 from certnet.networks.energy import BOXES, LiftedEnergy
 from certnet.networks.quadratic import hessian, linear_term
 from certnet.programs.box_qp import as_clamp, assemble, natural_residual, posed, sample_qp
@@ -227,13 +228,12 @@ def test_a_number_of_passes_is_kept_and_what_is_missing_said() -> None:
 
 def test_what_is_not_finite_is_a_failure() -> None:
     net, X, _ = instance(6)
-    problem, q = posed(net, X)
     z = infer(net, X, solver=SOLVER).stacked.copy()
     z[1, 0] = np.nan
-    found = measured(net, X, problem, q, z, None, Limits(), "broken")
+    found = measured(pose(net, X), z, Limits(), "broken")
     assert [status.name for status in found.status] == ["OPTIMAL", "SOLVER_FAILED", "OPTIMAL", "OPTIMAL"]
     assert np.isfinite(found.energy).all()
-    off = measured(net, X, problem, q, z + 1.0, None, Limits(), "broken")
+    off = measured(pose(net, X), z + 1.0, Limits(), "broken")
     assert off.status[0] is Status.INACCURATE
 
 

@@ -17,6 +17,7 @@ from certnet.core.outcome import Status
 from certnet.kernels.box_descent import descend
 from certnet.lifted import LiftedNetwork, infer
 from certnet.lifted.energy_values import energies
+from certnet.lifted.posing import pose
 from certnet.programs.box_qp import BoxQP, natural_residual, posed
 from certnet.solvers.box import Limits, solver_named
 from certnet.solvers.box.active_set import finish
@@ -306,7 +307,8 @@ def test_energies_are_those_of_the_residuals(number: int, clamped: bool) -> None
     problem, q = posed(net, X, targets)
     z = np.clip(3.0 * np.random.default_rng(number).standard_normal(q.shape), problem.lower, problem.upper)
     whole = z if targets is None else np.concatenate([z, targets], axis=1)
-    found = energies(net, X, q, z, z @ problem.H - q, targets)
+    curved, linear = (z * (z @ problem.H - q)).sum(axis=1), (z * q).sum(axis=1)
+    found = energies(pose(net, X, targets), z, curved, linear)
     np.testing.assert_allclose(found, net.energy(X, whole), rtol=1e-9)
 
 

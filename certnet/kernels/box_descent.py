@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from certnet.core.validation import Float
 from certnet.kernels.compilation import compiled
 
-__all__ = ["descend", "passes_of_descent", "residuals"]
+__all__ = ["appraised", "descend", "passes_of_descent", "placed", "residuals", "squared_norms"]
 
 Real = NDArray[np.floating[Any]]
 
@@ -55,6 +55,53 @@ def residuals(z: Float, g: Float, lower: Float, upper: Float) -> Float:
     for k in range(len(z)):
         found[k] = residual_of(z[k], g[k], lower, upper)
     return found
+
+
+@compiled(nogil=True, fastmath=_FAST)
+def appraised(z: Float, slopes: Float, q: Float, lower: Float, upper: Float, found: Float) -> None:
+    """What is said of every row of z (N, n), finite and inside of the box, from ``slopes``, H z (N, n); one reading.
+
+    The columns of ``found`` (N, 5), overwritten, are, with ``g = H z − q`` and ``r = z − Π(z − g)``: the largest |r|,
+    ``‖r‖²``, ``zᵀ g``, ``zᵀ q`` and the largest |z|.
+    """
+    for k in range(len(z)):
+        longest, square, curved, linear, top = 0.0, 0.0, 0.0, 0.0, 0.0
+        for j in range(z.shape[1]):
+            here = z[k, j]
+            g = slopes[k, j] - q[k, j]
+            step = here - min(max(here - g, lower[j]), upper[j])
+            longest = max(longest, abs(step))
+            top = max(top, abs(here))
+            square += step * step
+            curved += here * g
+            linear += here * q[k, j]
+        # a maximum drops what is not a number; a sum does not
+        found[k, 0] = longest if square < np.inf else np.inf
+        found[k, 1], found[k, 2], found[k, 3], found[k, 4] = square, curved, linear, top
+
+
+@compiled(nogil=True, fastmath=_FAST)
+def placed(z: Float, lower: Float, upper: Float, moved: Float, finite: NDArray[np.bool_]) -> None:
+    """The rows of z (N, n) at the nearest points of the box in ``moved``, or of zero where they are not ``finite``."""
+    for k in range(len(z)):
+        spread = 0.0
+        for j in range(z.shape[1]):
+            moved[k, j] = min(max(z[k, j], lower[j]), upper[j])
+            spread += abs(z[k, j]) * 1e-300
+        finite[k] = spread < np.inf
+        if not finite[k]:
+            for j in range(z.shape[1]):
+                moved[k, j] = min(max(0.0, lower[j]), upper[j])
+
+
+@compiled(nogil=True, fastmath=_FAST)
+def squared_norms(X: Real, squares: Float) -> None:
+    """``‖x‖²`` of every row of X (N, d)."""
+    for k in range(len(X)):
+        total = 0.0
+        for j in range(X.shape[1]):
+            total += X[k, j] * X[k, j]
+        squares[k] = total
 
 
 @compiled(nogil=True, fastmath=_FAST)

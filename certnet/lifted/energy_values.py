@@ -1,17 +1,19 @@
 r"""Energies from what an inference has at hand already: no second product with the weights of the first layer.
 
     E(z; x) = E(0; x) + ½ zᵀ(g − q),   g = H z − q
+    E(0; x) = ½ ( ‖W_0 x + b_0‖² + β_0 (‖x‖² + 2 c_0ᵀ x + ‖c_0‖²) ) + terms of the biases, and of the clamp
 
-``W_0 x`` is read off q. Where the terms cancel, the energy is summed up from its residuals instead.
+Where the terms cancel, the energy is summed up from its residuals instead.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from certnet.core.validation import Float
-from certnet.networks.energy import LiftedEnergy
-from certnet.networks.quadratic import linear_term
+from certnet.lifted.posing import Posed
 
 __all__ = ["energies"]
 
@@ -19,49 +21,45 @@ _CANCELLED = 1e-6
 """Below this share of the largest term an energy is computed anew: ten digits are right."""
 
 
-def energies(net: LiftedEnergy, X: Float, q: Float, z: Float, g: Float, clamp: Float | None) -> Float:
+def energies(given: Posed, z: Float, curved: Float, linear: Float) -> Float:
     """``E(z; x)`` of every sample, shape (N,).
 
     Parameters
     ----------
-    X : ndarray, shape (N, d)
-    q, z, g : ndarray, shapes (N, n)
-        Of the program that :func:`~certnet.programs.box_qp.posed` gives: linear terms, a point, and ``H z − q``.
-    clamp : ndarray, shape (N, n_L), or None
-        Of the same program.
+    given : Posed
+    z : ndarray, shape (N, n)
+    curved, linear : ndarray, shape (N,)
+        ``zᵀ (H z − q)`` and ``zᵀ q``.
     """
-    rest = _at_rest(net, X, _seen(net, q, clamp), clamp)
+    net, clamp = given.net, given.clamp
     with np.errstate(over="ignore", invalid="ignore"):
-        linear = np.einsum("ij,ij->i", z, q)
-        found = rest + 0.5 * (np.einsum("ij,ij->i", z, g) - linear)
-    again = np.flatnonzero(~(found >= _CANCELLED * np.maximum(rest, np.abs(linear))))
+        rest, largest = _at_rest(given)
+        found = rest + 0.5 * (curved - linear)
+        again = np.flatnonzero(~(found >= _CANCELLED * np.maximum(largest, np.abs(linear))))
     if again.size:
         whole = z[again] if clamp is None else np.concatenate([z[again], clamp[again]], axis=1)
-        found[again] = net.energy(X[again], whole)
+        found[again] = net.energy(given.X[again], whole)
     return found
 
 
-def _seen(net: LiftedEnergy, q: Float, clamp: Float | None) -> Float:
-    """``W_0 x``, shape (N, n_1), from the first block of q."""
-    first = net.layers[0]
-    product = q[:, first] - linear_term(net, np.zeros((1, net.n_inputs)))[:, first]
-    if clamp is not None and net.depth == 2:  # the clamp enters through the last layer that is left: the first one
-        product -= net.gamma * (1.0 + net.beta[1]) * (clamp @ net.weights[1])
-    product /= 1.0 + net.beta[0]
-    return product
-
-
-def _at_rest(net: LiftedEnergy, X: Float, seen: Float, clamp: Float | None) -> Float:
-    """``E`` with z_1 … z_{L−1} zero, and z_L zero or at the clamp, shape (N,)."""
-    total = _squares(seen + net.biases[0])
+def _at_rest(given: Posed) -> tuple[Float, Float]:
+    """``E`` with z_1 … z_{L−1} zero, and z_L zero or at the clamp, and the size of its terms, both (N,)."""
+    net, clamp = given.net, given.clamp
+    total = _squares(given.seen + net.biases[0])
+    size = total
     if net.beta[0]:
-        total += net.beta[0] * _squares(X + net.reconstruction_biases[0])
-    for k in range(1, net.depth):
-        b, c = net.biases[k][None], net.reconstruction_biases[k][None]
+        c = net.reconstruction_biases[0]
+        own = given.squares + c @ c
+        total = total + net.beta[0] * (own + 2.0 * given.along)
+        size = size + net.beta[0] * own
+    rest: Any = 0.0
+    for k, (b, c) in enumerate(zip(net.biases[1:], net.reconstruction_biases[1:]), start=1):
         if clamp is not None and k == net.depth - 1:
-            b, c = b - clamp, c - clamp @ net.weights[k]
-        total += net.gamma**k * (_squares(b) + net.beta[k] * _squares(c))
-    return 0.5 * total
+            parts = _squares(b - clamp) + net.beta[k] * _squares(c - clamp @ net.weights[k])
+        else:
+            parts = b @ b + net.beta[k] * (c @ c)
+        rest = rest + net.gamma**k * parts
+    return 0.5 * (total + rest), 0.5 * (size + rest)
 
 
 def _squares(rows: Float) -> Float:

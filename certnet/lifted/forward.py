@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from certnet.core.errors import CertnetWarning
 from certnet.core.validation import Float, as_inputs, positive_number
 from certnet.lifted.inference import Inference, measured
+from certnet.lifted.posing import pose
 from certnet.networks.energy import LiftedEnergy
 from certnet.programs.box_qp import posed
 from certnet.solvers.box import Limits, solver_named
@@ -59,8 +60,7 @@ def forward_pass(net: LiftedEnergy, X: ArrayLike, *, reconstruct: bool = True, t
             stacklevel=3,
         )
     z = _layer_by_layer(net, inputs) if rebuilt and reconstruct else net.feed_forward(inputs)
-    problem, q = posed(net, inputs)
-    return measured(net, inputs, problem, q, z, None, Limits(positive_number(tol, "tol"), passes=1), "forward")
+    return measured(pose(net, inputs), z, Limits(positive_number(tol, "tol"), passes=1), "forward")
 
 
 def _layer_by_layer(net: LiftedEnergy, X: Float) -> Float:

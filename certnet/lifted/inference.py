@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from certnet.core.errors import InvalidInputError
 from certnet.core.outcome import Status
-from certnet.core.validation import Float, as_inputs, positive_number, whole_number
+from certnet.core.validation import Float, positive_number, whole_number
+from certnet.kernels.box_descent import appraised, placed
 from certnet.lifted.energy_values import energies
+from certnet.lifted.posing import Posed, inputs_of, pose
 from certnet.networks.energy import LiftedEnergy
-from certnet.programs.box_qp import EPS, BoxQP, as_clamp, natural_residual, posed, rounding
+from certnet.programs.box_qp import EPS, BoxQP, as_clamp, natural_residual
 from certnet.solvers.box import PASSING, SOLVERS, Limits, solver_named
 from certnet.solvers.box.active_set import finish
 
-__all__ = ["ILL_CONDITIONED", "Inference", "finished", "infer", "measured", "statuses"]
+__all__ = ["ILL_CONDITIONED", "Inference", "finished", "infer", "measured", "outputs", "statuses"]
 
 ILL_CONDITIONED = 1e10
 """Condition number of H from which a residual says too little: 1e10 times the rounding of a double is 1e-6."""
@@ -127,18 +130,37 @@ def infer(
     MissingDependencyError
         The solver's package is not installed.
     """
-    inputs = as_inputs(X, net.n_inputs)
-    targets = None if clamp is None else as_clamp(net, clamp, len(inputs))
     limits = _limits(tol, passes, max_passes, threads)
     if time_limit is not None:
         limits = replace(limits, seconds=positive_number(time_limit, "time_limit"))
-    if passes is not None and solver in SOLVERS and solver not in PASSING:
+    given, z = _solved(net, X, clamp, solver, limits, start)
+    return measured(given, z, limits, solver, finishing=passes is None)
+
+
+def outputs(net: LiftedEnergy, X: ArrayLike, **options: Any) -> Float:
+    """z_L of :func:`infer`, to the same tolerance and (N, n_L), without what else is said of it.
+
+    Options are those of :func:`infer`.
+    """
+    if options.keys() - {"threads"}:
+        return infer(net, X, **options).output
+    limits = _limits(1e-6, None, 10_000, options.get("threads"))
+    given, z = _solved(net, X, None, "coordinate_descent", limits, None)
+    z, _, _ = _settled(given, z, limits, finishing=True)
+    return z[:, net.layers[-1]]
+
+
+def _solved(
+    net: LiftedEnergy, X: ArrayLike, clamp: ArrayLike | None, solver: str, limits: Limits, start: ArrayLike | None
+) -> tuple[Posed, Float]:
+    """The programs of all inputs, and what the solver returns for them."""
+    if limits.passes is not None and solver in SOLVERS and solver not in PASSING:
         raise InvalidInputError(f"solver {solver!r} does not work in passes: passes is for {' and '.join(PASSING)}")
     solve = solver_named(solver)
-    problem, q = posed(net, inputs, targets)
-    first = None if start is None else net.pair(inputs, start)[1][:, : problem.n]
-    z = solve(problem, q, first, limits)
-    return measured(net, inputs, problem, q, z, targets, limits, solver, finishing=passes is None)
+    inputs = inputs_of(net, X)
+    given = pose(net, inputs, None if clamp is None else as_clamp(net, clamp, len(inputs)))
+    first = None if start is None else net.pair(given.X, start)[1][:, : given.problem.n]
+    return given, solve(given.problem, given.q, first, limits)
 
 
 def _limits(tol: float, passes: int | None, max_passes: int, threads: int | None) -> Limits:
@@ -163,62 +185,58 @@ def finished(problem: BoxQP, q: Float, z: Float, limits: Limits) -> Float:
     return z
 
 
-def measured(
-    net: LiftedEnergy,
-    X: Float,
-    problem: BoxQP,
-    q: Float,
-    z: Float,
-    targets: Float | None,
-    limits: Limits,
-    solver: str,
-    *,
-    finishing: bool = False,
-) -> Inference:
+def measured(given: Posed, z: Float, limits: Limits, solver: str, *, finishing: bool = False) -> Inference:
     """What a solver returned, with residual, energy and status recomputed from the data.
 
     Where ``finishing``, samples that miss the tolerance are :func:`finished` before.
     """
-    finite: NDArray[np.bool_] = np.asarray(np.isfinite(z).all(axis=1))
-    # what the solver left undone, and those samples finished
-    slope, step, residual = _slopes(problem, q, _inside(problem, z, finite))
-    missed = np.flatnonzero(~(finite & (residual <= limits.tol)))
-    if finishing and missed.size:
-        z = z.copy()
-        z[missed] = finished(problem, q[missed], z[missed], limits)
-        finite[missed] = np.isfinite(z[missed]).all(axis=1)
-        slope, step, residual = _slopes(problem, q, _inside(problem, z, finite))
-    z = _inside(problem, z, finite)
+    problem = given.problem
+    z, finite, found = _settled(given, z, limits, finishing=finishing)
+    residual, square, curved, linear, largest = found.T
     # ‖z − z*‖ ≤ ((1 + ‖H‖) ‖r‖ + rounding) / λ_min(H)
     most = problem.spectrum[1]
     least = problem.spectrum[0] - 4.0 * EPS * problem.n * most
-    doubt = rounding(net, X, z, targets)
+    bound = np.full(len(z), np.inf)
+    if least > 0.0:
+        bound = ((1.0 + most) * np.sqrt(square) + given.doubt(largest)) / least
     short = Status.INACCURATE if limits.passes is None else Status.MAX_ITERATIONS
     return Inference(
-        net.split(z if targets is None else np.concatenate([z, targets], axis=1)),
-        energies(net, X, q, z, slope, targets),
-        residual,
-        ((1.0 + most) * np.linalg.norm(step, axis=1) + doubt) / least if least > 0.0 else np.full(len(X), np.inf),
+        given.net.split(z if given.clamp is None else np.concatenate([z, given.clamp], axis=1)),
+        energies(given, z, curved, linear),
+        residual.copy(),
+        bound,
         statuses(residual, finite, limits.tol, short, ill=most > ILL_CONDITIONED * least),
         limits.tol,
         solver,
-        np.zeros(len(X)),
+        np.zeros(len(z)),
     )
 
 
-def _inside(problem: BoxQP, z: Float, finite: NDArray[np.bool_]) -> Float:
-    """z moved into the box, zeros (moved likewise) for samples that are not finite."""
-    return np.clip(z if finite.all() else np.where(finite[:, None], z, 0.0), problem.lower, problem.upper)
+def _settled(given: Posed, z: Float, limits: Limits, *, finishing: bool) -> tuple[Float, NDArray[np.bool_], Float]:
+    """z inside of the box, with what the solver left undone finished; which samples are finite; what is said of all."""
+    problem, q = given.problem, given.q
+    z, finite = _inside(problem, z)
+    found = _appraised(problem, q, z)
+    missed = np.flatnonzero(~(finite & (found[:, 0] <= limits.tol)))
+    if finishing and missed.size:
+        better, finite[missed] = _inside(problem, finished(problem, q[missed], z[missed], limits))
+        z[missed] = better
+        found[missed] = _appraised(problem, q[missed], better)
+    return z, finite, found
 
 
-def _slopes(problem: BoxQP, q: Float, z: Float) -> tuple[Float, Float, Float]:
-    """``g = H z − q``, ``z − Π(z − g)``, both (N, n), and the largest entry of the latter, (N,)."""
-    slope = z @ problem.H
-    slope -= q
-    step = z - slope
-    np.clip(step, problem.lower, problem.upper, out=step)
-    np.subtract(z, step, out=step)
-    return slope, step, np.maximum(step.max(axis=1, initial=0.0), -step.min(axis=1, initial=0.0)) + 0.0
+def _inside(problem: BoxQP, z: Float) -> tuple[Float, NDArray[np.bool_]]:
+    """z moved into the box, with zeros (moved likewise) for samples that are not finite; which are."""
+    moved, finite = np.empty(z.shape), np.empty(len(z), np.bool_)
+    placed(z, problem.lower, problem.upper, moved, finite)
+    return moved, finite
+
+
+def _appraised(problem: BoxQP, q: Float, z: Float) -> Float:
+    """Residual, ``‖r‖²``, ``zᵀ(H z − q)``, ``zᵀ q`` and largest |z| of every sample, (N, 5), by :func:`appraised`."""
+    found = np.empty((len(z), 5))
+    appraised(z, z @ problem.H, q, problem.lower, problem.upper, found)
+    return found
 
 
 def statuses(

@@ -12,7 +12,7 @@ from certnet.lifted.bounds import Guarantee, certified_radius, lipschitz_bound
 from certnet.lifted.bounds.radius import Certificates
 from certnet.lifted.dual import Duals, duality_gap, duals
 from certnet.lifted.forward import forward_pass
-from certnet.lifted.inference import Inference, infer
+from certnet.lifted.inference import Inference, infer, outputs
 from certnet.lifted.losses import Loss, infer_with_loss
 from certnet.lifted.scoring import scores
 from certnet.networks.energy import LiftedEnergy
@@ -39,7 +39,7 @@ class LiftedNetwork(LiftedEnergy):
 
     def predict(self, X: ArrayLike, **options: Any) -> Float:
         """``z_L*`` at every row of X (N, d): shape (N,) for one output, else (N, n_L)."""
-        output = self.infer(X, **options).output
+        output = outputs(self, X, **options)
         return output[:, 0] if self.n_outputs == 1 else output
 
     def forward(self, X: ArrayLike, *, reconstruct: bool = True, tol: float = 1e-6) -> Inference:
