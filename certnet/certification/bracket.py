@@ -50,6 +50,7 @@ __all__ = ["certify", "certify_checked", "certify_outputs"]
 
 _EXACT_SECONDS = 60.0
 _ELSEWHERE = 1.0 - 2.0**-42  # of a lower side: another machine sums in another order, and is to prove it as well
+_FEW_INPUTS = 6
 _CLOSE = 1e-2  # gap of ρ from which on no other method gives less, but for a part of that
 
 
@@ -445,7 +446,9 @@ def _closed(
 ) -> tuple[Proved, LowerBound]:
     """The bracket after branch and bound."""
     found: BranchResult | PartsResult
-    if proved.kind == "shallow" and subject.claim.norm == "l2" and subject.one_kink_at_zero:
+    # bisecting a few inputs beats splitting at the kinks of many units
+    few = subject.network.n_inputs <= _FEW_INPUTS and _has_limits(subject)
+    if proved.kind == "shallow" and subject.claim.norm == "l2" and subject.one_kink_at_zero and not few:
         from certnet.searches.branch import close_bracket
 
         kind = "tree"
