@@ -92,7 +92,6 @@ def pose(net: LiftedEnergy, X: ArrayLike, clamp: Float | None = None) -> Posed:
         Wrong shapes, NaN, numbers beyond 1e100, a clamp that leaves nothing to infer.
     """
     terms = _terms(net)
-    problem = assemble(net) if clamp is None else assemble(net, clamped=True)
     inputs = inputs_of(net, X)
     W = net.weights[0]
     seen, squares, along = np.empty((len(inputs), len(W))), np.empty(len(inputs)), np.zeros(len(inputs))
@@ -108,6 +107,7 @@ def pose(net: LiftedEnergy, X: ArrayLike, clamp: Float | None = None) -> Posed:
     if not most * terms.largest**2 < _ORDINARY**2 or terms.largest > _ORDINARY:
         inputs = as_inputs(X, net.n_inputs)  # NaN, or so large that energies may have no scale
         linear_term(net, inputs)
+    problem = assemble(net) if clamp is None else assemble(net, clamped=True)
     q, first_layer = np.empty((len(inputs), problem.n)), slice(0, len(W))
     q[:] = terms.constant[: problem.n]
     np.multiply(seen, 1.0 + net.beta[0], out=q[:, first_layer])
