@@ -188,6 +188,7 @@ def test_refine_end_to_end(run, model, network, table, tmp_path):
 
 
 def test_refine_json_to_a_torch_file(run, model, table, tmp_path):
+    pytest.importorskip("torch")
     out_file, proof = tmp_path / "refined.pt", tmp_path / "proof.json"
     code, out, _ = run(
         "refine", model, "--data", table, "--target", "y", "--out", out_file, "--certificate", proof, "--json"
@@ -218,6 +219,7 @@ def test_papers_programs_need_one_hidden_relu_layer(run, table, tmp_path):
 
 
 def test_refine_keeps_a_raw_units_label_out_of_torch_files(run, network, table, tmp_path):
+    pytest.importorskip("torch")
     raw = network.labelled("raw").save(tmp_path / "raw.npz")
     assert run("refine", raw, "--data", table, "--target", "y", "--out", tmp_path / "r.pt")[0] == 0
     assert run("check", tmp_path / "r.certificate.json", tmp_path / "r.pt", "--activation", "relu")[0] == 0
@@ -306,6 +308,7 @@ def test_doctor(run, monkeypatch):
 
 
 def test_demo_quick(run, tmp_path):
+    pytest.importorskip("matplotlib")
     folder = tmp_path / "out"
     code, out, _ = run("demo", "--hidden", "8", "--out", folder)
     assert code == 0
