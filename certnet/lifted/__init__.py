@@ -27,21 +27,22 @@ __all__ = [
     "train",
 ]
 
-__getattr__, __dir__ = handed_on(
-    __name__,
-    {
-        "Inference": "certnet.lifted.inference",
-        "LiftedCertificate": "certnet.lifted.bounds",
-        "LiftedClassifier": "certnet.lifted.estimators",
-        "LiftedDensity": "certnet.lifted.estimators",
-        "LiftedNetwork": "certnet.lifted.network",
-        "LiftedRegressor": "certnet.lifted.estimators",
-        "Objective": "certnet.lifted.learn",
-        "Trained": "certnet.lifted.learn",
-        "Training": "certnet.lifted.learn",
-        "infer": "certnet.lifted.inference",
-        "initial_network": "certnet.lifted.learn",
-        "linear_fraction": "certnet.lifted.learn",
-        "train": "certnet.lifted.learn",
-    },
-)
+if not TYPE_CHECKING:  # type checkers see the imports above
+    __getattr__, __dir__ = handed_on(
+        __name__,
+        {
+            "Inference": "certnet.lifted.inference",
+            "LiftedCertificate": "certnet.lifted.bounds",
+            "LiftedClassifier": "certnet.lifted.estimators",
+            "LiftedDensity": "certnet.lifted.estimators",
+            "LiftedNetwork": "certnet.lifted.network",
+            "LiftedRegressor": "certnet.lifted.estimators",
+            "Objective": "certnet.lifted.learn",
+            "Trained": "certnet.lifted.learn",
+            "Training": "certnet.lifted.learn",
+            "infer": "certnet.lifted.inference",
+            "initial_network": "certnet.lifted.learn",
+            "linear_fraction": "certnet.lifted.learn",
+            "train": "certnet.lifted.learn",
+        },
+    )

@@ -104,7 +104,7 @@ def pose(net: LiftedEnergy, X: ArrayLike, clamp: Float | None = None) -> Posed:
             if terms.shift is not None:
                 np.dot(block, terms.shift, out=along[here])
         most = float(squares.max(initial=0.0))
-    if not most * terms.largest**2 < _ORDINARY**2 or terms.largest > _ORDINARY:
+    if not np.sqrt(most) * terms.largest < _ORDINARY or terms.largest > _ORDINARY:
         inputs = as_inputs(X, net.n_inputs)  # NaN, or so large that energies may have no scale
         linear_term(net, inputs)
     problem = assemble(net) if clamp is None else assemble(net, clamped=True)

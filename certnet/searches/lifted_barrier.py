@@ -12,6 +12,8 @@ a few products of matrices of the order of the network. On the central path ρ i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import scipy.linalg
 
@@ -21,32 +23,63 @@ from certnet.searches.lifted_program import LiftedProgram
 from certnet.searches.path_following import Centring, centre
 from certnet.searches.result import SearchResult, dual_value
 
-__all__ = ["search_lifted"]
+__all__ = ["Begin", "feasible", "follow", "search_lifted"]
 
 _FAR = 30.0  # factor from one point of the path to the next
 _CENTRING = Centring(near=0.3**2, tolerated=0.0, shortest=1e-8, last_step=True)
 
 
-@np.errstate(all="ignore")  # what is not finite is never taken
+@dataclass(frozen=True, eq=False)
+class Begin:
+    """Where a search begins: multipliers t (b,) > 0 and ρ, strictly feasible, and the weight τ of ρ over this ρ.
+
+    ``weight`` is in units of the order of P; a point for which it is right is on the central path.
+    """
+
+    t: Float
+    rho: float
+    weight: float = 1.0
+
+
 def search_lifted(
     program: LiftedProgram, t: Float, rho: float, *, tol: float = 1e-6, max_iterations: int = 200
 ) -> SearchResult[Float]:
     """Minimise ρ from the strictly feasible ``(t, ρ)``, t (b,) > 0: multipliers of the units with limits."""
+    return follow(program, Begin(t, rho), tol=tol, max_iterations=max_iterations)[0]
+
+
+@np.errstate(all="ignore")  # what is not finite is never taken
+def follow(
+    program: LiftedProgram, begin: Begin, *, tol: float, max_iterations: int, far: float = _FAR
+) -> tuple[SearchResult[Float], Begin | None]:
+    """Minimise ρ along the central path, and the first point of it, for searches of programs that are like this one.
+
+    ``far`` is the factor from one weight to the next.
+    """
+    t, rho = begin.t, begin.rho
     barrier = _Barrier(program, t, rho)
     x = np.ones(len(t) + 1)
-    weight, spent, gap, status = float(barrier.order), 0, float("inf"), Status.MAX_ITERATIONS
+    weight, spent, gap, status = begin.weight * barrier.order, 0, float("inf"), Status.MAX_ITERATIONS
+    first: Begin | None = None
     while spent < max_iterations:
         x, steps, centred = centre(barrier, x, weight, max_iterations - spent, _CENTRING)
         spent += steps
         gap = barrier.order / (weight * float(x[-1]))
+        if centred and first is None:
+            first = Begin(t * x[:-1], rho * float(x[-1]), weight * float(x[-1]) / barrier.order)
         if not centred or gap <= tol:
             status = Status.OPTIMAL if centred else Status.INACCURATE
             break
-        weight *= min(_FAR, max(1.1 * gap / tol, 1.5))
+        weight *= min(far, max(1.1 * gap / tol, 1.5))
     best = t * x[:-1]
     upper = float(np.sqrt(program.rho(best)))
     below = dual_value(upper, gap) if status is Status.OPTIMAL else 0.0
-    return SearchResult(best, upper, below, status, steps=spent)
+    return SearchResult(best, upper, below, status, steps=spent), first
+
+
+def feasible(program: LiftedProgram, begin: Begin) -> bool:
+    """Is the point strictly inside of the inequality of this program?"""
+    return bool(np.isfinite(_Barrier(program, begin.t, begin.rho).value(np.ones(len(begin.t) + 1), 0.0)))
 
 
 class _Barrier:

@@ -12,7 +12,7 @@ and u in the row space of W_0. :meth:`Reduced.multipliers` are those of the chec
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.linalg
@@ -60,6 +60,12 @@ class LiftedProgram:
     across: Float
     chosen: Float
     Q_free: Float
+
+    def of_outputs(self, chosen: Float) -> LiftedProgram:
+        """The same for another selection of outputs, S (n, m)."""
+        S_B, S_F = chosen[self.bounded], chosen[self.free]
+        across = S_F.T @ self.back
+        return replace(self, S_u=across @ self.Q_free, S_v=S_B.T - across @ self.across.T, chosen=chosen)
 
     def rho(self, t: Float) -> float:
         """The least ρ with ``P(t, ρ) ⪰ 0``; infinite where there is none."""

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from certnet.claims.certificate import Certificate
+from certnet.core.digits import above
 from certnet.core.errors import CertificateError, InvalidInputError
 from certnet.core.validation import Float
 from certnet.lifted.bounds.bracket import lipschitz_bound, lipschitz_bounds
@@ -43,11 +44,14 @@ class Guarantee:
         Largest output minus the next one, less ``√2`` times the bound on the error of inference; may be negative.
     radius : ndarray, shape (N,)
         l2 norm below which no perturbation of the input changes the class; 0 where the margin is not positive.
+    bound : str
+        Which bound was used: "sdp", "layerwise" or "theorem", "of all outputs" or "of every pair", and its values.
     """
 
     predicted: NDArray[np.intp]
     margin: Float
     radius: Float
+    bound: str = ""
 
 
 def certified_radius(
@@ -80,7 +84,7 @@ def certified_radius(
         raise InvalidInputError("clamp holds the output, and a prediction is the free one: leave it out")
     if net.n_outputs < 2:
         raise InvalidInputError("the network has one output: a predicted class needs two or more")
-    bounds = _pair_bounds(net, certificate) if pairs else _common_bound(net, certificate)
+    bounds, said = _pair_bounds(net, certificate) if pairs else _common_bound(net, certificate)
     found = infer(net, X, **({"tol": 1e-9} | options))
     outputs = found.output
     N = len(outputs)
@@ -94,7 +98,7 @@ def certified_radius(
     with np.errstate(divide="ignore", invalid="ignore"):
         radii = np.where(margins > 0.0, margins * _DOWN / L, 0.0)
     margin = margins.min(axis=1)
-    return Guarantee(predicted, margin, np.where(margin > 0.0, radii.min(axis=1), 0.0))
+    return Guarantee(predicted, margin, np.where(margin > 0.0, radii.min(axis=1), 0.0), said)
 
 
 def label_radius(net: LiftedEnergy, X: ArrayLike, certificate: Certificates, threshold: float, **options: Any) -> Float:
@@ -121,7 +125,7 @@ def label_radius(net: LiftedEnergy, X: ArrayLike, certificate: Certificates, thr
     if isinstance(certificate, Mapping):
         L = np.array([_of_output(net, certificate, (c,)).upper for c in range(net.n_outputs)])
     else:
-        L = _common_bound(net, certificate)[0] / np.sqrt(2.0) * (2.0 - _DOWN)
+        L = _common_bound(net, certificate)[0][0] / np.sqrt(2.0) * (2.0 - _DOWN)
     found = infer(net, X, **({"tol": 1e-9} | options))
     size = np.abs(found.output).max(axis=1, initial=abs(threshold))
     margins = np.abs(found.output - threshold) - (found.error_bound + 1e-15 * size)[:, None]
@@ -130,29 +134,34 @@ def label_radius(net: LiftedEnergy, X: ArrayLike, certificate: Certificates, thr
     return np.asarray(radii.min(axis=1))
 
 
-def _common_bound(net: LiftedEnergy, certificate: Certificates) -> Float:
-    """``√2 L`` for every pair of outputs, shape (m, m)."""
+def _common_bound(net: LiftedEnergy, certificate: Certificates) -> tuple[Float, str]:
+    """``√2 L`` for every pair of outputs, shape (m, m), and which bound it is."""
     if isinstance(certificate, str):
         certificate = lipschitz_bound(net, certificate, lower=False)
     if not isinstance(certificate, Certificate) or certificate.output is not None:
         raise InvalidInputError("certificate must be a method or a certificate of all outputs; others need pairs=True")
     _require(net, certificate)
-    return np.full((net.n_outputs, net.n_outputs), np.sqrt(2.0) * certificate.upper)
+    L = np.full((net.n_outputs, net.n_outputs), np.sqrt(2.0) * certificate.upper)
+    return L, f"{certificate.kind} of all outputs, L <= {above(certificate.upper, 4)}, sqrt(2) L for every pair"
 
 
-def _pair_bounds(net: LiftedEnergy, certificates: Certificates) -> Float:
-    """L_ij, shape (m, m)."""
+def _pair_bounds(net: LiftedEnergy, certificates: Certificates) -> tuple[Float, str]:
+    """L_ij, shape (m, m), and which bounds they are."""
     if isinstance(certificates, str):
         certificates = lipschitz_bounds(net, certificates, differences=True, lower=False)
     if not isinstance(certificates, Mapping):
         raise InvalidInputError(
             "pairs=True needs a method, or the certificates of lipschitz_bounds(net, differences=True)"
         )
-    L = np.ones((net.n_outputs, net.n_outputs))
+    L, kinds = np.ones((net.n_outputs, net.n_outputs)), set()
     for i in range(net.n_outputs):
         for j in range(i + 1, net.n_outputs):
-            L[i, j] = L[j, i] = _of_output(net, certificates, (i, j)).upper
-    return L
+            found = _of_output(net, certificates, (i, j))
+            L[i, j] = L[j, i] = found.upper
+            kinds.add(found.kind)
+    of = L[np.triu_indices(net.n_outputs, 1)]
+    least, most = above(float(of.min()), 4), above(float(of.max()), 4)
+    return L, f"{' and '.join(sorted(kinds))} of every pair, L_ij <= {least} to {most}"
 
 
 def _of_output(

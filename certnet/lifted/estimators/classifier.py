@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Hashable
 from functools import partial
@@ -42,6 +43,7 @@ from certnet.lifted.network import LiftedNetwork
 
 __all__ = ["LiftedClassifier"]
 
+_log = logging.getLogger("certnet")
 _CLASSIFYING: Final = ("contrastive", "lifted", "class_conditional")
 
 
@@ -450,6 +452,7 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
             return self._scaling.raw_radius(inputs, found_radius)
         claim = self.certificates(method) if pairs else self.certificate(method)
         found = self.network_.certified_radius(inputs, claim, pairs=pairs, threads=self.n_threads)
+        _log.info("certified radii by %s (between scaled inputs and outputs)", found.bound)
         return self._scaling.raw_radius(inputs, found.radius)
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
