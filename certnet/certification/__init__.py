@@ -26,17 +26,18 @@ __all__ = [
     "verify_bound",
 ]
 
-__getattr__, __dir__ = handed_on(
-    __name__,
-    {
-        "Certificate": "certnet.proofs",
-        "METHODS": "certnet.certification.methods",
-        "Verdict": "certnet.claims.verdict",
-        "certify": "certnet.certification.bracket",
-        "certify_features": "certnet.certification.features",
-        "certify_outputs": "certnet.certification.bracket",
-        "cheap_upper_bounds": "certnet.searches.closed_form",
-        "meaning": "certnet.claims.cards",
-        "verify_bound": "certnet.proofs.shallow",
-    },
-)
+if not TYPE_CHECKING:  # type checkers see the imports above
+    __getattr__, __dir__ = handed_on(
+        __name__,
+        {
+            "Certificate": "certnet.proofs",
+            "METHODS": "certnet.certification.methods",
+            "Verdict": "certnet.claims.verdict",
+            "certify": "certnet.certification.bracket",
+            "certify_features": "certnet.certification.features",
+            "certify_outputs": "certnet.certification.bracket",
+            "cheap_upper_bounds": "certnet.searches.closed_form",
+            "meaning": "certnet.claims.cards",
+            "verify_bound": "certnet.proofs.shallow",
+        },
+    )

@@ -25,20 +25,21 @@ __all__ = [
     "to_torch",
 ]
 
-__getattr__, __dir__ = handed_on(
-    __name__,
-    {
-        "SUFFIXES": "certnet.io.models",
-        "WITHOUT_UNITS": "certnet.io.models",
-        "from_sklearn": "certnet.io.sklearn_",
-        "from_torch": "certnet.io.torch_",
-        "load_model": "certnet.io.models",
-        "load_onnx": "certnet.io.onnx_",
-        "load_torch": "certnet.io.torch_",
-        "save_model": "certnet.io.models",
-        "save_onnx": "certnet.io.onnx_",
-        "save_torch": "certnet.io.torch_",
-        "to_sklearn": "certnet.io.sklearn_",
-        "to_torch": "certnet.io.torch_",
-    },
-)
+if not TYPE_CHECKING:  # type checkers see the imports above
+    __getattr__, __dir__ = handed_on(
+        __name__,
+        {
+            "SUFFIXES": "certnet.io.models",
+            "WITHOUT_UNITS": "certnet.io.models",
+            "from_sklearn": "certnet.io.sklearn_",
+            "from_torch": "certnet.io.torch_",
+            "load_model": "certnet.io.models",
+            "load_onnx": "certnet.io.onnx_",
+            "load_torch": "certnet.io.torch_",
+            "save_model": "certnet.io.models",
+            "save_onnx": "certnet.io.onnx_",
+            "save_torch": "certnet.io.torch_",
+            "to_sklearn": "certnet.io.sklearn_",
+            "to_torch": "certnet.io.torch_",
+        },
+    )

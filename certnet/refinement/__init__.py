@@ -28,20 +28,21 @@ __all__ = [
     "weight_grid",
 ]
 
-__getattr__, __dir__ = handed_on(
-    __name__,
-    {
-        "DescentResult": "certnet.refinement.descent",
-        "Floor": "certnet.programs.floor",
-        "RefineResult": "certnet.refinement.result",
-        "TraceRow": "certnet.refinement.trace",
-        "TradeoffPath": "certnet.refinement.path",
-        "descend": "certnet.refinement.descent",
-        "mean_squared_error": "certnet.programs.objectives",
-        "objective": "certnet.programs.objectives",
-        "objective_floor": "certnet.programs.floor",
-        "refine": "certnet.refinement.refinement",
-        "refine_path": "certnet.refinement.path",
-        "weight_grid": "certnet.refinement.path",
-    },
-)
+if not TYPE_CHECKING:  # type checkers see the imports above
+    __getattr__, __dir__ = handed_on(
+        __name__,
+        {
+            "DescentResult": "certnet.refinement.descent",
+            "Floor": "certnet.programs.floor",
+            "RefineResult": "certnet.refinement.result",
+            "TraceRow": "certnet.refinement.trace",
+            "TradeoffPath": "certnet.refinement.path",
+            "descend": "certnet.refinement.descent",
+            "mean_squared_error": "certnet.programs.objectives",
+            "objective": "certnet.programs.objectives",
+            "objective_floor": "certnet.programs.floor",
+            "refine": "certnet.refinement.refinement",
+            "refine_path": "certnet.refinement.path",
+            "weight_grid": "certnet.refinement.path",
+        },
+    )
