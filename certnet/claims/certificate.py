@@ -33,6 +33,9 @@ __all__ = ["Certificate", "square_above"]
 class Certificate:
     r"""``lower ≤ L ≤ upper`` for one network: L is the least with ``‖f(x) − f(y)‖₂ ≤ L ‖x − y‖`` for all x, y.
 
+    In a region, for all x, y there; where that has no width L counts the slopes of f there, in all directions
+    (:class:`~certnet.claims.claim.Claim`).
+
     The :class:`~certnet.claims.claim.Claim` is made of ``norm``, ``output`` and the region (``around`` and ``radius``,
     or ``box``), of the network that ``digest`` tells; ``kind`` and ``multipliers`` are its proof.
 
