@@ -187,7 +187,7 @@ def test_partial_fit_is_fit_in_pieces(iris: Any) -> None:
     assert pieces.loss_curve_ == whole.loss_curve_
     pieces.partial_fit(X[:4], y[:4])  # fewer samples than a batch: one batch
     for model in (LiftedRegressor((4,), random_state=0), LiftedDensity((4,), standardise=True, random_state=0)):
-        first = clone(model).set_params(max_epochs=2).fit(iris[0], iris[0][:, 0])
+        first = clone(model).set_params(max_epochs=2, early_stopping=False).fit(iris[0], iris[0][:, 0])
         for _ in range(2):
             model.partial_fit(iris[0], iris[0][:, 0])
         assert model.network_ == first.network_
@@ -266,7 +266,7 @@ def test_regressor_with_one_and_several_outputs() -> None:
 
 def test_the_bracket_of_a_regressor_is_in_the_units_of_the_data() -> None:
     X, y = load_diabetes(return_X_y=True)
-    model = LiftedRegressor((16,), max_epochs=20, random_state=0).fit(X, y)
+    model = LiftedRegressor((16,), max_epochs=20, early_stopping=False, random_state=0).fit(X, y)
     claim, (lower, upper) = model.certificate(), model.lipschitz_bracket()
     factor = y.std() / np.sqrt(np.mean((X - X.mean(axis=0)) ** 2))
     assert claim.check(model.network_)
@@ -292,7 +292,8 @@ def test_the_bracket_of_a_regressor_is_in_the_units_of_the_data() -> None:
 
 def test_the_bracket_of_several_outputs_holds_for_all_scales() -> None:
     X, y = load_diabetes(return_X_y=True)
-    both = LiftedRegressor((8,), max_epochs=5, random_state=0).fit(X, np.column_stack([y, 1000.0 * y]))
+    both = LiftedRegressor((8,), max_epochs=5, early_stopping=False, random_state=0)
+    both.fit(X, np.column_stack([y, 1000.0 * y]))
     s_x = np.sqrt(np.mean((X - X.mean(axis=0)) ** 2))
     claim, (lower, upper) = both.certificate(), both.lipschitz_bracket()
     np.testing.assert_allclose(upper, 1000.0 * y.std() * claim.upper / s_x, rtol=1e-12)

@@ -151,7 +151,9 @@ def _model(objective: str, regress: bool, sizes: Any, options: dict[str, Any], s
     if objective not in ("contrastive", "lifted", "unsupervised"):
         raise InvalidInputError(f"--objective takes contrastive, lifted or unsupervised, got {objective!r}")
     if objective != "unsupervised":
-        return (LiftedRegressor if regress else LiftedClassifier)(sizes, **options, **supervised)
+        if regress:  # as many epochs as are asked for
+            return LiftedRegressor(sizes, early_stopping=False, **options, **supervised)
+        return LiftedClassifier(sizes, **options, **supervised)
     if regress or supervised["pretrain_epochs"]:
         raise InvalidInputError("--regress and --pretrain are not for the unsupervised objective: leave them out")
     return LiftedDensity(sizes, **options)

@@ -150,6 +150,7 @@ def lipschitz_bounds(
     tol: float | None = None,
     max_iterations: int = 300,
     random_state: int = 0,
+    output: None = None,
 ) -> dict[tuple[int, ...], Certificate]:
     """A certificate of each output, or of each difference ``z_i − z_j``, i < j: what a classifier's margins need.
 
@@ -163,12 +164,18 @@ def lipschitz_bounds(
     tol : float, optional
         Relative gap of the squared bounds at which a search stops: 1e-3 for differences, whose bounds are then at most
         5e-4 above the least of their kind, and 1e-6 for outputs.
+    output : None
+        Every one is asked for; a word for those who look for it here.
 
     Raises
     ------
     InvalidInputError
         Differences of a network with one output; whatever :func:`lipschitz_bound` refuses.
     """
+    if output is not None:
+        raise InvalidInputError(
+            "lipschitz_bounds goes through the outputs itself: use lipschitz_bound(output=…) for one"
+        )
     options: dict[str, Any] = {"X": X, "max_iterations": max_iterations, "random_state": random_state, "lower": lower}
     options["tol"] = (_PAIRS_TOL if differences else 1e-6) if tol is None else tol
     if differences and method == "sdp" and net.n_outputs > 2:

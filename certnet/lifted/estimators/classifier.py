@@ -330,7 +330,10 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
             rate_scale=self.rate_scale,
             weight_decay=self.weight_decay,
         )
-        early = {"pretrain_epochs": self.pretrain_epochs, "pretrain_learning_rate": self.pretrain_learning_rate}
+        early: dict[str, Any] = {
+            "pretrain_epochs": self.pretrain_epochs,
+            "pretrain_learning_rate": self.pretrain_learning_rate,
+        }
         return plan_of(self, how, seed, **early)
 
     def _widths(self, X: Float, classes: NDArray[Any]) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import positive_number
 
-__all__ = ["AUTO", "feedback", "is_deep", "rate"]
+__all__ = ["AUTO", "feedback", "is_deep", "rate", "rates_to_try", "stops_early"]
 
 AUTO: Final = "auto"
 
@@ -20,6 +20,9 @@ _DEEP: Final = 3
 """Hidden layers from which other defaults hold."""
 
 _GAMMA, _DEEP_GAMMA = 0.125, 0.5
+_RATES, _DEEP_RATES = (0.1, 0.03), (0.15, 0.05)
+_ENOUGH: Final = 60
+"""Samples of which some can be held back: nine at least decide."""
 _RATE, _DEEP_RATE, _ADAM = 0.05, 0.15, 0.001
 
 
@@ -62,6 +65,28 @@ def rate(learning_rate: Any, hidden: int, gamma: float, *, optimizer: str, in_en
     return positive_number(learning_rate, "learning_rate")
 
 
+def rates_to_try(hidden: int, gamma: float, *, in_energy: bool) -> tuple[float, ...]:
+    """Learning rates of which a validation chooses, the higher first, in the scale that :func:`rate` speaks of."""
+    return tuple(
+        chosen * gamma**-hidden if in_energy else chosen for chosen in (_DEEP_RATES if is_deep(hidden) else _RATES)
+    )
+
+
+def stops_early(early_stopping: Any, n: int) -> bool:
+    """Are samples held back to stop by? "auto" does so from sixty samples on.
+
+    Raises
+    ------
+    InvalidInputError
+        Another word than "auto".
+    """
+    if isinstance(early_stopping, str):
+        _require_auto(early_stopping, "early_stopping")
+        return n >= _ENOUGH
+    return bool(early_stopping)
+
+
 def _require_auto(given: str, name: str) -> None:
     if given != AUTO:
-        raise InvalidInputError(f"{name} is {given!r}: a positive number, or 'auto', is needed")
+        kind = "True, False" if name == "early_stopping" else "a positive number"
+        raise InvalidInputError(f"{name} is {given!r}: {kind}, or 'auto', is needed")

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 
-from certnet.core.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError, SolverError
+from certnet.core.outcome import Status
 from certnet.core.validation import Float
 from certnet.lifted.learn.objective import Objective
-from certnet.lifted.learn.plan import Plan
+from certnet.lifted.learn.plan import Learned, Plan
 from certnet.lifted.learn.scaling import Scaling
 from certnet.lifted.learn.settings import Training
 
-__all__ = ["held_back", "plan_of", "scaling_of", "training_of"]
+__all__ = ["best_of", "held_back", "plan_of", "scaling_of", "training_of"]
 
 _TRAINING: Final = (
     "optimizer",
@@ -36,16 +39,55 @@ def training_of(estimator: BaseEstimator, objective: Objective, **own: Any) -> T
     return Training(objective=objective, **{name: given[name] for name in _TRAINING}, **own)
 
 
-def plan_of(estimator: BaseEstimator, how: Training, seed: int, **pretraining: Any) -> Plan:
-    """The plan of a fit: a training, after a pre-training where the estimator has one."""
+def plan_of(
+    estimator: BaseEstimator, how: Training, seed: int, *, stops: bool | None = None, **pretraining: Any
+) -> Plan:
+    """The plan of a fit: a training, after a pre-training where the estimator has one.
+
+    Whether it ``stops`` early is what the estimator's parameter says, where nothing else is said.
+    """
     given = estimator.get_params(deep=False)
-    patience = given["n_iter_no_change"] if given["early_stopping"] else None
+    patience = given["n_iter_no_change"] if (given["early_stopping"] if stops is None else stops) else None
     return Plan(how, seed, patience, given["checkpoint"], given["n_threads"], bool(given["verbose"]), **pretraining)
 
 
 def scaling_of(X: Float, y: Float | None = None, *, standardise: bool) -> Scaling:
     """The scaling of inputs X (N, d) and, where they are given, of targets y (N, m)."""
     return Scaling.of(X, y) if standardise else Scaling.none(X.shape[1], 0 if y is None else y.shape[1])
+
+
+def best_of(plans: Iterable[Plan], run: Callable[[Plan], Learned]) -> Learned:
+    """What the plan with the highest validation score has learned; only what that one warned of is said.
+
+    Raises
+    ------
+    SolverError
+        Of the last plan, where none could be run.
+    """
+    best: Learned | None = None
+    said: list[warnings.WarningMessage] = []
+    failed: SolverError | None = None
+    for plan in plans:
+        try:
+            with warnings.catch_warnings(record=True) as heard:
+                warnings.simplefilter("always")
+                learned = run(plan)
+        except SolverError as error:
+            failed = error
+            continue
+        if best is None or _score(learned) > _score(best) or learned.training.status is Status.INTERRUPTED:
+            best, said = learned, heard
+        if learned.training.status is Status.INTERRUPTED:
+            break
+    if best is None:
+        raise failed or SolverError("there is no plan to learn by")
+    for warning in said:
+        warnings.warn(warning.message, stacklevel=4)
+    return best
+
+
+def _score(learned: Learned) -> float:
+    return max(learned.training.score_curve, default=-np.inf)
 
 
 def held_back(
