@@ -337,19 +337,13 @@ class _Splitter:
         return np.asarray(total)
 
     def _unit_split(self, node: _Node) -> list[Any] | None:
-        best, found = 0.0, None
+        """At the kink that counts most, of the first layer that has some: those above become affine functions then."""
         for k, (score, side) in enumerate(zip(node.bound.scores, node.part.sides)):
-            if not self._kinked[k]:
-                continue
             free = np.where(side == 0, score, 0.0)
             j = int(np.argmax(free))
-            if free[j] > best:
-                best, found = float(free[j]), ["unit", k, j]
-            if found is not None and self._layerwise:
-                break
-        return found
-
-    _layerwise = True
+            if self._kinked[k] and free[j] > 0.0:
+                return ["unit", k, j]
+        return None
 
     # ----------------------------------------------------------------------------------------------- points and cells
 
@@ -399,7 +393,7 @@ class _Splitter:
         changed = made = work = 0
         while self._until.reached is None:
             slopes = self.space.slopes(part, room=_ROOM)
-            walls = _Walls.of(self, part, slopes, node.walls)
+            walls = _Walls(self, part, slopes, node.walls)
             k = walls.frontier
             if k is None or not self._kinked[k]:
                 break
@@ -444,7 +438,7 @@ class _Splitter:
 class _Walls:
     """Units as affine functions within a part, as far up as those below are decided."""
 
-    def __init__(self, splitter: _Splitter, part: Part) -> None:
+    def __init__(self, splitter: _Splitter, part: Part, slopes: UnitSlopes, splits: Sequence[tuple[int, int]]) -> None:
         self._splitter, self._part = splitter, part
         self._bounded = bool(np.isfinite(part.lower).all() and np.isfinite(part.upper).all())
         ball = splitter._ball
@@ -454,36 +448,28 @@ class _Walls:
             closed = np.isfinite(part.lower) & np.isfinite(part.upper)
             self._origin = splitter._centre(part)
             self._scale = np.where(closed, 0.5 * part.upper - 0.5 * part.lower, splitter._unit)
-        self._rows: dict[tuple[int, int], Float] = {}
         self._maps: list[tuple[Float, Float]] = []
-        self.frontier: int | None = None
+        self.frontier: int | None = None  # the first layer with units that are undecided and count
         self.counts: NDArray[np.bool_] = np.zeros(0, dtype=bool)
-
-    @classmethod
-    def of(cls, splitter: _Splitter, part: Part, slopes: UnitSlopes, splits: Sequence[tuple[int, int]]) -> _Walls:
-        walls = cls(splitter, part)
         layers = splitter.subject.network.layers
-        G, h = np.diag(walls._scale), walls._origin
+        G, h = np.diag(self._scale), self._origin
         for k, (low, high) in enumerate(slopes):
             W = layers[k].operator.matrix
             G, h = W @ G, W @ h + layers[k].bias
-            walls._maps.append((G, h))
+            self._maps.append((G, h))
             counts = np.asarray((layers[k + 1].operator.matrix != 0.0).any(axis=0))
             if ((low < high) & counts).any():
-                walls.frontier, walls.counts = k, counts
+                self.frontier, self.counts = k, counts
                 break
             if layers[k].activation.name not in (*_KINKED, "identity"):
                 break
             G, h = low[:, None] * G, low * h
-        walls._splits = [(k, j) for k, j in splits if k < len(walls._maps)]
-        return walls
-
-    _splits: Sequence[tuple[int, int]] = ()
+        self._splits = [(k, j) for k, j in splits if k < len(self._maps)]
 
     def decide(self, k: int, j: int, side: int, exactly: bool) -> tuple[Float | None, list[Any] | None]:
         """A point of the part on that side of a unit, or a node that shows that there is none; or neither."""
         units = [*((kk, jj, int(self._part.sides[kk][jj])) for kk, jj in self._splits), (k, j, side)]
-        A = np.array([s * np.append(*self._row(kk, jj)) for kk, jj, s in units])
+        A = np.array([s * np.append(self._maps[kk][0][jj], self._maps[kk][1][jj]) for kk, jj, s in units])
         sizes = np.linalg.norm(A, axis=1)
         if not (sizes > 0.0).all():
             return None, None
@@ -510,10 +496,6 @@ class _Walls:
                 y = self._vertex(A)
                 empty = None if y is None else self._exact(part, units, ends, y)
         return None, empty
-
-    def _row(self, k: int, j: int) -> tuple[Float, Float]:
-        G, h = self._maps[k]
-        return G[j], h[j]
 
     def _limits(self) -> tuple[list[tuple[int, int]], Float]:
         """Finite limits of the inputs, [−1 or −2, i], and their rows of norm one."""
@@ -701,8 +683,7 @@ class _Search:
         guess = max((b.upper for b in _leaf_bounds(self._root)), default=0.0)
         refusal = ""
         for mend in (False, True):
-            mended = self._mended if mend else _plain
-            tree = list(_written(self._root, guess, lambda bound: self._leaf(mended(bound))))  # noqa: B023
+            tree = list(_written(self._root, guess, self._mended_leaf if mend else self._leaf))
             checker = PartsChecker(self._subject, tree)
             upper = checker.smallest(guess)
             if upper is not None and np.isfinite(upper) and upper <= guess * (1.0 + 1e-6):
@@ -724,7 +705,7 @@ class _Search:
             slopes.append([low.tolist(), high.tolist()] if layer.activation.smooth else bends)
         return ["bound", T, slopes] if bound.weights is None else ["bound", T, slopes, bound.weights.tolist()]
 
-    def _mended(self, bound: _Bound) -> _Bound:
+    def _mended_leaf(self, bound: _Bound) -> list[Any]:
         """With as much slack as the proof of the bound asks for."""
         network, best = self._subject.within(bound.slopes), None
         for slack in _SLACKS:
@@ -734,11 +715,7 @@ class _Search:
                 best = proved, T
             if proved is not None and proved <= bound.upper * (1.0 + 1e-9):
                 break
-        return bound if best is None else replace(bound, T=best[1])
-
-
-def _plain(bound: _Bound) -> _Bound:
-    return bound
+        return self._leaf(bound if best is None else replace(bound, T=best[1]))
 
 
 def _leaf_bounds(root: _Record) -> Iterator[_Bound]:
