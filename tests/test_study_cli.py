@@ -122,7 +122,9 @@ def test_help_loses_no_brackets():
     from rich.markup import render
     from typer.main import get_command
 
-    commands = get_command(cli.study_app).commands
+    from certnet.cli.study import study_app
+
+    commands = get_command(study_app).commands
     texts = [command.help for command in commands.values()]
     texts += [option.help for command in commands.values() for option in command.params if option.help]
     assert len(texts) > 2 * len(commands)

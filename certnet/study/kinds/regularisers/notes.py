@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
-from scipy.stats import spearmanr
-
 from certnet.study.kinds.regularisers.networks import Networks, constant_rows, mean_error, norm_ratio
 from certnet.study.kinds.regularisers.spec import RegularisersSpec
 from certnet.study.tasks import Row
@@ -99,6 +97,8 @@ def _bounds(data: str, rows: Sequence[Row]) -> str:
     lost = [row["mae"][levels[-1]] - row["mae"][levels[0]] for row in rows]
     upper, product = ([row[name] for row in rows] for name in ("upper", "product"))
     if min(len(set(lost)), len(set(upper)), len(set(product))) > 2:
+        from scipy.stats import spearmanr  # here: it takes longer to load than all of the studies
+
         by = [f"{spearmanr(values, lost).statistic:.2f}" for values in (upper, product)]
         text += (
             f". Rank correlation of the error that η = {levels[-1]} adds with the LipSDP bound {by[0]}, "
