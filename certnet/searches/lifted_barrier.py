@@ -104,15 +104,17 @@ class _Barrier:
         return P
 
     def value(self, x: Float, weight: float) -> float:
-        try:
-            R = np.linalg.cholesky(self.matrix(x))
-        except np.linalg.LinAlgError:
+        # P is symmetric and of no further use: factored where it lies, its transpose as Fortran stores it
+        R, failed = scipy.linalg.lapack.dpotrf(self.matrix(x).T, lower=1, clean=0, overwrite_a=1)
+        if failed:
             return float("inf")
         return weight * float(x[-1]) - 2.0 * float(np.log(np.diagonal(R)).sum())
 
     def newton(self, x: Float, weight: float) -> tuple[Float, float]:
         """The Newton step and the squared decrement."""
-        factor = scipy.linalg.cholesky(self.matrix(x), lower=True, check_finite=False)
+        factor, failed = scipy.linalg.lapack.dpotrf(self.matrix(x).T, lower=1, clean=0, overwrite_a=1)
+        if failed:
+            raise np.linalg.LinAlgError("P is not positive definite")
         Z = scipy.linalg.lapack.dpotri(factor, lower=1)[0]
         Z = np.tril(Z) + np.tril(Z, -1).T
         ZA = Z @ self.A.T
