@@ -107,7 +107,7 @@ def _figure_class() -> Any:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingDependencyError(
-            'pictures need matplotlib (certnet[plot]): pip install "matplotlib>=3.9"'
+            'pictures need matplotlib (certnet[plot]): pip install "matplotlib>=3.10.8"'
         ) from error
     return Figure
 
