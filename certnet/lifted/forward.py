@@ -9,21 +9,22 @@ is what the activations tend to as γ → 0 (Zach and Estellers 2019, section 4)
 from __future__ import annotations
 
 import warnings
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from certnet.core.errors import CertnetWarning
-from certnet.core.validation import Float, as_inputs, positive_number
+from certnet.core.validation import Float, positive_number
 from certnet.lifted.inference import Inference, measured
-from certnet.lifted.posing import pose
+from certnet.lifted.posing import Posed, pose
 from certnet.networks.energy import LiftedEnergy
-from certnet.programs.box_qp import posed
+from certnet.programs.box_qp import BoxQP
 from certnet.solvers.box import Limits, solver_named
 
 __all__ = ["forward_pass"]
 
-_TOL = 1e-9
+_TOL = 1e-7
 """Natural residual of the layers that reconstruct."""
 
 
@@ -50,7 +51,6 @@ def forward_pass(net: LiftedEnergy, X: ArrayLike, *, reconstruct: bool = True, t
     CertnetWarning
         ``reconstruct`` is False and a layer has β > 0.
     """
-    inputs = as_inputs(X, net.n_inputs)
     rebuilt = [beta for beta in net.beta if beta > 0.0]
     if rebuilt and not reconstruct:
         warnings.warn(
@@ -59,16 +59,32 @@ def forward_pass(net: LiftedEnergy, X: ArrayLike, *, reconstruct: bool = True, t
             CertnetWarning,
             stacklevel=3,
         )
-    z = _layer_by_layer(net, inputs) if rebuilt and reconstruct else net.feed_forward(inputs)
-    return measured(pose(net, inputs), z, Limits(positive_number(tol, "tol"), passes=1), "forward")
+    given = pose(net, X)
+    z = _layer_by_layer(given, reconstruct=reconstruct)
+    return measured(given, z, Limits(positive_number(tol, "tol"), passes=1), "forward")
 
 
-def _layer_by_layer(net: LiftedEnergy, X: Float) -> Float:
-    """``x_1, …, x_L``, stacked (N, n)."""
-    solve, below, found = solver_named("coordinate_descent"), X, []
-    for W, b, c, beta, unit in zip(net.weights, net.biases, net.reconstruction_biases, net.beta, net.units):
-        layer = LiftedEnergy([W], [b], [c], beta=beta, units=[unit])
-        problem, q = posed(layer, below)
-        below = solve(problem, q, None, Limits(_TOL)) if beta else np.clip(q, problem.lower, problem.upper)
-        found.append(below)
-    return np.concatenate(found, axis=1)
+def _layer_by_layer(given: Posed, *, reconstruct: bool) -> Float:
+    """``x_1, …, x_L``, stacked (N, n), from ``W_0 x``."""
+    net, product = given.net, given.seen
+    found = np.empty((len(product), net.n_units))
+    for k, here in enumerate(net.layers):
+        if net.beta[k] and reconstruct:
+            problem, constant = _layers(net)[k]
+            q = (1.0 + net.beta[k]) * product + constant
+            found[:, here] = solver_named("coordinate_descent")(problem, q, None, Limits(_TOL))
+        else:
+            np.clip(product + net.biases[k], net.lower[k], net.upper[k], out=found[:, here])
+        if k + 1 < net.depth:
+            product = found[:, here] @ net.weights[k + 1].T
+    return found
+
+
+@lru_cache(maxsize=8)
+def _layers(net: LiftedEnergy) -> tuple[tuple[BoxQP, Float], ...]:
+    """Of every layer alone: ``I + β_k W_k W_kᵀ`` over its box, and ``b_k + β_k W_k c_k``."""
+    parts = zip(net.weights, net.biases, net.reconstruction_biases, net.beta, net.lower, net.upper)
+    return tuple(
+        (BoxQP(np.eye(len(W)) + beta * (W @ W.T), low, high, (slice(0, len(W)),)), b + beta * (W @ c))
+        for W, b, c, beta, low, high in parts
+    )
