@@ -619,15 +619,21 @@ class _Search:
         self._subject, self.lower, self.witness, self._until = subject, lower, witness, until
         self._goal = 1.0 + _SHARE * tol
         self.splitter = _Splitter(subject, until, tol, random_state, ways)
-        start = time.perf_counter()
         node = self.splitter.root(self._target)
-        self._proof_seconds = 0.3 * (time.perf_counter() - start)  # of a leaf, kept back from the time limit
+        self._proof_seconds = self._measured(node.bound)  # of a leaf, kept back from the time limit
         self._root = node.record
         self._open: list[tuple[float, int, _Node]] = []
         self._count = self._leaves = self.n_nodes = 1
         self._work = 0
         self._most = min(MAX_NODES, int(MAX_PRODUCTS / node_products(subject.network)))
         self._push(node)
+
+    def _measured(self, bound: _Bound) -> float:
+        """About the seconds that a leaf will take to be checked: limits, and the proof of its multipliers."""
+        start = time.perf_counter()
+        _ = self.splitter.space.root
+        StorageChecker(self._subject.within(bound.slopes), bound.T, bound.weights).smallest(bound.upper)
+        return 2.0 * (time.perf_counter() - start)
 
     @property
     def _target(self) -> float:
