@@ -9,6 +9,7 @@ from functools import cache
 from itertools import pairwise, product
 from math import inf, isqrt
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from exact import Matrix, definite
@@ -175,19 +176,39 @@ def deep_proved(Ws: Sequence[Matrix], slopes: Slopes, T: Row, upper: float) -> b
     return exactly_feasible([np.array(W, dtype=object) for W in Ws], each, T, upper)  # type: ignore[arg-type]
 
 
-def tree_proved(net: FeedForward, W: Matrix, V: Matrix, tree: Sequence[Any], known: Slopes, upper: Fraction) -> bool:
-    """Every bound leaf proves its cells, and there is no point on the sides of an empty one."""
+def cube_in(net: FeedForward, around: Sequence[float] | None, radius: float | None) -> Matrix:
+    """Half-spaces of a cube in a ball; none of all inputs."""
+    cube: Matrix = []
+    if around is not None and radius is not None:
+        reach = root_above(Fraction(radius) ** 2 / net.n_inputs) * Fraction(999, 1000)
+        for k, centre in enumerate(map(Fraction, around)):
+            unit = [Fraction(i == k) for i in range(net.n_inputs)]
+            cube += [[*unit, reach - centre], [*(-a for a in unit), reach + centre]]
+    return cube
+
+
+def tree_proved(
+    net: FeedForward,
+    W: Matrix,
+    V: Matrix,
+    tree: Sequence[Any],
+    known: Slopes,
+    upper: Fraction,
+    cube: Matrix,
+) -> bool:
+    """Every bound leaf proves its cells, and there is no point on the sides of an empty one (in a cube in the ball)."""
     left, right = sides(net.activations[0])
     b = rows(net.biases[0])[0]
     nodes = iter(tree)
 
     def subtree(fixed: dict[int, int]) -> bool:
-        kind, data = next(nodes)
+        kind, *given = next(nodes)
+        data = given[0] if given else None
         if kind == "split":
             low, high = subtree(fixed | {data: -1}), subtree(fixed | {data: 1})  # both, to get to the end
             return low and high
         if kind == "empty":
-            return not has_point([[side * a for a in (*W[j], b[j])] for j, side in fixed.items() if any(W[j])])
+            return not has_point([[s * a for a in (*W[j], b[j])] for j, s in fixed.items() if any(W[j])] + cube)
         slopes = list(known)
         for j, side in fixed.items():
             if known[j][0] < known[j][1]:
@@ -204,7 +225,8 @@ def upper_is_proved(net: FeedForward, cert: Certificate, upper: float) -> bool:
     upper = float(upper)  # a float32 too is exactly this
     Ws, bound, given = chosen(net, cert), Fraction(upper), cert.multipliers
     if cert.kind == "tree":
-        return tree_proved(net, *Ws, list(given), reached(net, cert), bound)
+        around = None if cert.around is None else cert.around.tolist()
+        return tree_proved(net, *Ws, list(given), reached(net, cert), bound, cube_in(net, around, cert.radius))
     if cert.kind == "shallow":
         t, *s = [rows(part)[0] for part in (given if isinstance(given, tuple) else (given,))]
         return shallow_proved(*Ws, t, reached(net, cert), bound, *map(proportions, s))
@@ -221,12 +243,7 @@ def cells(net: FeedForward, around: tuple[float, ...] | None, radius: float | No
     """The slopes of all cells of one hidden layer with one kink at zero; of a ball, those that a cube in it reaches."""
     left, right = sides(net.activations[0])
     planes = [[*w, b] for w, b in zip(rows(net.weights[0]), rows(net.biases[0])[0])]
-    cube: Matrix = []
-    if around is not None and radius is not None:
-        reach = root_above(Fraction(radius) ** 2 / net.n_inputs) * Fraction(999, 1000)
-        for k, centre in enumerate(map(Fraction, around)):
-            unit = [Fraction(i == k) for i in range(net.n_inputs)]
-            cube += [[*unit, reach - centre], [*(-a for a in unit), reach + centre]]
+    cube = cube_in(net, around, radius)
     return [
         [left if s < 0 else right for s in side]
         for side in product((-1, 1), repeat=len(planes))
@@ -371,4 +388,5 @@ SUBJECTS = tuple(_SUBJECTS)
 @cache
 def subject(name: str) -> tuple[FeedForward, Certificate]:
     net, options = _SUBJECTS[name]
-    return net, certify(net, **options)
+    with patch("certnet.certification.bracket._FEW_INPUTS", 0):  # a tree of cases where parts would be taken
+        return net, certify(net, **options)
