@@ -48,7 +48,9 @@ def train_command(
         "relu"
     ),
     beta: Annotated[str, typer.Option(help="Reconstruction: one number for hidden layers, or one per layer.")] = "1",
-    gamma: Annotated[float, typer.Option(help="Feedback.")] = 0.125,
+    gamma: Annotated[
+        float | None, typer.Option(help="Feedback; by default 1/8 up to two hidden layers, 1/2 for more.")
+    ] = None,
     objective: Annotated[str, typer.Option(help="contrastive, lifted or unsupervised.")] = "contrastive",
     regress: Annotated[
         bool, typer.Option("--regress", help="CSV: the target is a number, not a class; standardised.")
@@ -95,7 +97,9 @@ def train_command(
     check_writable(out, force=force)
     if checkpoint is not None and checkpoint.resolve() == out.resolve():
         raise InvalidInputError(f"--checkpoint and --out are both {out}: a checkpoint is another file")
-    shape = {"units": _listed(units, str, "units"), "beta": _listed(beta, float, "beta"), "gamma": gamma}
+    shape = {"units": _listed(units, str, "units"), "beta": _listed(beta, float, "beta")}
+    if gamma is not None:
+        shape["gamma"] = gamma
     how: dict[str, Any] = {
         "max_epochs": epochs,
         "batch_size": batch,
