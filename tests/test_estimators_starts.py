@@ -224,8 +224,9 @@ class TestDepth:
         net = model.network_for({"colour": "red"})
         rows = table.assign(colour="red")
         assert_allclose(net.predict(rows[["a", "b"]]), model.predict(rows), rtol=1e-9, atol=1e-9)
-        lower, upper = model.certified_interval(table, 0.1)
+        lower, upper = model.certified_interval(table, 0.1, relaxed=False)
         assert_allclose((upper - lower) / 2, 0.1 * certify(net).upper, rtol=1e-4)
+        lower, upper = model.certified_interval(table, 0.1)
         moved = table.assign(a=table["a"] + 0.06, b=table["b"] - 0.08)
         assert np.all((lower <= model.predict(moved)) & (model.predict(moved) <= upper))
 

@@ -183,7 +183,7 @@ def test_servo_is_fast_and_far_below_its_start():
     data = load_dataset("servo", download=False)
     rng = np.random.default_rng(0)
     start = ShallowNetwork(*(rng.uniform(-0.5, 0.5, shape) for shape in ((100, 4), (100,), (100,), ())))
-    done = train_admm(data.X_train, data.y_train, 0.01, start=start)
+    done = train_admm(data.X_train, data.y_train, 0.01, start=start, max_iterations=200)
     assert objective(done.network, data.X_train, data.y_train, weight=0.01) < 0.14
     assert done.settings["n_iterations"] < done.settings["max_iterations"]
 

@@ -188,7 +188,15 @@ def region_of(around: Float | None, radius: float | None, box: tuple[Float, Floa
         if ball:
             raise InvalidInputError("a region is a box or a ball, not both")
         return Box(*box)
-    return Ball(around, radius) if ball else ALL  # type: ignore[arg-type]
+    return _as_it_stands(around, radius) if ball else ALL
+
+
+def _as_it_stands(centre: object, radius: object) -> Ball:
+    """A ball of what a certificate holds, not converted: another type than double would be another ball."""
+    made = object.__new__(Ball)
+    object.__setattr__(made, "centre", centre)
+    object.__setattr__(made, "radius", radius)
+    return made
 
 
 def _limits(value: ArrayLike, name: str) -> Float:

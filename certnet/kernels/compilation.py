@@ -32,10 +32,10 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
             return njit(cache=True, **options)(function)
         except RuntimeError:  # numba: no locator available for the cache
             folder = _writable()
-        if folder is None:
-            return njit(**options)(function)
-        with _numba_cache(folder):
-            return njit(cache=True, **options)(function)
+        if folder is not None:
+            with _numba_cache(folder), suppress(RuntimeError):
+                return njit(cache=True, **options)(function)
+        return njit(**options)(function)
 
     return decorate
 

@@ -48,10 +48,8 @@ _SHARE: Final = 0.5  # of the tolerance that the search uses; the rest is for ro
 _ROUND: Final = 16  # parts at a time
 _SEEN: Final = 1e-11  # of its terms: what a pre-activation must differ from zero by for its side to be known
 _POINTS: Final = 48  # that a part keeps
-_FEW: Final = (
-    1.0,
-    0.25,
-)  # times d (d − 1): undecided units up to which their kinks are split, for small and other gaps
+_FEW: Final = (1.0, 0.25)  # times d (d − 1): undecided units up to which kinks are split, for small and other gaps
+_HALVED: Final = 10  # bisections of every input after which parts are split at kinks
 _SMALL: Final = 1e-2  # gaps that bisection has a hard time with: where kinks meet no box is small enough
 _KINKED: Final = ("relu", "leaky_relu")
 _CHEAP_WORK: Final = 0.5  # of the exact arithmetic that a checker allows for
@@ -247,9 +245,12 @@ class _Splitter:
         return "inputs" if smooth else self._easier(node)
 
     def _easier(self, node: _Node) -> str:
-        """A bisection halves what units are undecided by, d of them are needed; a split at a kink decides one unit."""
+        """A bisection halves what units are undecided by, d of them are needed; a split at a kink decides one unit.
+
+        Where more kinks meet in a point than there are inputs no box about it is small enough.
+        """
         undecided = sum(int((low < high).sum()) for low, high in node.bound.slopes)
-        return "units" if undecided <= self._few else "inputs"
+        return "units" if undecided <= self._few or node.depth > _HALVED * len(node.part.lower) else "inputs"
 
     # -------------------------------------------------------------------------------------------------------- bounds
 
