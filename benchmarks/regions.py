@@ -3,6 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/regions.py                   # trained networks of the UCI sets
     OMP_NUM_THREADS=1 python benchmarks/regions.py --only wine       # some of them
     OMP_NUM_THREADS=1 python benchmarks/regions.py --features        # certify_features
+    OMP_NUM_THREADS=1 python benchmarks/regions.py --refine --only servo machine
 
 Networks are trained by scikit-learn's Adam for 500 epochs without weight decay, on standardised data (split 0), so
 that their global constants are large. Regions: all inputs, the box around the training rows, the same with every side
@@ -24,7 +25,7 @@ import numpy as np
 from _common import machine, print_table, random_network
 from depth import he
 
-from certnet import Box, certify, certify_features, from_sklearn, load_dataset
+from certnet import Box, FeedForward, certify, certify_features, from_sklearn, load_dataset, refine
 from certnet.claims.region import ALL
 from certnet.errors import NotConvergedWarning
 from certnet.networks.network import Network
@@ -37,6 +38,7 @@ HALF_WIDTH = 0.1
 SAMPLES = 20
 EPOCHS = 500
 POINTS = 10_000
+NEAR, WEIGHT = 0.25, 0.01  # of the region that refinements are for, and of L²
 
 
 def trained(name: str, hidden: tuple[int, ...]) -> tuple[Network, Any]:
@@ -148,16 +150,44 @@ def feature_rows() -> None:
     )
 
 
+def refined_rows(names: Sequence[str]) -> None:
+    """Refinement for a neighbourhood of the median row against that for all inputs, both measured there."""
+    rows = []
+    for name in names:
+        for hidden in ((100,), (32, 32)):
+            start, data = trained(name, hidden)
+            network, X, y = FeedForward.of(start), data.X_train, data.y_train
+            box = Box(np.median(X, axis=0) - NEAR, np.median(X, axis=0) + NEAR)
+            usual = refine(network, X, y, WEIGHT)
+            begin = time.process_time()
+            here = refine(network, X, y, WEIGHT, region=box)
+            seconds = time.process_time() - begin
+            there = usual.mse + WEIGHT * certify(usual.network, region=box).rho
+            everywhere = here.certificate_everywhere
+            if everywhere is None or not here.certificate.check(here.network):
+                raise SystemExit("a certificate does not hold")
+            title = f"{name}, {'-'.join(map(str, network.widths))}"
+            bounds = usual.certificate.upper, here.certificate.upper, everywhere.upper
+            rows.append((title, f"{there:.4f}", f"{here.objective_after:.4f}", *map("{:.3f}".format, bounds)))
+            rows[-1] += (f"{seconds:.1f}",)
+            print(rows[-1], flush=True)
+    head = ("network", "J there, all inputs", "J there, region", "L, all inputs", "L in the region", "L everywhere")
+    print_table((*head, "CPU s"), rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", choices=SETS, default=list(SETS), help="data sets")
     parser.add_argument("--features", action="store_true", help="slopes by feature")
+    parser.add_argument("--refine", action="store_true", help="refinement for a neighbourhood")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", NotConvergedWarning)
     print(machine(), flush=True)
     certify(random_network(5, 3))  # imports and compiles
     if arguments.features:
         feature_rows()
+    elif arguments.refine:
+        refined_rows(arguments.only)
     else:
         uci_rows(arguments.only)
 

@@ -24,9 +24,10 @@ from certnet.networks.shallow import ShallowNetwork
 from certnet.proofs import tree as verify_tree
 from certnet.proofs.tree import EmptyCells, TreeChecker, _kernel, side_slopes
 from certnet.searches import branch
-from certnet.searches.branch import BranchResult, close_bracket
+from certnet.searches.branch import close_bracket
 from certnet.searches.cells import Cells
 from certnet.searches.relax import relaxation
+from certnet.searches.result import BranchResult
 
 # ------------------------------------------------------------------------------------- the second implementation
 

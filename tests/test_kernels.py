@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -43,7 +45,7 @@ def test_a_row_of_zeros_keeps_its_unit_vector():
     np.testing.assert_array_equal(Y[0], [1.0, 0.0])
 
 
-def test_compilation_works_where_nothing_can_be_cached(monkeypatch: pytest.MonkeyPatch):
+def test_compilation_works_where_nothing_can_be_cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     calls = []
 
     def njit(**options):
@@ -53,9 +55,12 @@ def test_compilation_works_where_nothing_can_be_cached(monkeypatch: pytest.Monke
         return lambda function: function
 
     monkeypatch.setattr(module, "njit", njit)
-    assert module.compiled(fastmath=True)(len)([1, 2]) == 2
-    assert calls[0] == {"cache": True, "fastmath": True}
-    assert calls[-1] == {"fastmath": True}
+    cached, plain = {"cache": True, "fastmath": True}, {"fastmath": True}
+    for folder, tried in ((None, [cached, plain]), (tmp_path, [cached, cached, plain])):
+        calls.clear()
+        monkeypatch.setattr(module, "_writable", lambda folder=folder: folder)
+        assert module.compiled(fastmath=True)(len)([1, 2]) == 2
+        assert calls == tried
 
 
 def slope_squared(W: np.ndarray, b: np.ndarray, v: np.ndarray, x: np.ndarray) -> float:

@@ -43,8 +43,7 @@ from certnet.searches.lower import LowerBound, lower_bound
 from certnet.searches.shallow import FORMS
 
 if TYPE_CHECKING:
-    from certnet.searches.branch import BranchResult
-    from certnet.searches.parts import PartsResult
+    from certnet.searches.result import BranchResult
 
 __all__ = ["certify", "certify_checked", "certify_outputs"]
 
@@ -445,7 +444,7 @@ def _closed(
     subject: Subject, proved: Proved, below: LowerBound, options: Options, exact: _Exact
 ) -> tuple[Proved, LowerBound]:
     """The bracket after branch and bound."""
-    found: BranchResult | PartsResult
+    found: BranchResult
     # bisecting a few inputs beats splitting at the kinks of many units
     few = subject.network.n_inputs <= _FEW_INPUTS and _has_limits(subject)
     if proved.kind == "shallow" and subject.claim.norm == "l2" and subject.one_kink_at_zero and not few:

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from certnet.claims.claim import Claim
-from certnet.claims.region import All, Ball
+from certnet.claims.region import All
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float
 from certnet.networks.feedforward import FeedForward
@@ -58,11 +58,6 @@ class Subject:
         except InvalidInputError:
             return f"the difference of the outputs {self.claim.output!r} overflows: rescale the outputs"
         return None
-
-    @property
-    def ball(self) -> Ball | None:
-        """The ball that the claim is about; None where it is about all inputs."""
-        return self.claim.region if isinstance(self.claim.region, Ball) else None
 
     # ------------------------------------------------------------------------------------------------------- functions
 

@@ -26,9 +26,10 @@ from certnet.proofs.gradients import gradient_norm_below
 from certnet.proofs.tree import MAX_NODES, Highest, Sides, TreeChecker
 from certnet.searches.cells import Cells
 from certnet.searches.relax import NodeBound, relaxation
+from certnet.searches.result import BranchResult
 from certnet.searches.shallow import Balanced, balance
 
-__all__ = ["BranchResult", "Prover", "close_bracket"]
+__all__ = ["Prover", "close_bracket"]
 
 Prover = Callable[[Float], float]
 """A proved lower bound of L from a point (d,), 0 where none follows."""
@@ -39,34 +40,6 @@ _NOTHING = 1e-13  # of the largest unit: what is left when units cancel is not t
 _SEEN = 1e-12  # a hyperplane must be this far from a point, both of norm one, for its side to be known
 _SHARE = 0.5  # of the tolerance that the search uses; the rest is for rounding
 _PROOF_SECONDS = 1e-3  # of a leaf, kept back from the time limit
-
-
-@dataclass(frozen=True, eq=False)
-class BranchResult:
-    """A bracket with the tree that proves its upper side.
-
-    Attributes
-    ----------
-    upper, lower : float
-        ``lower ≤ L ≤ upper``.
-    witness : ndarray, shape (d,)
-        The point that proves ``lower``.
-    tree : list
-        Nodes in preorder for :class:`~certnet.proofs.tree.TreeChecker`; JSON holds it.
-    closed : bool
-        ``upper ≤ lower (1 + tol)``.
-    n_nodes : int
-        Nodes of the search; the tree may be smaller.
-    seconds : float
-    """
-
-    upper: float
-    lower: float
-    witness: Float
-    tree: list[list[Any]]
-    closed: bool
-    n_nodes: int
-    seconds: float
 
 
 def close_bracket(

@@ -39,9 +39,10 @@ from certnet.proofs.storage import StorageChecker
 from certnet.proofs.subject import Subject
 from certnet.proofs.tree import MAX_NODES, MAX_WORK
 from certnet.searches.hulls import common_point, nearest_point
+from certnet.searches.result import BranchResult
 from certnet.searches.vectors import multipliers_with_slack, search_to_goal
 
-__all__ = ["PartsResult", "close_parts"]
+__all__ = ["close_parts"]
 
 _ROOM: Final = 1e-10  # of limits: units nearer to a kink count as undecided, whatever another machine's rounding
 _SHARE: Final = 0.5  # of the tolerance that the search uses; the rest is for rounding
@@ -57,34 +58,6 @@ _SLACKS: Final = (0.0, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5)
 _ELSEWHERE: Final = 1.0 + 2.0**-42  # of the bound: another machine sums in another order
 
 
-@dataclass(frozen=True, eq=False)
-class PartsResult:
-    """A bracket with the tree that proves its upper side.
-
-    Attributes
-    ----------
-    upper, lower : float
-        ``lower ≤ L ≤ upper``.
-    witness : ndarray, shape (d,)
-        The point that proves ``lower``.
-    tree : list
-        Nodes in preorder for :class:`~certnet.proofs.parts.PartsChecker`; JSON holds it.
-    closed : bool
-        ``upper ≤ lower (1 + tol)``.
-    n_nodes : int
-        Parts that were looked at; the tree may be smaller.
-    seconds : float
-    """
-
-    upper: float
-    lower: float
-    witness: Float
-    tree: list[list[Any]]
-    closed: bool
-    n_nodes: int
-    seconds: float
-
-
 def close_parts(
     subject: Subject,
     *,
@@ -96,7 +69,7 @@ def close_parts(
     n_jobs: int = 1,
     random_state: int = 0,
     ways: Sequence[str] = ("inputs", "units"),
-) -> PartsResult:
+) -> BranchResult:
     """The bracket of L, closed to a relative ``tol`` or as far as time and nodes allow.
 
     Parameters
@@ -132,7 +105,7 @@ def close_parts(
         upper, tree = search.proved()
     closed = upper <= search.lower * (1.0 + tol)
     seconds = time.perf_counter() - start
-    return PartsResult(upper, search.lower, search.witness, tree, closed, search.n_nodes, seconds)
+    return BranchResult(upper, search.lower, search.witness, tree, closed, search.n_nodes, seconds)
 
 
 # ------------------------------------------------------------------------------------------------------------ the tree

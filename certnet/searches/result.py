@@ -3,14 +3,43 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from certnet.core.outcome import Status
 from certnet.core.validation import Float
 
-__all__ = ["SearchResult", "dual_value"]
+__all__ = ["BranchResult", "SearchResult", "dual_value"]
 
 M = TypeVar("M", Float, tuple[Float, ...])
+
+
+@dataclass(frozen=True, eq=False)
+class BranchResult:
+    """A bracket with the tree that proves its upper side.
+
+    Attributes
+    ----------
+    upper, lower : float
+        ``lower ≤ L ≤ upper``.
+    witness : ndarray, shape (d,)
+        The point that proves ``lower``.
+    tree : list
+        Nodes in preorder, for :class:`~certnet.proofs.tree.TreeChecker` or
+        :class:`~certnet.proofs.parts.PartsChecker`; JSON holds it.
+    closed : bool
+        ``upper ≤ lower (1 + tol)``.
+    n_nodes : int
+        Nodes that were looked at; the tree may be smaller.
+    seconds : float
+    """
+
+    upper: float
+    lower: float
+    witness: Float
+    tree: list[list[Any]]
+    closed: bool
+    n_nodes: int
+    seconds: float
 
 
 @dataclass(frozen=True, eq=False)
