@@ -73,7 +73,7 @@ def test_absent_files_say_where_to_get_them_and_where_to_put_them(home, name):
         load_images(name, data_home=home)
     message = str(caught.value)
     assert image_info(name).address in message
-    assert f"images/{name}.npz" in message
+    assert f"images/{image_info(name).file}" in message
     assert str(home) in message
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.optimize
+from sklearn.metrics import roc_auc_score
 
 from certnet.core.errors import CertnetWarning, DatasetError, FileFormatError
 from certnet.lifted.bounds import lipschitz_bound
 from certnet.study import Store, collect, load_study, run_study
 from certnet.study.kinds.lifted.checks import lifted_checks, lifted_notes
 from certnet.study.kinds.lifted.components import learned_layer
-from certnet.study.kinds.lifted.images import ImageSettings, available, drawn_images, resolved
+from certnet.study.kinds.lifted.images import ImageSettings, available, drawn_images, resolved, whole_of
 from certnet.study.kinds.lifted.measures import filters_of, packed_filters
 from certnet.study.kinds.lifted.runs import lifted_execute
 from certnet.study.kinds.lifted.spec import LiftedSpec, lifted_check
@@ -48,7 +51,7 @@ hidden = [12, 8]
 learning_rate = 0.2
 epochs = 3
 weight_decay = 1e-4
-measures = ["certificate", "filters", "gradient"]
+measures = ["certificate", "energies", "filters", "forward", "gradient", "passes"]
 
 [networks.pre]
 images = ["digits"]
@@ -174,7 +177,7 @@ def test_what_is_wrong_in_a_study_file_is_said(tmp_path: Path, old: str, new: st
 
 
 def test_measures_fit_the_network(tmp_path: Path):
-    with pytest.raises(FileFormatError, match="certificates and gradients need outputs"):
+    with pytest.raises(FileFormatError, match="certificate, forward, gradient, passes need outputs"):
         study_of(tmp_path, TINY.replace('measures = ["energies"]', 'measures = ["certificate"]'))
     text = TINY + '\n[networks.twin]\nimages = ["digits"]\nhidden = [4]\nobjective = "back-propagation"\n'
     with pytest.raises(FileFormatError, match="only filters fits"):
@@ -241,7 +244,7 @@ def test_measures_do_not_change_the_training_and_settings_do(tmp_path: Path):
         tasks = lifted_tasks(study_of(tmp_path, text))
         return next(task.digest for task in tasks if task.name == "digits/contrastive")
 
-    same = TINY.replace('measures = ["certificate", "filters", "gradient"]', "measures = []")
+    same = re.sub(r"measures = .*gradient.*", "measures = []", TINY)
     assert digest(same) == digest(TINY)
     assert digest(TINY.replace("weight_decay = 1e-4", "weight_decay = 1e-3")) != digest(TINY)
     assert digest(TINY.replace("max_train = 600", "max_train = 500")) != digest(TINY)
@@ -274,13 +277,32 @@ def test_first_weights_can_be_scaled(tmp_path: Path):
 
 def test_all_rows_are_done_and_do_not_depend_on_the_run(finished):
     study, _, rows = finished
-    assert [row["reason"] for row in rows] == [""] * 12
+    assert [row["reason"] for row in rows] == [""] * 15
     tasks = lifted_tasks(study)
     task = next(task for task in tasks if task.name == "digits/contrastive")
     again, _ = perform(task, [])
     before = rows[tasks.index(task)]
     different = {key for key in before if before[key] != again[key]}
     assert different <= {*VOLATILE, "training_seconds"}
+
+
+def test_a_part_of_cifar_stands_in_under_its_own_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("CERTNET_DATA_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert resolved(["cifar10-grey"], None) == ["cifar10-grey"]
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "cifar10_first4000_test1000.npz").touch()
+    assert resolved(["cifar10-grey", "cifar10"], None) == ["cifar10_part-grey", "cifar10_part"]
+    assert [whole_of(name) for name in ("cifar10_part-grey", "cifar10", "mnist")] == [
+        "cifar10-grey",
+        "cifar10",
+        "mnist",
+    ]
+    spec = load_study("lifted-images").spec
+    assert spec.paper("cifar", "cifar10_part-grey")["accuracy"] == 44.75
+    assert spec.paper("cifar", "mnist") == {}
+    (tmp_path / "images" / "cifar10.npz").touch()
+    assert resolved(["cifar10-grey"], None) == ["cifar10-grey"]
 
 
 def test_a_loss_that_diverges_is_a_failed_row(tmp_path: Path):
@@ -336,6 +358,62 @@ def test_margins_and_radii_follow_from_the_bounds(finished):
     assert row["sdp"] == lipschitz_bound(net, "sdp", lower=False).upper
     wrong = 1.0 - row["test_accuracy"]
     assert np.mean(np.array(row["radii"]) < 0.0) == pytest.approx(wrong, abs=0.01)
+
+
+def test_certified_shares_follow_from_the_bounds_of_every_pair(finished):
+    row, net, data = row_of(finished[2], "certificate", "contrastive"), network_of(finished, "contrastive"), images()
+    outputs = net.infer(data.X_test, tol=1e-11).output
+    L = np.full((10, 10), np.inf)
+    for i, j in itertools.combinations(range(10), 2):
+        L[i, j] = L[j, i] = lipschitz_bound(net, "sdp", output=(i, j), lower=False).upper
+    top = outputs.argmax(axis=1)
+    gaps = np.take_along_axis(outputs, top[:, None], axis=1) - outputs
+    gaps[np.arange(len(top)), top] = np.inf
+    with np.errstate(invalid="ignore"):
+        radii = np.where(np.isinf(gaps), np.inf, gaps / L[top]).min(axis=1)
+    assert row["radius_pairs"] == pytest.approx(np.median(radii), rel=1e-3)
+    assert row["radius_pairs"] >= row["radius"]
+    assert row["pairs_most"] == pytest.approx(L[np.isfinite(L)].max(), rel=1e-3)
+    for radius, share, plain in zip(row["at"], row["certified"], row["certified_of_all"], strict=True):
+        assert share == pytest.approx(((radii >= radius) & (top == data.y_test)).mean(), abs=0.01)
+        assert plain <= share <= row["test_accuracy"]
+
+
+def test_a_pass_is_measured_against_the_minimiser(finished):
+    row, net, data = row_of(finished[2], "forward", "contrastive"), network_of(finished, "contrastive"), images()
+    best, z = net.infer(data.X_test, tol=1e-10).output, data.X_test.astype(float)
+    for k, (W, b) in enumerate(zip(net.weights, net.biases)):
+        z = np.maximum(z @ W.T + b, net.lower[k]) if k < 2 else z @ W.T + b
+    plain = row["ways"]["plain"]
+    assert plain["test_accuracy"] == pytest.approx((z.argmax(axis=1) == data.y_test).mean())
+    assert plain["same"] == pytest.approx((z.argmax(axis=1) == best.argmax(axis=1)).mean())
+    assert plain["distance"] == pytest.approx(np.median(np.linalg.norm(z - best, axis=1)), rel=1e-4)
+    assert row["ways"]["reconstructing"]["distance"] < plain["distance"]
+
+
+def test_certain_predictions_are_those_of_the_minimiser(finished):
+    row, net, data = row_of(finished[2], "passes", "contrastive"), network_of(finished, "contrastive"), images()
+    best = net.infer(data.X_test, tol=1e-11).output.argmax(axis=1)
+    stops = {(stop["by"], stop["value"]): stop for stop in row["stops"]}
+    errors = [stops["residual", tol]["error"] for tol in (1.0, 0.1, 0.01, 1e-3, 1e-4)]
+    assert errors == sorted(errors, reverse=True)
+    assert stops["residual", 1e-6]["certain"] > 0.98
+    assert stops["residual", 1e-6]["same"] == 1.0
+    early = net.infer(data.X_test, passes=2)
+    top = np.sort(early.output, axis=1)
+    sure = top[:, -1] - top[:, -2] > math.sqrt(2.0) * early.error_bound
+    assert stops["passes", 2]["certain"] == pytest.approx(sure.mean())
+    assert (early.output.argmax(axis=1) == best)[sure].all()
+
+
+def test_areas_are_those_of_scikit_learn(finished):
+    for network in ("energies", "contrastive"):
+        row, net, data = row_of(finished[2], "energies", network), network_of(finished, network), images()
+        own = net.scores(data.X_test)
+        mirrored = net.scores(data.X_test.reshape(-1, 8, 8)[:, :, ::-1].reshape(-1, 64))
+        labels = np.repeat([0, 1], len(own))
+        assert row["areas"]["mirrored"] == pytest.approx(roc_auc_score(labels, np.concatenate([own, mirrored])))
+        assert set(row["areas"]) == {"mirrored", "Gaussian"}
 
 
 def test_no_slope_is_steeper_than_the_bound(finished):

@@ -48,14 +48,16 @@ def expected_files(info: ImageInfo) -> str:
     """What :func:`find_images` looks for below a data folder, as a line of text."""
     if info.name == "cifar10":
         return f"images/cifar10.npz, images/cifar10/ or images/ with {', '.join(_CIFAR)}"
+    if info.stem:
+        return f"images/{info.file}"
     return (
-        f"images/{info.name}.npz, images/{info.name}/ with train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, "
+        f"images/{info.file}, images/{info.name}/ with train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, "
         "t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz (or unpacked)"
     )
 
 
 def _npz(info: ImageInfo, base: Path) -> ImageSource | None:
-    path = base / f"{info.name}.npz"
+    path = base / info.file
     if not path.is_file():
         return None
     n_classes = len(info.class_names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -37,6 +37,8 @@ class ImageInfo:
         1 (grey) or 3 (red, green, blue).
     digests : mapping from part ("train", "test") to ContentDigest
         Of the parts whose content is known.
+    stem : str
+        Name of its NPZ file without the ending, where that is not the name of the set.
     address : str
         Where its authors publish it.
     """
@@ -53,6 +55,12 @@ class ImageInfo:
     address: str
     notes: str = ""
     digests: Mapping[str, ContentDigest] = field(default_factory=dict)
+    stem: str = ""
+
+    @property
+    def file(self) -> str:
+        """Name of its NPZ file."""
+        return f"{self.stem or self.name}.npz"
 
     def n_images(self, part: str) -> int:
         """Images of a part."""
@@ -146,7 +154,25 @@ _ENTRIES = (
     ),
 )
 
-IMAGE_REGISTRY: Final[Mapping[str, ImageInfo]] = MappingProxyType({entry.name: entry for entry in _ENTRIES})
+_CIFAR = _ENTRIES[-1]
+_PART = replace(
+    _CIFAR,
+    name="cifar10_part",
+    n_train=4000,
+    n_test=1000,
+    source=f"the first 4000 training and 1000 test images of: {_CIFAR.source}",
+    notes="a part of CIFAR-10, in its order: numbers made with it are not those of the whole set",
+    # of these images, not published ones
+    digests=MappingProxyType(
+        {
+            "train": ContentDigest("e4a98e945e369337dd5ec0ade04fd15c", "d8d92aca80e6d4f4b2daaddff74330be"),
+            "test": ContentDigest("4654039f89b9dd457c8694c145e2943a", "1995706abdf9e9ed84b7f763c8b47ec2"),
+        }
+    ),
+    stem="cifar10_first4000_test1000",
+)
+
+IMAGE_REGISTRY: Final[Mapping[str, ImageInfo]] = MappingProxyType({entry.name: entry for entry in (*_ENTRIES, _PART)})
 """Every image set by its name."""
 
 IMAGE_SETS: Final[tuple[str, ...]] = tuple(IMAGE_REGISTRY)

@@ -98,7 +98,7 @@ def lifted_notes(rows: Sequence[Row], spec: LiftedSpec) -> Iterator[str]:
 
 def _about_accuracies(rows: Sequence[Row], spec: LiftedSpec) -> Iterator[str]:
     for row in finished(rows, part="training"):
-        paper = spec.published.get(row["network"], {}).get(row["data"], {})
+        paper = spec.paper(row["network"], row["data"])
         if "accuracy" in paper:
             found = 100.0 * row["test_accuracy"]
             size = "" if row["n_train"] >= 50000 else f"; ours has {row['n_train']} training images"
@@ -118,7 +118,7 @@ def _about_bounds(rows: Sequence[Row], spec: LiftedSpec) -> Iterator[str]:
 
 def _about_energies(rows: Sequence[Row], spec: LiftedSpec) -> Iterator[str]:
     for row in finished(rows, part="energies"):
-        paper = spec.published.get(row["network"], {}).get(row["data"], {}).get("energies", {})
+        paper = spec.paper(row["network"], row["data"]).get("energies", {})
         ratios = {name: paper[name][0] / value["mean"] for name, value in row["energies"].items() if name in paper}
         if ratios:
             said = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())

@@ -15,7 +15,10 @@ from certnet.data.image_files import find_images
 from certnet.data.image_registry import image_info
 from certnet.study.spec import Part
 
-__all__ = ["ImageSettings", "available", "drawn_images", "require", "resolved"]
+__all__ = ["ImageSettings", "available", "drawn_images", "require", "resolved", "whole_of"]
+
+_PARTS = {"cifar10": "cifar10_part"}
+"""What stands in for a set whose files are not there, under its own name."""
 
 
 def available(name: str) -> bool:
@@ -37,8 +40,24 @@ def require(name: str) -> None:
 
 
 def resolved(names: Sequence[str], fallback: str | None) -> list[str]:
-    """The names, with the fallback in place of sets that are not there; each once."""
-    return list(dict.fromkeys(fallback if fallback and not available(name) else name for name in names))
+    """The names, each once: of sets that are not there the part that is, or the fallback."""
+    return list(dict.fromkeys(_resolved(name, fallback) for name in names))
+
+
+def whole_of(name: str) -> str:
+    """The set that this one is a part of, or itself: what is published is of whole sets."""
+    base = _base(name)
+    whole = next((whole for whole, part in _PARTS.items() if part == base), base)
+    return name.replace(base, whole)
+
+
+def _resolved(name: str, fallback: str | None) -> str:
+    if available(name):
+        return name
+    base = _base(name)
+    if base in _PARTS and available(_PARTS[base]):
+        return name.replace(base, _PARTS[base])
+    return fallback or name
 
 
 class ImageSettings(Part):

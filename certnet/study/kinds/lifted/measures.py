@@ -1,28 +1,45 @@
-"""What is measured of a trained network: Lipschitz bounds and radii, energies, filters, gradients."""
+"""What is measured of a trained network: bounds and radii, energies, filters, gradients, and shorter inference."""
 
 from __future__ import annotations
 
 import base64
+import time
+import warnings
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal
 
 import numpy as np
+from pydantic import Field
 
+from certnet.core.errors import CertnetWarning
 from certnet.core.validation import Float
 from certnet.data import ImageDataset, gaussian_like, mirrored
 from certnet.lifted import LiftedNetwork
+from certnet.lifted.bounds import lipschitz_bounds
+from certnet.lifted.inference import Inference
 from certnet.lifted.limits import gradient_gap
 from certnet.study.kinds.lifted.images import ImageSettings, drawn_images
 from certnet.study.spec import Part
 from certnet.study.tasks import Row
 
-__all__ = ["Certificates", "Energies", "Filters", "Gradients", "Measuring", "filters_of", "packed_filters"]
+__all__ = [
+    "Certificates",
+    "Energies",
+    "Filters",
+    "Forward",
+    "Gradients",
+    "Measuring",
+    "Passes",
+    "filters_of",
+    "packed_filters",
+]
 
 _QUANTILES: Final = 201
 _SLOPE_INPUTS: Final = 50  # test images from which steep slopes are searched
 _FILTERS: Final = 64
+_SIDES: Final[tuple[Literal["left", "right"], ...]] = ("left", "right")
 
 
 class Measuring(Part, ABC):
@@ -34,7 +51,13 @@ class Measuring(Part, ABC):
 
 
 class Certificates(Measuring):
-    """Bounds of all methods, the steepest slope found, margins of the predicted class, and radii (H, supplement)."""
+    """Bounds of all methods, the steepest slope found, margins of the predicted class, and radii (H, supplement).
+
+    Radii are by H's bound, by the SDP bound of all outputs, and by the bounds of every pair of outputs, which are never
+    the smaller ones; ``at`` are the radii at which the share that is right and certified is told.
+    """
+
+    at: list[float] = Field(default=[0.1, 0.3, 0.5, 1.0, 1.58])
 
     def columns(self, network: LiftedNetwork, data: ImageDataset, seed: int) -> Row:
         slopes_at = data.X_test[:_SLOPE_INPUTS]
@@ -43,8 +66,12 @@ class Certificates(Measuring):
         theorem = network.lipschitz_bound("theorem", lower=False)
         found = network.certified_radius(data.X_test, proof, threads=1)
         by_theorem = network.certified_radius(data.X_test, theorem, threads=1)
+        begin = time.process_time()
+        pairs = lipschitz_bounds(network, "sdp", differences=True, lower=False)
+        seconds = time.process_time() - begin
+        by_pairs = network.certified_radius(data.X_test, pairs, pairs=True, threads=1)
         right = found.predicted == data.y_test
-        radii = np.where(right, found.radius, -1.0)
+        radii = np.where(right, by_pairs.radius, -1.0)
         return {
             "theorem": bounds["theorem"],
             "layerwise": bounds["layerwise"],
@@ -56,6 +83,13 @@ class Certificates(Measuring):
             "margin": _summary(found.margin),
             "radius": float(np.median(found.radius)),
             "radius_theorem": float(np.median(by_theorem.radius)),
+            "radius_pairs": float(np.median(by_pairs.radius)),
+            "pairs_least": min(one.upper for one in pairs.values()),
+            "pairs_most": max(one.upper for one in pairs.values()),
+            "pairs_seconds": seconds,
+            "at": self.at,
+            "certified": [float((right & (by_pairs.radius >= radius)).mean()) for radius in self.at],
+            "certified_of_all": [float((right & (found.radius >= radius)).mean()) for radius in self.at],
             "test_accuracy": float(right.mean()),
             "last_layer": float(np.linalg.norm(network.weights[-1], 2)),
             "radii": _quantiles(radii),
@@ -63,9 +97,13 @@ class Certificates(Measuring):
 
 
 class Energies(Measuring):
-    """Energies of test data, of other sets, mirrored, and of a Gaussian like the training data (H, Table 1)."""
+    """Energies of test data, of other sets, mirrored, and of a Gaussian like the training data (H, Table 1).
+
+    ``areas`` are those under the ROC curve of the energy as a score that tells the others from own test data.
+    """
 
     others: list[ImageSettings]
+    areas: bool = True
 
     def columns(self, network: LiftedNetwork, data: ImageDataset, seed: int) -> Row:
         samples = {"own": data.X_test}
@@ -74,7 +112,10 @@ class Energies(Measuring):
         samples["mirrored"] = mirrored(data.images("test")).reshape(len(data.X_test), -1)
         samples["Gaussian"] = gaussian_like(data.X_train, len(data.X_test), seed)
         energies = {name: network.scores(X, threads=1) for name, X in samples.items()}
+        own = energies["own"]
+        areas = {name: _area(own, values) for name, values in energies.items() if name != "own"}
         return {
+            "areas": areas if self.areas else {},
             "energies": {name: _summary(values) for name, values in energies.items()},
             "quantiles": {name: _quantiles(values) for name, values in energies.items()},
         }
@@ -91,6 +132,66 @@ class Filters(Measuring):
             "hoyer_sparsity": float(_hoyer(W).mean()),
             "positive": float((np.maximum(W, 0.0) ** 2).sum() / (W**2).sum()),
         }
+
+
+class Forward(Measuring):
+    """One pass in place of a minimisation (Z, section 5: "almost identical" at γ = 1/8), with and without β."""
+
+    def columns(self, network: LiftedNetwork, data: ImageDataset, seed: int) -> Row:
+        X, y = data.X_test, data.y_test
+        found, seconds = _timed(network.infer, X, threads=1)
+        row: Row = {"test_accuracy": _accuracy(found.output, y), "length": _median_norm(found.output), "ways": {}}
+        ways = {"plain": False} | ({"reconstructing": True} if any(network.beta) else {})
+        for name, reconstruct in ways.items():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", CertnetWarning)  # that β is left out is what is measured
+                passed, taken = _timed(network.forward, X, reconstruct=reconstruct)
+            row["ways"][name] = {
+                "test_accuracy": _accuracy(passed.output, y),
+                "same": _accuracy(passed.output, found.output.argmax(axis=1)),
+                "distance": _median_norm(passed.output - found.output),
+                "time": taken / seconds,
+            }
+        return row
+
+
+class Passes(Measuring):
+    """Inference that ends early (Z, section 6): after some passes, or at a natural residual of some ``γ^{L−1}``.
+
+    A prediction is certain where the margin of the output exceeds ``√2`` times the error bound, which rests on the
+    residual: minimisation could not change it any more.
+    """
+
+    passes: list[int] = Field(default=[1, 2, 3, 5, 10, 20])
+    tolerances: list[float] = Field(default=[1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-6])
+
+    def columns(self, network: LiftedNetwork, data: ImageDataset, seed: int) -> Row:
+        X, y = data.X_test, data.y_test
+        scale = network.gamma ** (network.depth - 1)
+        done, whole = _timed(network.infer, X, threads=1, tol=1e-9)
+        best = done.output.argmax(axis=1)
+        stops: list[Row] = []
+        ends: list[tuple[str, float, dict[str, Any]]] = [
+            *(("passes", count, {"passes": count}) for count in self.passes),
+            *(("residual", tol, {"tol": tol * scale}) for tol in self.tolerances),
+        ]
+        for name, value, options in ends:
+            found, taken = _timed(network.infer, X, threads=1, **options)
+            top = np.partition(found.output, -2, axis=1)
+            certain = top[:, -1] - top[:, -2] > np.sqrt(2.0) * found.error_bound
+            stops.append(
+                {
+                    "by": name,
+                    "value": value,
+                    "test_accuracy": _accuracy(found.output, y),
+                    "same": _accuracy(found.output, best),
+                    "certain": float(certain.mean()),
+                    "error": float(np.median(np.linalg.norm(found.output - done.output, axis=1))),
+                    "residual": float(np.median(found.residual)) / scale,
+                    "time": taken / whole,
+                }
+            )
+        return {"test_accuracy": _accuracy(done.output, y), "stops": stops}
 
 
 class Gradients(Measuring):
@@ -111,6 +212,31 @@ class Gradients(Measuring):
             "orders": gap.orders.tolist(),
             "samples": len(rows),
         }
+
+
+def _timed(run: Callable[..., Inference], X: Float, **options: Any) -> tuple[Inference, float]:
+    """An inference of X, and its CPU seconds, the least of three."""
+    seconds = []
+    for _ in range(3):
+        begin = time.process_time()
+        found = run(X, **options)
+        seconds.append(time.process_time() - begin)
+    return found, max(min(seconds), 1e-9)
+
+
+def _accuracy(outputs: Float, labels: Any) -> float:
+    return float((outputs.argmax(axis=1) == labels).mean())
+
+
+def _median_norm(rows: Float) -> float:
+    return float(np.median(np.linalg.norm(rows, axis=1)))
+
+
+def _area(own: Float, other: Float) -> float:
+    """The chance that one of ``other`` is above one of ``own``, ties counted half: the area under the ROC curve."""
+    ordered = np.sort(own)
+    below, up_to = (np.searchsorted(ordered, other, side=side) for side in _SIDES)
+    return float((below + up_to).mean()) / (2.0 * len(own))
 
 
 def _hoyer(W: Float) -> Float:

@@ -49,7 +49,7 @@ def lifted_report(study: Study[LiftedSpec], rows: Sequence[Row]) -> Report:
                 data,
                 name,
                 spec.networks[name],
-                spec.published.get(name, {}).get(data, {}),
+                spec.paper(name, data),
                 same,
                 parts["training"].get((data, name), ()),
                 parts["certificate"].get((data, name), ()),
@@ -59,6 +59,8 @@ def lifted_report(study: Study[LiftedSpec], rows: Sequence[Row]) -> Report:
         ]
 
     gradients = finished(rows, part="gradient")
+    ways = [(row, way) for row in finished(rows, part="forward") for way in row["ways"]]
+    stops = [(row, stop) for row in finished(rows, part="passes") for stop in row["stops"]]
     tables = (
         tabulated(
             "Supervised learning: accuracy in per cent, and Lipschitz bounds",
@@ -71,13 +73,30 @@ def lifted_report(study: Study[LiftedSpec], rows: Sequence[Row]) -> Report:
             lines("certificate"),
         ),
         tabulated(
+            "Right and certified at l2 radius r, in per cent: by the bounds of every pair of outputs, in brackets by "
+            "the SDP bound of all outputs",
+            (*_NETWORK, *_certified(finished(rows, part="certificate")), _PAIRS),
+            lines("certificate"),
+        ),
+        tabulated(
             "Contrastive, back-propagated and standard lifted learning: accuracy, and units in their linear range by "
             "layer on the test data, in per cent",
             _LINEARITY,
             lines("training", "linearity"),
         ),
         tabulated(
-            "Energies min over z of E(z; x) after unsupervised learning",
+            "One pass in place of a minimisation, as at γ → 0: accuracy in per cent, outputs on the test data",
+            _FORWARD,
+            ways,
+        ),
+        tabulated(
+            "Inference that ends early: after passes, or at a natural residual of so many γ^(L−1); certain are "
+            "predictions that no further pass could change",
+            _STOPS,
+            stops,
+        ),
+        tabulated(
+            "Energies min over z of E(z; x), and how well they tell other samples from own test data",
             _ENERGIES,
             [(line, samples) for line in lines("energies") for samples in line.rows[0]["energies"]],
         ),
@@ -159,7 +178,33 @@ _MARGINS: Final = (  # H's supplement, tables 1 and 2
     Column[Line]("median radius, H's bound", lambda line: below(mean_of(line.rows, "radius_theorem"), 4)),
     _paper("radius"),
     Column[Line]("median radius, SDP", lambda line: below(mean_of(line.rows, "radius"), 4)),
+    Column[Line]("of every pair", lambda line: below(mean_of(line.rows, "radius_pairs"), 4)),
 )
+
+_PAIRS: Final = Column[Line](
+    "L of pairs",
+    lambda line: (
+        f"{above(min(row['pairs_least'] for row in line.rows), 3)} to "
+        f"{above(max(row['pairs_most'] for row in line.rows), 3)}"
+    ),
+)
+
+
+def _certified(rows: Sequence[Row]) -> list[Column[Line]]:
+    """A column for each radius at which the rows tell it."""
+    radii = rows[0]["at"] if rows else []
+    return [Column[Line](f"{radius:g}", _at(place)) for place, radius in enumerate(radii)]
+
+
+def _at(place: int) -> Callable[[Line], str]:
+    def cell(line: Line) -> str:
+        pairs, plain = (
+            100.0 * fmean(row[key][place] for row in line.rows) for key in ("certified", "certified_of_all")
+        )
+        return f"{pairs:.1f} ({plain:.1f})"
+
+    return cell
+
 
 _LINEARITY: Final = (  # Z, Table 1
     *_NETWORK,
@@ -197,6 +242,12 @@ def _published_energy(line: tuple[Line, str]) -> str:
     return " ± ".join(f"{value:.1f}" for value in network.paper.get("energies", {}).get(samples, []))
 
 
+def _area(line: tuple[Line, str]) -> str:
+    network, samples = line
+    found = [row["areas"][samples] for row in network.rows if samples in row["areas"]]
+    return f"{fmean(found):.3f}" if found else ""
+
+
 _ENERGIES: Final = (  # H, Table 1. Its energies have no factor ½: ours are doubled to stand beside them
     Column[tuple[Line, str]]("trained on", lambda line: line[0].data),
     Column[tuple[Line, str]]("network", lambda line: line[0].name),
@@ -206,6 +257,7 @@ _ENERGIES: Final = (  # H, Table 1. Its energies have no factor ½: ours are dou
     _energy("2 mean", "mean", ".1f", 2.0),
     _energy("2 std", "std", ".1f", 2.0),
     Column[tuple[Line, str]]("paper", _published_energy),
+    Column[tuple[Line, str]]("area under the ROC curve", _area),
 )
 
 
@@ -222,6 +274,35 @@ _GRADIENTS: Final = (  # the limit of weak feedback (Z, section 4)
     Column[Feedback]("relative error", lambda line: _exponent(line[0]["total"][line[1]])),
     Column[Feedback]("by layer", lambda line: ", ".join(_exponent(layer[line[1]]) for layer in line[0]["errors"])),
     Column[Feedback]("same active units", lambda line: f"{100.0 * line[0]['shared'][line[1]]:.1f} %"),
+)
+
+Way = tuple[Row, str]
+
+_FORWARD: Final = (  # Z, section 5
+    Column[Way]("data", lambda line: line[0]["data"]),
+    Column[Way]("network", lambda line: line[0]["network"]),
+    Column[Way]("pass", lambda line: line[1]),
+    Column[Way]("accuracy", lambda line: f"{100.0 * line[0]['ways'][line[1]]['test_accuracy']:.2f}"),
+    Column[Way]("of the minimiser", lambda line: f"{100.0 * line[0]['test_accuracy']:.2f}"),
+    Column[Way]("same class", lambda line: f"{100.0 * line[0]['ways'][line[1]]['same']:.2f}"),
+    Column[Way](
+        "distance of outputs, of their length",
+        lambda line: f"{line[0]['ways'][line[1]]['distance']:.3f} of {line[0]['length']:.3f}",
+    ),
+    Column[Way]("time, of infer", lambda line: f"{line[0]['ways'][line[1]]['time']:.2f}"),
+)
+
+Stop = tuple[Row, Row]
+
+_STOPS: Final = (  # Z's future work
+    Column[Stop]("data", lambda line: line[0]["data"]),
+    Column[Stop]("network", lambda line: line[0]["network"]),
+    Column[Stop]("ends at", lambda line: f"{line[1]['by']} {line[1]['value']:g}"),
+    Column[Stop]("accuracy", lambda line: f"{100.0 * line[1]['test_accuracy']:.2f}"),
+    Column[Stop]("same class", lambda line: f"{100.0 * line[1]['same']:.2f}"),
+    Column[Stop]("certain", lambda line: f"{100.0 * line[1]['certain']:.1f}"),
+    Column[Stop]("error of outputs", lambda line: _exponent(line[1]["error"])),
+    Column[Stop]("time, of 1e-9", lambda line: f"{line[1]['time']:.2f}"),
 )
 
 _COMPONENTS: Final = (  # H, section 4.1

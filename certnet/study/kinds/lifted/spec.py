@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from certnet.core.errors import DatasetError
-from certnet.study.kinds.lifted.images import require, resolved
+from certnet.study.kinds.lifted.images import require, resolved, whole_of
 from certnet.study.spec import Count, Misplaced, NonNegative, Part, Positive, Study, StudySpec
 
 __all__ = ["IMAGES", "Components", "LiftedSpec", "Measure", "Recipe", "TrainedNetwork", "lifted_check"]
 
-IMAGES = ("mnist", "kmnist", "fashion_mnist", "cifar10", "cifar10-grey", "digits")
-"""Image sets that a study may name; "cifar10-grey" is CIFAR-10 with one channel, "digits" scikit-learn's 8 x 8."""
-
-Images = Annotated[
-    list[Literal["mnist", "kmnist", "fashion_mnist", "cifar10", "cifar10-grey", "digits"]], Field(min_length=1)
+Name = Literal[
+    "mnist", "kmnist", "fashion_mnist", "cifar10", "cifar10-grey", "cifar10_part", "cifar10_part-grey", "digits"
 ]
-Measure = Literal["certificate", "energies", "filters", "gradient"]
+
+IMAGES: tuple[str, ...] = get_args(Name)
+"""Image sets that a study may name; "…-grey" is CIFAR-10 with one channel, "cifar10_part" the part that stands in where
+the whole is not there, "digits" scikit-learn's 8 x 8."""
+
+Images = Annotated[list[Name], Field(min_length=1)]
+Measure = Literal["certificate", "energies", "filters", "forward", "gradient", "passes"]
+
+_OF_CLASSES: frozenset[str] = frozenset({"certificate", "forward", "gradient", "passes"})
 
 
 class Shown(Part):
@@ -89,8 +94,8 @@ class TrainedNetwork(Recipe, Shown):  # in this order keys, and what is wrong wi
             raise ValueError(f"{self.objective} gives no lifted network: of the measures only filters fits")
         if not self.classifies and self.objective != "unsupervised":
             raise ValueError("a network without outputs is trained by the unsupervised objective")
-        if not self.classifies and {"certificate", "gradient"} & set(self.measures):
-            raise ValueError("certificates and gradients need outputs for the classes")
+        if not self.classifies and set(self.measures) & _OF_CLASSES:
+            raise ValueError(f"{', '.join(sorted(_OF_CLASSES))} need outputs for the classes")
         if self.start is not None and self.weight_scale != 1.0:
             raise ValueError("weight_scale is for weights that are drawn, and start gives them")
         if self.objective == "linear-regression" and self.measures:
@@ -158,6 +163,11 @@ class LiftedSpec(StudySpec):
     PROSE: ClassVar[frozenset[str]] = StudySpec.PROSE | {"remarks"}
     FOREIGN: ClassVar[tuple[str, ...]] = ("datasets", "tables", "attack", "time_limit")
     """Keys of other studies, which would have no effect here."""
+
+    def paper(self, network: str, data: str) -> dict[str, Any]:
+        """What is published of a network on an image set, or on the whole set of which ours is a part."""
+        printed = self.published.get(network, {})
+        return printed.get(data) or printed.get(whole_of(data), {})
 
     @model_validator(mode="after")
     def _some_data(self) -> LiftedSpec:

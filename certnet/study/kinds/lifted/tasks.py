@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import SerializeAsAny, SerializerFunctionWrapHandler, model_serializer
 
-from certnet.study.kinds.lifted.images import ImageSettings, available, resolved
-from certnet.study.kinds.lifted.measures import Certificates, Energies, Filters, Gradients, Measuring
+from certnet.study.kinds.lifted.images import ImageSettings, available, resolved, whole_of
+from certnet.study.kinds.lifted.measures import (
+    Certificates,
+    Energies,
+    Filters,
+    Forward,
+    Gradients,
+    Measuring,
+    Passes,
+)
 from certnet.study.kinds.lifted.spec import Components, LiftedSpec, Measure, Recipe, TrainedNetwork
 from certnet.study.spec import Study
 from certnet.study.tasks import Settings, Task, seed_for
@@ -121,7 +129,15 @@ def _options(spec: LiftedSpec, measure: Measure, data: str, trial: int) -> Measu
         return Gradients(gammas=spec.gammas, samples=spec.gradient_samples)
     if measure == "energies":
         return Energies(others=[_images(spec, other, trial) for other in _others(spec, data)])
-    return Certificates() if measure == "certificate" else Filters()
+    return _PLAIN[measure]()
+
+
+_PLAIN: Final[dict[str, type[Measuring]]] = {
+    "certificate": Certificates,
+    "filters": Filters,
+    "forward": Forward,
+    "passes": Passes,
+}
 
 
 def _others(spec: LiftedSpec, data: str) -> list[str]:
@@ -131,7 +147,8 @@ def _others(spec: LiftedSpec, data: str) -> list[str]:
 
 
 def _size(name: str) -> tuple[int, int]:
-    return {"digits": (8, 1), "cifar10": (32, 3), "cifar10-grey": (32, 1)}.get(name, (28, 1))
+    sizes = {"digits": (8, 1), "cifar10": (32, 3), "cifar10-grey": (32, 1)}
+    return sizes.get(whole_of(name), (28, 1))
 
 
 def _components(spec: LiftedSpec, given: Components, trial: int) -> Iterator[Task[ComponentsSettings]]:
