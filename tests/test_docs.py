@@ -15,15 +15,15 @@ ROOT = Path(certnet.__file__).parents[1]
 DOCS = ROOT / "docs"
 
 
-@pytest.mark.parametrize("page", ["tutorial", "howto"])
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "docs/tour.md", "docs/howto.md"])
 def test_the_code_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+    text = (ROOT / page).read_text(encoding="utf-8")
     code = "\n\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL))
-    assert code.count("\n") > 20
+    assert code.count("\n") > 15
     if "import torch" in code:
         pytest.importorskip("torch")
-    exec(compile(code, str(DOCS / f"{page}.md"), "exec"), {"__name__": page})
+    exec(compile(code, page, "exec"), {"__name__": page})
 
 
 def test_links_between_pages_lead_somewhere():
