@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,16 +15,42 @@ from certnet.lifted.estimators.fitted import inferred
 from certnet.lifted.network import LiftedNetwork
 
 __all__ = [
+    "UNLABELLED",
     "accuracy",
     "energies_of_classes",
     "indicators",
     "known_classes",
+    "labelled_of",
     "require_classes",
     "signed_or_counted",
     "targets_of",
     "threshold_of",
     "weights_of",
 ]
+
+
+UNLABELLED: Final = -1
+"""The label of samples that have none, as in scikit-learn's semi-supervised learners."""
+
+
+def labelled_of(labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which samples have a label, (N,): it is not −1; rows of several labels all have theirs.
+
+    Raises
+    ------
+    InvalidInputError
+        No sample has one, or labels are text, among them "-1".
+    """
+    if labels.ndim == 2:
+        return np.ones(len(labels), dtype=bool)
+    if labels.dtype.kind not in "iufb" and (labels.astype(str) == str(UNLABELLED)).any():
+        raise InvalidInputError("labels are text, and -1 for samples without a label is a number: encode them")
+    known: NDArray[np.bool_] = labels != UNLABELLED
+    if not known.any():
+        raise InvalidInputError(
+            "all labels are -1, which stands for none: 'semi_supervised' needs some, LiftedDensity none"
+        )
+    return known
 
 
 def require_classes(classes: NDArray[Any]) -> None:
@@ -59,15 +85,24 @@ def known_classes(labels: NDArray[Any], given: ArrayLike | None, before: NDArray
 
 
 def targets_of(indices: NDArray[np.intp], m: int, loss: Any) -> Float:
-    """Numbers of classes (N,), 0 to m − 1, as they are for a loss that takes them, else as one-hot rows (N, m)."""
+    """Numbers of classes (N,), 0 to m − 1, as they are for a loss that takes them, else as one-hot rows (N, m).
+
+    NaN for samples without a class, whose index is −1.
+    """
+    missing = indices == UNLABELLED
     labels = indices.astype(np.float64)
-    if isinstance(loss, str):
-        return np.eye(m)[indices]
-    try:
-        loss.targets(labels, len(labels), m)
-    except InvalidInputError:
-        return np.eye(m)[indices]
-    return labels
+    if not isinstance(loss, str):
+        own = labels[~missing]
+        try:
+            loss.targets(own, len(own), m)
+        except InvalidInputError:
+            pass
+        else:
+            labels[missing] = np.nan
+            return labels
+    rows = np.eye(m)[indices]
+    rows[missing] = np.nan
+    return rows
 
 
 def energies_of_classes(net: LiftedNetwork, X: Float, *, tol: float | None, threads: int) -> Float:
@@ -121,8 +156,12 @@ def threshold_of(loss: Any, n_outputs: int) -> float:
     )
 
 
-def weights_of(sample_weight: ArrayLike | None, class_weight: Any, labels: NDArray[Any]) -> Float | None:
+def weights_of(
+    sample_weight: ArrayLike | None, class_weight: Any, labels: NDArray[Any], known: NDArray[np.bool_]
+) -> Float | None:
     """Weights of the samples (N,), their own times those of their classes; None where all are alike.
+
+    Only ``known`` labels (N,) have a class, the others weigh 1.
 
     Raises
     ------
@@ -136,7 +175,8 @@ def weights_of(sample_weight: ArrayLike | None, class_weight: Any, labels: NDArr
     if labels.ndim == 2:
         raise InvalidInputError("class_weight is of classes, and y holds several labels to a sample: use sample_weight")
     try:
-        by_class = compute_sample_weight(class_weight, labels)
+        by_class = np.ones(len(labels))
+        by_class[known] = compute_sample_weight(class_weight, labels[known])
     except ValueError as error:
         raise InvalidInputError(f"class_weight is {class_weight!r}: {error}") from error
     return as_weights(by_class if own is None else own * by_class, len(labels))

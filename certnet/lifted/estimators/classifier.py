@@ -20,10 +20,12 @@ from certnet.core.validation import Float
 from certnet.lifted.bounds import LiftedCertificate, lipschitz_bounds
 from certnet.lifted.bounds.radius import Certificates, label_radius
 from certnet.lifted.estimators.classes import (
+    UNLABELLED,
     accuracy,
     energies_of_classes,
     indicators,
     known_classes,
+    labelled_of,
     require_classes,
     signed_or_counted,
     targets_of,
@@ -44,7 +46,7 @@ from certnet.lifted.network import LiftedNetwork
 __all__ = ["LiftedClassifier"]
 
 _log = logging.getLogger("certnet")
-_CLASSIFYING: Final = ("contrastive", "lifted", "class_conditional")
+_CLASSIFYING: Final = ("contrastive", "lifted", "class_conditional", "semi_supervised")
 
 
 class LiftedClassifier(ClassifierMixin, BaseEstimator):
@@ -67,10 +69,17 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
     gamma : float or "auto"
         Feedback; "auto" is 1/8 up to two hidden layers, and 1/2 for more, which start from orthogonal weights
         whatever γ is: Gaussian ones leave the outputs of deep networks constant.
-    objective : {"contrastive", "lifted", "class_conditional"}
+    objective : {"contrastive", "lifted", "class_conditional", "semi_supervised"}
         "lifted" is the clamped energy alone (Z, (6)), which tends to linear networks. "class_conditional" is trained
         like it, and predicts the class with the least energy ``min_{z: z_L = e_c} E(z; x)`` (H, Remark 3); take
-        ``gamma=1``, for with weak feedback the label is a small part of the energy.
+        ``gamma=1``, for with weak feedback the label is a small part of the energy. "semi_supervised" takes samples
+        without a label, whose y is −1 as in scikit-learn's semi-supervised learners (with the other objectives −1 is a
+        class like any other): the mean of the first over samples with a label, plus ``unsupervised_weight`` times the
+        mean of ``min_z E(z; x_i)`` over all.
+    unsupervised_weight, labelled_share : float
+        Of "semi_supervised": see :class:`~certnet.lifted.learn.objective.Objective` and
+        :class:`~certnet.lifted.learn.settings.Training`. The step of the unsupervised part is the learning rate in the
+        scale of the energy times this weight: 0.05 of back-propagation with γ = 1/8 and two hidden layers is 3.2.
     loss : "clamp", "squared" or a loss of :mod:`certnet.lifted.loss_functions`
         What holds the output to its target in the second phase.
     loss_weight : float
@@ -91,7 +100,7 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
     n_iter_no_change : int
     class_weight : dict, "balanced" or None
         What the samples of every class weigh in the objective, by label; "balanced" is in inverse proportion to their
-        number. Multiplied with ``sample_weight`` of ``fit``.
+        number. Multiplied with ``sample_weight`` of ``fit``. Samples without a label weigh 1.
     standardise : bool
         Subtract the mean of every input, and divide all by one number. The papers do not: their pixels are in [0, 1].
         Where columns have different units, put a ``StandardScaler`` before; radii are in its units then.
@@ -151,6 +160,8 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
         objective: str = "contrastive",
         loss: Any = "clamp",
         loss_weight: float = 1.0,
+        unsupervised_weight: float = 0.01,
+        labelled_share: float = 0.5,
         optimizer: str = "sgd",
         learning_rate: float | str = "auto",
         rate_scale: str = "backpropagation",
@@ -182,6 +193,8 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
         self.objective = objective
         self.loss = loss
         self.loss_weight = loss_weight
+        self.unsupervised_weight = unsupervised_weight
+        self.labelled_share = labelled_share
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.rate_scale = rate_scale
@@ -221,6 +234,7 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
         ----------
         X : array_like, shape (N, d)
         y : array_like, shape (N,) or (N, C)
+            −1 where a sample has no label and the objective is "semi_supervised".
         sample_weight : array_like, shape (N,), optional
             ``w_i ≥ 0``: the objective is ``Σ w_i · objective_i / Σ w_i``.
 
@@ -230,20 +244,18 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
             scikit-learn's own, for X and y.
         InvalidInputError
             Impossible parameters, a single class, fewer samples than a batch, a checkpoint of another training, weights
-            that are negative or all zero, a loss that takes one class only for several labels.
+            that are negative or all zero, a loss that takes one class only for several labels; no label at all.
         SolverError
             A negative contrastive loss, see :func:`certnet.lifted.learn.train`.
         """
         inputs, labels = self._data(X, y, reset=True)
-        weights = weights_of(sample_weight, self.class_weight, labels)
-        classes, indices = self._encoded(labels)
+        known = self._labelled(labels)
+        weights = weights_of(sample_weight, self.class_weight, labels, known)
+        classes, indices = self._encoded(labels, known)
         plan = self._plan(seed_of(self.random_state, self.checkpoint))
         held = None
         if self.early_stopping:
-            fraction, even = self.validation_fraction, indices if indices.ndim == 1 else None
-            (inputs, indices, weights), held = held_back(
-                inputs, indices, fraction, plan.seed, stratify=even, weights=weights
-            )
+            (inputs, indices, weights), held = self._held_back(inputs, indices, weights, known, plan.seed)
         scaling = scaling_of(inputs, standardise=self.standardise)
         score = None if held is None else self._accuracy_on(scaling.inputs(held[0]), *held[1:])
         previous = self.network_ if self.warm_start and is_fitted(self) else None
@@ -270,12 +282,13 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
         """
         first = not is_fitted(self)
         inputs, labels = self._data(X, y, reset=first)
-        weights = weights_of(sample_weight, self.class_weight, labels)
+        labelled = self._labelled(labels)
+        weights = weights_of(sample_weight, self.class_weight, labels, labelled)
         if labels.ndim == 2:
-            known, indices = self._encoded(labels)
+            known, indices = self._encoded(labels, labelled)
         else:
-            known = known_classes(labels, classes, None if first else self.classes_)
-            indices = np.searchsorted(known, labels)
+            known = known_classes(labels[labelled], self._given(classes), None if first else self.classes_)
+            indices = np.where(labelled, np.searchsorted(known, labels), UNLABELLED)
         if not first and (len(known) != len(self.classes_) or self.multilabel_ != (labels.ndim == 2)):
             raise InvalidInputError("y has other labels than at the first call of partial_fit")
         scaling = scaling_of(inputs, standardise=self.standardise) if first else self._scaling
@@ -292,15 +305,47 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
         check_classification_targets(labels)
         return inputs, np.asarray(labels) if indicators(labels) else column_or_1d(labels, warn=True)
 
-    def _encoded(self, labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
-        """Classes and the index of every sample's; columns and their zeros and ones."""
+    def _labelled(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which samples have a label, (N,)."""
+        return labelled_of(labels) if self.objective == "semi_supervised" else np.ones(len(labels), dtype=bool)
+
+    def _given(self, classes: ArrayLike | None) -> ArrayLike | None:
+        """``classes`` of a fit in parts, without the −1 that stands for none."""
+        if classes is None or self.objective != "semi_supervised":
+            return classes
+        given = np.asarray(classes)
+        return given[labelled_of(given)]
+
+    def _encoded(self, labels: NDArray[Any], known: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+        """Classes and the index of every sample's, −1 where it has none; columns and their zeros and ones."""
         if labels.ndim == 2:
             if self.objective == "class_conditional":
                 raise InvalidInputError("class-conditional energies are of one class to a sample: y has several labels")
             return np.arange(labels.shape[1]), labels.astype(np.intp)
-        classes, indices = np.unique(labels, return_inverse=True)
+        classes, own = np.unique(labels[known], return_inverse=True)
         require_classes(classes)
+        indices = np.full(len(labels), UNLABELLED)
+        indices[known] = own
         return classes, indices
+
+    def _held_back(
+        self, X: Float, indices: NDArray[np.intp], weights: Float | None, known: NDArray[np.bool_], seed: int
+    ) -> tuple[tuple[Float, Any, Float | None], tuple[Float, Any, Float | None]]:
+        """What is trained on, and the samples with labels that early stopping is decided on."""
+        even = indices if indices.ndim == 1 else None
+        if known.all():
+            return held_back(X, indices, self.validation_fraction, seed, stratify=even, weights=weights)
+        at = np.flatnonzero(known)
+        own = None if weights is None else weights[at]
+        # of the samples with labels their places are split, for X is large
+        (kept, _, _), (held, _, _) = held_back(
+            at, indices[at], self.validation_fraction, seed, stratify=indices[at], weights=own
+        )
+        first, second = (
+            (X[rows], indices[rows], None if weights is None else weights[rows])
+            for rows in (np.sort(np.concatenate([kept, np.flatnonzero(~known)])), held)
+        )
+        return first, second
 
     def _targets(self, indices: NDArray[np.intp], m: int) -> Float:
         return signed_or_counted(indices, self.loss) if indices.ndim == 2 else targets_of(indices, m, self.loss)
@@ -311,7 +356,7 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
         if self.objective == "class_conditional" and self.loss != "clamp":
             raise InvalidInputError("class_conditional energies are those of clamped outputs: loss must be 'clamp'")
         kind = "lifted" if self.objective == "class_conditional" else self.objective
-        return Objective(kind, self.loss, self.loss_weight)
+        return Objective(kind, self.loss, self.loss_weight, self.unsupervised_weight)
 
     def _hidden(self) -> int:
         return len(hidden_sizes(self.hidden_layer_sizes))
@@ -321,7 +366,7 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
 
     def _plan(self, seed: int) -> Plan:
         objective = self._objective()
-        in_energy = objective.kind == "contrastive" and self.rate_scale == "energy"
+        in_energy = objective.contrasts and self.rate_scale == "energy"
         sizes = self._hidden(), self._gamma()
         how = training_of(
             self,
@@ -329,6 +374,7 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
             learning_rate=rate(self.learning_rate, *sizes, optimizer=self.optimizer, in_energy=in_energy),
             rate_scale=self.rate_scale,
             weight_decay=self.weight_decay,
+            labelled_share=self.labelled_share,
         )
         early: dict[str, Any] = {
             "pretrain_epochs": self.pretrain_epochs,

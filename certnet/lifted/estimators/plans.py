@@ -91,8 +91,8 @@ def _score(learned: Learned) -> float:
 
 
 def held_back(
-    X: Float, y: Any, fraction: float, seed: int, *, stratify: Any = None, weights: Float | None = None
-) -> tuple[tuple[Float, Any, Float | None], tuple[Float, Any, Float | None]]:
+    X: Any, y: Any, fraction: float, seed: int, *, stratify: Any = None, weights: Float | None = None
+) -> tuple[tuple[Any, Any, Float | None], tuple[Any, Any, Float | None]]:
     """X, y and weights without a share of the samples, and that share, which early stopping is decided on.
 
     Raises

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from certnet.core.errors import InvalidInputError
+from certnet.core.frames import plain_array
 from certnet.core.validation import Float, as_inputs, finite_array
+from certnet.lifted.learn.mixture import labelled_rows
 from certnet.lifted.learn.settings import Training
 from certnet.lifted.loss_functions import SquaredLoss
 from certnet.lifted.network import LiftedNetwork
@@ -17,6 +21,8 @@ __all__ = ["samples_of"]
 
 def samples_of(net: LiftedNetwork, X: ArrayLike, y: ArrayLike | None, how: Training) -> tuple[Float, Float | None]:
     """Inputs (N, d), float64 or float32, and targets (N, n_L), or None where the objective has none.
+
+    Where the objective is "semi_supervised", samples without a target have NaN throughout.
 
     Raises
     ------
@@ -31,15 +37,30 @@ def samples_of(net: LiftedNetwork, X: ArrayLike, y: ArrayLike | None, how: Train
         return inputs, None
     if y is None:
         raise InvalidInputError(f"the objective {how.objective.kind!r} needs targets y")
-    loss = how.objective.loss
+    if not how.objective.mixes:
+        return inputs, _targets(net, y, len(inputs), how.objective.loss)
+    given = plain_array(y, "y")
+    if given.ndim not in (1, 2) or len(given) != len(inputs):
+        raise InvalidInputError(f"X has {len(inputs)} samples and y has shape {given.shape}: a row for each is needed")
+    given = given.astype(np.float64)
+    known = labelled_rows(given)
+    own = _targets(net, given[known], int(known.sum()), how.objective.loss)
+    targets = np.full((len(inputs), *own.shape[1:]), np.nan)
+    targets[known] = own
+    return inputs, targets
+
+
+def _targets(net: LiftedNetwork, y: ArrayLike, n: int, loss: Any) -> Float:
+    """Targets of n samples as the phase that sees them takes them."""
     if not isinstance(loss, str):
-        return inputs, loss.targets(y, len(inputs), net.n_outputs)
+        own: Float = loss.targets(y, n, net.n_outputs)
+        return own
     targets = finite_array(y, "y", ndim=(1, 2))
-    if len(targets) != len(inputs):
-        raise InvalidInputError(f"X has {len(inputs)} samples and y has {len(targets)}")
+    if len(targets) != n:
+        raise InvalidInputError(f"X has {n} samples and y has {len(targets)}")
     if loss == "clamp":
-        return inputs, as_clamp(net, targets, len(inputs))
-    return inputs, SquaredLoss().targets(targets, len(inputs), net.n_outputs)
+        return as_clamp(net, targets, n)
+    return SquaredLoss().targets(targets, n, net.n_outputs)
 
 
 def _inputs(X: ArrayLike, n_inputs: int) -> Float:

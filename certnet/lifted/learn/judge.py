@@ -9,6 +9,7 @@ import numpy as np
 
 from certnet.core.errors import SolverError
 from certnet.core.validation import Float
+from certnet.lifted.learn.mixture import labelled_rows
 from certnet.lifted.learn.settings import Training
 from certnet.lifted.network import LiftedNetwork
 
@@ -85,18 +86,21 @@ class Judge:
     def of(cls, net: LiftedNetwork, X: Float, y: Float | None, how: Training) -> Self:
         """From the start's energy of some of the data at zero activations, and the size of the targets."""
         rows = X[:_ROWS]
-        squares = 0.0 if y is None else float(np.square(y[:_ROWS].reshape(len(rows), -1)).sum(axis=1).mean())
+        squares = 0.0
+        if y is not None:
+            known = y[labelled_rows(y)] if how.objective.mixes else y
+            squares = float(np.square(known[:_ROWS].reshape(len(known[:_ROWS]), -1)).sum(axis=1).mean())
         zero = net.project(np.zeros((len(rows), net.n_units)))
         energy = float(net.energy(rows, zero).mean())
         unit = net.gamma ** (net.depth - 1) * (1.0 + squares)
         # a tiny scale of the data must not make an ordinary loss look blown up
         high = _BLOWN * (energy + how.objective.weight * (1.0 + squares))
-        if how.objective.kind != "contrastive":
+        if not how.objective.contrasts:
             return cls(high, -np.inf, -np.inf, unscaled(X))
         return cls(high, -_BELOW * unit, -_FAR_BELOW * unit, unscaled(X))
 
     def heed(self, mean: float) -> None:
-        """Look at the mean objective of a batch.
+        """Look at the mean objective of a batch; where some of its samples have no target, at the others' part.
 
         Raises
         ------

@@ -20,6 +20,7 @@ from certnet.core.validation import Float, as_weights, whole_number
 from certnet.lifted.learn.checkpoint import Checkpoint
 from certnet.lifted.learn.data import samples_of
 from certnet.lifted.learn.judge import Diverged, Judge
+from certnet.lifted.learn.mixture import Mixture
 from certnet.lifted.learn.optimisers import rate_factor
 from certnet.lifted.learn.parameters import Parameters
 from certnet.lifted.learn.phases import Phases
@@ -35,6 +36,9 @@ _log = logging.getLogger("certnet")
 
 _LOOK = 3
 """Epoch after which the signal of the lowest layer is looked at: before, a network may still wake up."""
+
+_LOOK_AT = 100
+"""So many samples with targets say whether it is there."""
 
 
 def train(
@@ -61,7 +65,8 @@ def train(
     X : array_like, shape (N, d)
         float64 or float32 arrays are not copied.
     y : array_like, shape (N, n_L), or (N,) for one output
-        Targets, inside of the output's box where they clamp it; None for the unsupervised objective.
+        Targets, inside of the output's box where they clamp it; None for the unsupervised objective. For the
+        semi-supervised one, rows of NaN are samples without a target.
     how : Training, optional
     sample_weight : array_like, shape (N,), optional
         Weights ``w_i ≥ 0`` of the samples: the objective is ``Σ w_i · objective_i / Σ w_i``, in steps of that size.
@@ -107,6 +112,8 @@ def train(
     run = _Run(net, inputs, targets, how, int(seed), state)  # type: ignore[arg-type]
     if sample_weight is not None:
         run.weights = as_weights(sample_weight, len(inputs)) * len(inputs)
+    if how.objective.mixes and targets is not None:
+        run.mixture = Mixture.of(targets, how, run.weights)
     run.score = score
     run.patience = None if patience is None else whole_number(patience, "n_iter_no_change", least=1)
     run.verbose = verbose
@@ -126,6 +133,7 @@ class _Run:
     patience: int | None = None
     verbose: bool = False
     weights: Float | None = None
+    mixture: Mixture | None = None
 
     def __init__(
         self, net: LiftedNetwork, X: Float, y: Float | None, how: Training, seed: int, state: State | None
@@ -223,30 +231,59 @@ class _Run:
 
     def _epoch(self) -> float:
         """One pass over the samples in a new order; the mean objective."""
-        state, size, rate = self._state, self._how.batch_size, self._rate()
-        order = state.generator.permutation(len(self._X))
-        total = 0.0
-        for first in range(0, len(order), size):
-            total += self._batch(order[first : first + size], rate)
+        state, rate = self._state, self._rate()
+        if self.mixture is None or self._y is None:
+            mean = self._batches(rate)
+        else:
+            mean = self._mixed_batches(self.mixture, self._y, rate)
         if not np.isfinite(state.params.flat).all():
             raise Diverged("parameters are not finite")
         self._heed_missed()
         if state.epoch + 1 == min(_LOOK, self._last):
             self._heed_signal()
+        return mean
+
+    def _batches(self, rate: float) -> float:
+        """A step for every batch of the samples in a new order; the mean objective."""
+        size, order = self._how.batch_size, self._state.generator.permutation(len(self._X))
+        total = 0.0
+        for first in range(0, len(order), size):
+            total += self._batch(order[first : first + size], rate)
         return total / len(order)
+
+    def _mixed_batches(self, mixture: Mixture, targets: Float, rate: float) -> float:
+        """The same of batches that hold samples with and without targets."""
+        total, n = 0.0, mixture.n
+        for rows, contrast, energy in mixture.epoch(self._state.generator):
+            free, target = self._started(rows)
+            target = target[:n]
+            fused = rate if self._fused else None
+            X, y = self._X[rows], targets[rows[:n]]
+            differing, energies = self._phases.run_mixed(
+                X, y, self._gradient, free, target, contrast=contrast, energy=energy, rate=fused
+            )
+            self._judge.heed(float(differing.mean()))
+            total += float(contrast @ differing + energy @ energies)
+            kept = self._state.activations
+            if kept is not None:
+                kept[0][rows], kept[1][rows[:n]] = free, target
+            self._step(rate)
+        return total / mixture.batches
+
+    def _started(self, rows: np.ndarray[tuple[int], np.dtype[np.intp]]) -> tuple[Float, Float]:
+        """Activations that both phases start from."""
+        kept = self._state.activations
+        if kept is not None:
+            return kept[0][rows], kept[1][rows]
+        free = np.repeat(self._zero, len(rows), axis=0)
+        return free, free.copy()
 
     def _batch(self, rows: np.ndarray[tuple[int], np.dtype[np.intp]], rate: float) -> float:
         """A step; the sum of the objective over the batch, before it."""
-        state, gradient = self._state, self._gradient
+        gradient, kept = self._gradient, self._state.activations
         X = self._X[rows]
         y = None if self._y is None else self._y[rows]
-        kept = state.activations
-        if kept is None:
-            free = np.repeat(self._zero, len(rows), axis=0)
-            target = free.copy()
-        else:
-            free, target = kept[0][rows], kept[1][rows]
-        params = state.params
+        free, target = self._started(rows)
         fused = rate if self._fused else None
         weights = None if self.weights is None else self.weights[rows]
         values = self._phases.run(X, y, gradient, free, target, rate=fused, weights=weights)
@@ -254,6 +291,13 @@ class _Run:
         total = float(values.sum() if weights is None else weights @ values)
         if kept is not None:
             kept[0][rows], kept[1][rows] = free, target
+        self._step(rate)
+        return total
+
+    def _step(self, rate: float) -> None:
+        """Move the parameters by the gradient, and those of the last layer by their decay."""
+        state, gradient = self._state, self._gradient
+        params = state.params
         if self._how.weight_decay:
             last = gradient.weights[-1]
             last += self._how.weight_decay * params.weights[-1]
@@ -261,7 +305,6 @@ class _Run:
             gradient.all_biases.fill(0.0)
         moved = params.weights[0].size if self._fused else 0
         state.optimiser.step(params.flat[moved:], gradient.flat[moved:], rate)
-        return total
 
     # ---------------------------------------------------------------------------------------------------- what is said
 
@@ -279,8 +322,8 @@ class _Run:
         state.params.flat[:] = state.best
 
     def _heed_missed(self) -> None:
-        work, phases = self._phases.work, 2 if self._how.objective.kind == "contrastive" else 1
-        batches = -(-len(self._X) // self._how.batch_size)
+        work, phases = self._phases.work, 2 if self._how.objective.contrasts else 1
+        batches = -(-len(self._X) // self._how.batch_size) if self.mixture is None else self.mixture.batches
         share = work.missed / (phases * batches)
         work.missed = 0
         if share > 0.01:
@@ -293,10 +336,14 @@ class _Run:
 
     def _heed_signal(self) -> None:
         """Say so where the targets do not reach the lowest layer: the network would stay at its best constant."""
-        if self._y is None or self._how.objective.kind != "contrastive":
+        if self._y is None or not self._how.objective.contrasts:
             return
+        X, y = self._X, self._y
+        if self.mixture is not None:
+            known = self.mixture.labelled[:_LOOK_AT]
+            X, y = X[known], y[known]
         before = dataclasses.replace(self._phases.work)
-        signal = lowest_signal(self._net, self._phases, self._state.params, self._X, self._y)
+        signal = lowest_signal(self._net, self._phases, self._state.params, X, y)
         self._phases.work = before  # what is counted is the training
         if signal < FAINT:
             deep = (

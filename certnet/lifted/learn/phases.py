@@ -90,7 +90,7 @@ class Phases:
         self._scale = net.gamma ** np.arange(net.depth, dtype=np.float64)
         self._widths = np.array(net.widths, np.int64)
         self._lower, self._upper = np.concatenate(net.lower), np.concatenate(net.upper)
-        self._rooms: dict[int, _Room] = {}
+        self._rooms: dict[tuple[int, int], _Room] = {}
         self._hidden = self._layers[-1].start
         self._before = self._layers[-2].start if net.depth > 1 else 0
         self._H = np.zeros((net.n_units, net.n_units))
@@ -127,7 +127,7 @@ class Phases:
         weights : ndarray, shape (B,), optional
             Of the samples in the gradient; what is returned is without.
         """
-        sees, both = self._objective.target_sign != 0.0, self._objective.kind == "contrastive"
+        sees, both = self._objective.target_sign != 0.0, self._objective.contrasts
         self.work.samples += len(X)
         room = self._room(len(X), 2 * len(X) if both else len(X))
         self._update()
@@ -145,6 +145,50 @@ class Phases:
         room.weigh(weights, contrasting=both)
         self._gradient(room, gradient, rate)
         return values
+
+    def run_mixed(
+        self,
+        X: Float,
+        y: Float,
+        gradient: Parameters,
+        free: Float,
+        target: Float,
+        *,
+        contrast: Float,
+        energy: Float,
+        rate: float | None = None,
+    ) -> tuple[Float, Float]:
+        """``E_i(target) − E(free)`` of the first n samples, which have targets, and the free energies of all B.
+
+        The gradient is that of ``Σ contrast_i · difference_i + Σ energy_i · E(free; x_i)``.
+
+        Parameters
+        ----------
+        X, gradient, free, rate
+            As in :meth:`run`.
+        y : ndarray, shape (n, n_L)
+        target : ndarray, shape (n, units)
+        contrast : ndarray, shape (n,)
+        energy : ndarray, shape (B,)
+        """
+        B, n = len(X), len(y)
+        self.work.samples += B
+        room = self._room(B, B + n)
+        self._update()
+        self._pose(X, room)
+        self._solve_free(room.q, free)
+        if self._follow:
+            target[:] = free[:n]
+        self._solve_target(room.q[:n], y, target)
+        differing = self._contrasts(room.q[:n], y, free[:n], target)
+        energies = self._energies(X, room, free)
+        # rows of z: free, then those that see a target
+        room.z[:B], room.z[B:] = free, target
+        room.signs[:B], room.signs[B:] = energy, contrast
+        room.signs[:n] -= contrast
+        room.whole[:] = energy
+        self._gradient(room, gradient, rate)
+        return differing, energies
 
     def _update(self) -> None:
         """H of the current parameters."""
@@ -164,9 +208,9 @@ class Phases:
 
     def _room(self, rows: int, phases: int) -> _Room:
         """The arrays for batches of that size."""
-        if rows not in self._rooms:
-            self._rooms[rows] = _Room.of(rows, phases, self._net)
-        return self._rooms[rows]
+        if (rows, phases) not in self._rooms:
+            self._rooms[rows, phases] = _Room.of(rows, phases, self._net)
+        return self._rooms[rows, phases]
 
     def _solve_free(self, q: Float, z: Float) -> None:
         if self._limited or self._passes is not None:
@@ -217,15 +261,21 @@ class Phases:
 
     def _values(self, X: Float, room: _Room, y: Float | None, free: Float, target: Float) -> Float:
         """The objective of every sample; of the contrastive one the difference, not two energies that cancel."""
-        kind = self._objective.kind
-        if kind == "contrastive":
-            values: Float = differences(self._H, room.q, free, target)
-        else:
-            z = free if kind == "unsupervised" else target
-            values = np.einsum("ij,ij->i", (0.5 * z) @ self._H - room.q, z) + self._constant(X, room.pre)
-        if self._objective.target_sign and y is not None and not self._objective.clamps:
-            values = values + self._objective.weight * self._loss(target[:, self._hidden :], y)
-        return values
+        if self._objective.contrasts and y is not None:
+            return self._contrasts(room.q, y, free, target)
+        values = self._energies(X, room, free if self._objective.kind == "unsupervised" else target)
+        return values if y is None else self._with_loss(values, y, target)
+
+    def _contrasts(self, q: Float, y: Float, free: Float, target: Float) -> Float:
+        return self._with_loss(differences(self._H, q, free, target), y, target)
+
+    def _energies(self, X: Float, room: _Room, z: Float) -> Float:
+        return np.einsum("ij,ij->i", (0.5 * z) @ self._H - room.q, z) + self._constant(X, room.pre)
+
+    def _with_loss(self, values: Float, y: Float, target: Float) -> Float:
+        if not self._objective.target_sign or self._objective.clamps:
+            return values
+        return values + self._objective.weight * self._loss(target[:, self._hidden :], y)
 
     def _loss(self, output: Float, y: Float) -> Any:
         loss = self._objective.loss
@@ -262,7 +312,7 @@ class Phases:
 
 @dataclass(frozen=True, eq=False)
 class _Room:
-    """Arrays for batches of B samples and R = B or 2 B activations.
+    """Arrays for batches of B samples and R activations: B, 2 B, or B and those of the samples that have targets.
 
     Attributes
     ----------
@@ -273,7 +323,7 @@ class _Room:
     pre : ndarray, shape (B, n_1)
     q : ndarray, shape (B, n)
     z : ndarray, shape (R, n)
-        Of the phase that sees the target, then of the free one.
+        Of the phase that sees the target, then of the free one; of a mixed batch the other way round.
     signs : ndarray, shape (R,)
         Of the phases, times the weights of the samples, over B.
     whole : ndarray, shape (B,)

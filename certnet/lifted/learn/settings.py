@@ -34,7 +34,7 @@ class Training:
     rate_scale : {"energy", "backpropagation"}
         "energy": the rate multiplies the gradient of the objective as it is stated. "backpropagation": it multiplies
         ``γ^{−(L−1)}`` times that gradient, and is comparable to the rates of back-propagation on ``½ ‖z_L − y‖²``.
-        Adam, and objectives other than the contrastive one, know no difference.
+        Adam, and objectives that contrast no phases, know no difference.
     schedule : {"constant", "linear", "cosine"}
         Of the rate over ``max_epochs``.
     warmup_epochs : int
@@ -42,6 +42,10 @@ class Training:
     momentum : float
         Of sgd, in [0, 1).
     batch_size : int
+    labelled_share : float
+        Of "semi_supervised" alone, in (0, 1]: every batch holds this share of samples with a target, rounded, but at
+        least one of either kind. An epoch then passes over the larger of the two groups once, and over the other as
+        often as it takes.
     max_epochs : int
     weight_decay : float
         ``≥ 0``: ``½ weight_decay ‖W_{L−1}‖_F²`` is added to the objective (Høier and Zach 2020, 4.2: last layer only).
@@ -71,6 +75,7 @@ class Training:
     warmup_epochs: int = 0
     momentum: float = 0.0
     batch_size: int = 10
+    labelled_share: float = 0.5
     max_epochs: int = 100
     weight_decay: float = 1e-5
     tol: float | None = None
@@ -88,6 +93,8 @@ class Training:
         if positive_number(self.momentum, "momentum", zero=True) >= 1.0:
             raise InvalidInputError(f"momentum is {self.momentum!r}: a number from 0 to below 1 is needed")
         whole_number(self.batch_size, "batch_size", least=1)
+        if positive_number(self.labelled_share, "labelled_share") > 1.0:
+            raise InvalidInputError(f"labelled_share is {self.labelled_share!r}: above 0 and at most 1 is needed")
         whole_number(self.max_epochs, "max_epochs", least=0)
         whole_number(self.warmup_epochs, "warmup_epochs", least=0)
         whole_number(self.max_passes, "max_passes", least=1)
@@ -105,7 +112,7 @@ class Training:
             ``γ^{L−1} < 1e-8``, and neither ``tol`` nor ``passes`` is given.
         """
         scale = net.gamma ** (net.depth - 1)
-        if self.objective.kind == "contrastive" and self.tol is None and self.passes is None and scale < _LEAST_SCALE:
+        if self.objective.contrasts and self.tol is None and self.passes is None and scale < _LEAST_SCALE:
             least = _LEAST_SCALE ** (1.0 / (net.depth - 1))
             raise InvalidInputError(
                 f"gamma is {net.gamma:g} and gamma^{net.depth - 1}, the scale of the contrastive loss, is {scale:.1e}: "
@@ -120,7 +127,7 @@ class Training:
 
     def rate(self, net: LiftedNetwork) -> float:
         """The learning rate in the scale of the energy."""
-        if self.rate_scale == "energy" or self.optimizer == "adam" or self.objective.kind != "contrastive":
+        if self.rate_scale == "energy" or self.optimizer == "adam" or not self.objective.contrasts:
             return self.learning_rate
         return self.learning_rate * net.gamma ** (1 - net.depth)
 
@@ -128,6 +135,10 @@ class Training:
         """The settings as JSON takes them; ``max_epochs`` only where the schedule depends on it."""
         told = dataclasses.asdict(dataclasses.replace(self, objective=Objective()))
         told["objective"] = [self.objective.kind, str(self.objective.loss), self.objective.weight]
+        if self.objective.mixes:
+            told["objective"].append(self.objective.unsupervised_weight)
+        else:
+            del told["labelled_share"]
         if self.schedule == "constant":
             del told["max_epochs"]
         return told
