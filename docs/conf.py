@@ -1,17 +1,26 @@
 """Sphinx: pages in Markdown, the API from docstrings. Built with ``make docs``; a warning fails the build."""
 
+import sys
+from pathlib import Path
+
 from certnet import __version__
+
+sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
 project = "certnet"
 author = "The certnet developers"
 copyright = "The certnet developers, MIT licence"
 version = release = __version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "mathml"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
+html_math_renderer = "mathml"
+html_static_path = ["_static"]
+html_css_files = ["certnet.css"]
 html_title = f"certnet {__version__}"
 myst_heading_anchors = 3
 myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_fence_as_directive = ["math"]  # ```math, as GitHub has it
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
