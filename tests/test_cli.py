@@ -31,6 +31,7 @@ def run(capsys, monkeypatch):
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["certnet", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "400")  # refusals of options stand in a box
         with warnings.catch_warnings(), pytest.raises(SystemExit) as exit_:
             cli.main()
         out, err = capsys.readouterr()
@@ -137,12 +138,13 @@ def test_certify_on_a_device(run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (("--each", "some"), "outputs or differences"),
+        (("--each", "some"), "'some' is not one of 'outputs', 'differences'"),
         (("--each", "outputs", "--output", "1"), "leave out --output"),
         (("--output", "7"), "output must be between 0 and 2"),
-        (("--norm", "linf", "--method", "product"), 'norm="linf" is for method'),
-        (("--norm", "l1"), "norm must be one of"),
-        (("--exact", "--method", "product"), "exact=True is for"),
+        (("--norm", "linf", "--method", "product"), "--norm linf is for method"),
+        (("--norm", "linff"), "'linff' is not one of 'l2', 'linf'; did you mean 'linf'?"),
+        (("--method", "intervals"), "--method intervals is not of one bound"),
+        (("--exact", "--method", "product"), "--exact is for"),
     ],
 )
 def test_certify_says_what_it_cannot_do(run, classifier, options, reason):
@@ -279,13 +281,27 @@ def test_bad_models(run, tmp_path, network):
     assert run("certify", as_state)[0] == 2
 
 
-def test_solvers_that_cannot_be_used(run, model, table, tmp_path):
-    code, _, err = run("certify", model, "--solver", "nosuch")
-    assert code == 3
-    assert "CLARABEL" in err
-    code, _, err = run("refine", model, "--data", table, "--target", "y", "--solver", "x", "--out", tmp_path / "r.npz")
-    assert code == 3
-    assert "CLARABEL" in err
+def test_solvers_that_do_not_exist_or_cannot_be_used(run, model, table, tmp_path, monkeypatch):
+    refine = ("refine", model, "--data", table, "--target", "y", "--out", tmp_path / "r.npz")
+    for command in (("certify", model), refine):
+        code, _, err = run(*command, "--solver", "clarabell")
+        assert code == 2
+        assert (
+            "'clarabell' is not one of 'auto', 'certnet', 'clarabel', 'scs', 'mosek'; did you mean 'clarabel'?" in err
+        )
+    monkeypatch.setattr(tools.cvxpy_, "why_unusable", lambda name: f"{name} has no licence")
+    for command in (("certify", model), refine):
+        code, _, err = run(*command, "--solver", "mosek")
+        assert code == 3
+        assert "MOSEK has no licence" in err
+
+
+def test_certnets_own_solver_has_a_name_in_both_commands(run, model, table, tmp_path):
+    code, out, _ = run("certify", model, "--solver", "certnet", "--json")
+    assert code == 0
+    assert json.loads(out)["upper"] == json.loads(run("certify", model, "--json")[1])["upper"]
+    out_file = tmp_path / "r.npz"
+    assert run("refine", model, "--data", table, "--target", "y", "--out", out_file, "--solver", "CERTNET")[0] == 0
 
 
 def test_a_suffix_that_cannot_be_written(run, model, table, tmp_path):

@@ -313,7 +313,10 @@ def test_a_model_without_names_needs_files_that_agree(run, unnamed, write):
         (("--around-data", "d.csv"), "the columns 'y', which the model does not take: name the column to predict"),
         (("--around-data", "d.csv", "--target", "z"), "no file of the region has the column 'z'"),
         (("--around-data", "absent.csv", "--target", "y"), "absent.csv does not exist"),
-        (("--around-data", "d.csv", "--target", "y", "--units", "inches"), "--units takes model, standardised, table"),
+        (
+            ("--around-data", "d.csv", "--target", "y", "--units", "inches"),
+            "'inches' is not one of 'model', 'standardised'",
+        ),
         (("--around-data", "d.csv", "--target", "y", "--units", "standardised"), "leave out --units"),
         (("--units", "table"), "--units table is of a region"),
         (("--around", "d.csv", "--radius", "1", "--units", "table"), "needs the table whose mean and deviation"),
@@ -416,7 +419,7 @@ def test_slopes_of_several_outputs_or_one_of_them(run, tmp_path):
         (("--features", "--exact"), "slopes input by input: leave out --exact"),
         (("--features", "--each", "outputs"), "leave out --each"),
         (("--features", "--solver", "CLARABEL", "--form", "dense"), "leave out --solver, --form"),
-        (("--features", "--method", "neuron"), "method must be one of"),
+        (("--features", "--method", "neuron"), "choose auto, intervals or multipliers"),
         (("--features", "--plot", "p.txt"), "pictures are .png, .svg"),
         (("--plot", "p.png"), "--plot is a picture of --features: give both"),
     ],
@@ -452,4 +455,4 @@ def test_exact_in_a_box_and_with_two_processes(run, model, network, write, tmp_p
     assert run("check", proof, model)[0] == 0
     code, _, err = run("certify", model, "--jobs", 2)
     assert code == 2
-    assert "--jobs shares out the work of --exact: give both" in err
+    assert "--n-jobs shares out the work of --exact: give both" in err

@@ -146,7 +146,7 @@ def test_help_names_the_table_of_the_reduced_version(run, monkeypatch):
         (["plot", "tiny.toml", "--out", "my out"], "run `certnet study run tiny.toml --out 'my out'` first\n"),
         (["resume", "tiny.toml"], "holds no study"),
         (["run", "tiny.toml", "--shard", "5/2"], "i goes from 1 to n"),
-        (["run", "tiny.toml", "--backend", "slurm"], "backend must be one of"),
+        (["run", "tiny.toml", "--backend", "slurm"], "'slurm' is not one of 'loky', 'dask'"),
         (["run", "tiny.toml", "--backend", "dask"], "needs a scheduler, and --scheduler is missing"),
         (["run", "tiny.toml", "--n-jobs", "-5"], "or -1 for one per core, got -5"),
         (["run", "tiny.toml", "--timeout", "nan"], "--timeout, in seconds) must be a finite positive number, got nan"),

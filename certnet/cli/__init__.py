@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
 import certnet
+from certnet.cli.commands import Command
 from certnet.cli.terminal import Interrupted, error_console, warn
 from certnet.core.errors import CertificateError, CertnetError, CertnetWarning, SolverError
 
@@ -66,7 +67,7 @@ def _loaded(name: str) -> Any:
     if isinstance(found, typer.Typer):
         return get_group(found)
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    alone.command(name)(found)
+    alone.command(name, cls=Command)(found)
     return get_command(alone)
 
 
@@ -77,7 +78,6 @@ app = typer.Typer(
     "Exit codes: 0 success, 1 a certificate does not hold, 2 bad input or usage, 3 a solver failed or is missing, "
     "130 interrupted.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 for _name, (_, _line) in _COMMANDS.items():

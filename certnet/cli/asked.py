@@ -10,12 +10,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from certnet.cli.choices import KeptPart
 from certnet.core.errors import InvalidInputError
 
 __all__ = ["Asked", "effort_of", "kept_of", "limits_of", "signs_of"]
 
 _SIGNS: Final = {"increasing": 1, "decreasing": -1}
-_KEPT: Final = {"biases": "biases", "first-layer": "first layer"}
+_KEPT: Final = {KeptPart.BIASES: "biases", KeptPart.FIRST_LAYER: "first layer"}
 
 Names = Sequence[str]
 
@@ -118,16 +119,8 @@ def effort_of(text: str | None) -> str | float | None:
         return text
 
 
-def kept_of(given: Names) -> tuple[str, ...]:
-    """What stays as it is, as Python names it.
-
-    Raises
-    ------
-    InvalidInputError
-    """
-    for name in given:
-        if name not in _KEPT:
-            raise InvalidInputError(f"--keep takes biases or first-layer, got {name!r}")
+def kept_of(given: Sequence[KeptPart]) -> tuple[str, ...]:
+    """What stays as it is, as Python names it."""
     return tuple(_KEPT[name] for name in given)
 
 

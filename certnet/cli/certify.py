@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from certnet.certification import Certificate, certify, certify_outputs, meaning
+from certnet.cli.choices import CertifyMethod, Each, Form, Norm
 from certnet.cli.features import Features, refuse_others
 from certnet.cli.regions import (
     Around,
@@ -33,6 +34,7 @@ from certnet.cli.terminal import (
     Key,
     Layer,
     Model,
+    Solver,
     interruptible,
     print_json,
     print_table,
@@ -54,7 +56,7 @@ def certify_command(
     tol: Annotated[
         float | None, typer.Option(help="Relative gap at which the search stops: 1e-6; for --features 1e-3.")
     ] = None,
-    norm: Annotated[str, typer.Option(help="Norm of the inputs: l2, or linf.")] = "l2",
+    norm: Annotated[Norm, typer.Option(help="Norm of the inputs.")] = "l2",
     exact: Annotated[
         bool,
         typer.Option(
@@ -63,7 +65,7 @@ def certify_command(
     ] = False,
     jobs: Annotated[
         int,
-        typer.Option("--jobs", "--n-jobs", help="Processes that --exact shares its work out over; -1: one per core."),
+        typer.Option("--n-jobs", "--jobs", help="Processes that --exact shares its work out over; -1: one per core."),
     ] = 1,
     time_limit: Annotated[
         float | None,
@@ -73,21 +75,16 @@ def certify_command(
         list[int] | None,
         typer.Option(help="Index of one output from 0; given twice, the difference of the two.", min=0),
     ] = None,
-    each: Annotated[
-        str | None, typer.Option(help="Bounds of all outputs (outputs) or of all differences (differences).")
-    ] = None,
+    each: Annotated[Each | None, typer.Option(help="Bounds of all outputs, or of all differences of two.")] = None,
     features: Annotated[
         bool, typer.Option("--features", help="An interval of the slope along every input in the place of one bound.")
     ] = False,
     plot: Annotated[Path | None, typer.Option(help="Of --features: a picture (.png, .svg).")] = None,
     method: Annotated[
-        str,
-        typer.Option(
-            help="auto, shallow, neuron, layer, composition or product; for --features auto, intervals or multipliers."
-        ),
+        CertifyMethod, typer.Option(help="How it is proved; intervals and multipliers are of --features.")
     ] = "auto",
-    solver: Annotated[str, typer.Option(help="auto (own search), CLARABEL, SCS or MOSEK.")] = "auto",
-    form: Annotated[str, typer.Option(help="LMI given to a named solver: arrow or dense.")] = "arrow",
+    solver: Solver = "auto",
+    form: Annotated[Form, typer.Option(help="Of the matrix inequality that a named solver is given.")] = "arrow",
     device: Annotated[
         str | None, typer.Option(help="Of PyTorch, for the search of method neuron: cuda, or cpu; else NumPy.")
     ] = None,
@@ -113,12 +110,13 @@ def certify_command(
     as_json: Json = False,
 ) -> None:
     """Bracket the Lipschitz constant of MODEL: a proved upper bound, a proved lower one."""
-    if each not in (None, "outputs", "differences"):
-        raise InvalidInputError(f"--each takes outputs or differences, got {each!r}")
     if each is not None and (output or out is not None):
         raise InvalidInputError("--each prints a table of bounds: leave out --output and --out")
     if jobs != 1 and not exact:
-        raise InvalidInputError("--jobs shares out the work of --exact: give both")
+        raise InvalidInputError("--n-jobs shares out the work of --exact: give both")
+    _require_method(method, features=features)
+    if solver == "CERTNET":
+        solver = "auto"  # of a bound certnet's own search is the only automatic one
     chosen: Any = tuple(output) if output else None
     slopes: Features | None = None
     if features:
@@ -196,6 +194,19 @@ def certify_command(
     say(f"proved again in {spent:.4f} s")
     if out is not None:
         say(f"certificate written to {out}")
+
+
+def _require_method(method: str, *, features: bool) -> None:
+    """Refuse a method of the other kind of answer.
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    if method != "auto" and features != (method in ("intervals", "multipliers")):
+        others = "intervals or multipliers" if features else "shallow, neuron, layer, composition or product"
+        said = "slopes input by input" if features else "one bound; of --features are intervals and multipliers"
+        raise InvalidInputError(f"--method {method} is not of {said}: choose auto, {others}")
 
 
 def _print_each(certificates: dict[tuple[int, ...], Certificate], *, as_json: bool) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import numpy as np
 import typer
 
+from certnet.cli.choices import LiftedMethod
+from certnet.cli.commands import Command
 from certnet.cli.lifted_infer import infer_command
 from certnet.cli.lifted_model import Model, Net, read_model
 from certnet.cli.lifted_train import train_command
@@ -45,17 +47,17 @@ lifted_app = typer.Typer(
     "130 interrupted.",
     no_args_is_help=True,
 )
-lifted_app.command("train")(train_command)
-lifted_app.command("infer")(infer_command)
+lifted_app.command("train", cls=Command)(train_command)
+lifted_app.command("infer", cls=Command)(infer_command)
 
 _RADII: Final = (0.1, 0.25, 0.5, 1.0)
 
 
-@lifted_app.command("certify")
+@lifted_app.command("certify", cls=Command)
 def certify_command(
     net: Net,
     out: Annotated[Path | None, typer.Option(help="Write the certificate here (JSON).")] = None,
-    method: Annotated[str, typer.Option(help="sdp, layerwise or theorem.")] = "sdp",
+    method: Annotated[LiftedMethod, typer.Option(help="The tightest bound is sdp, the cheapest theorem.")] = "sdp",
     tol: Annotated[float, typer.Option(help="Relative gap at which the search stops.")] = 1e-6,
     output: Annotated[
         list[int] | None,
@@ -195,7 +197,7 @@ def _say_data_units(told: dict[str, Any] | None) -> None:
         say(f"not a difference in the units of the data: {scales}")
 
 
-@lifted_app.command("filters")
+@lifted_app.command("filters", cls=Command)
 def filters_command(
     net: Net,
     out: Annotated[Path, typer.Option(help="Picture: .png or .svg.")],

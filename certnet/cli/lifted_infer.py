@@ -12,6 +12,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from certnet.cli.choices import BoxSolver
 from certnet.cli.lifted_model import Model, Net, read_model
 from certnet.cli.samples import (
     Data,
@@ -45,7 +46,7 @@ def infer_command(
         Path | None, typer.Option(help="Write activations, energies, residuals and statuses here: .npz or .csv.")
     ] = None,
     solver: Annotated[
-        str, typer.Option(help="coordinate_descent, reference, admm, osqp, daqp, proxqp or clarabel.")
+        BoxSolver, typer.Option(help="`certnet doctor` tells which are usable.", case_sensitive=False)
     ] = "coordinate_descent",
     tol: Annotated[float, typer.Option(help="Natural residual to reach.")] = 1e-6,
     passes: Annotated[int | None, typer.Option(help="Exactly so many passes, as in the papers; nothing more.")] = None,

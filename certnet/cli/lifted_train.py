@@ -13,6 +13,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from certnet.cli.choices import Objective, Optimizer, Schedule
 from certnet.cli.samples import (
     Data,
     Decimal,
@@ -51,7 +52,7 @@ def train_command(
     gamma: Annotated[
         float | None, typer.Option(help="Feedback; by default 1/8 up to two hidden layers, 1/2 for more.")
     ] = None,
-    objective: Annotated[str, typer.Option(help="contrastive, lifted or unsupervised.")] = "contrastive",
+    objective: Annotated[Objective, typer.Option(help="What is learned.")] = "contrastive",
     regress: Annotated[
         bool, typer.Option("--regress", help="CSV: the target is a number, not a class; standardised.")
     ] = False,
@@ -59,13 +60,13 @@ def train_command(
         bool, typer.Option("--standardise", help="Centre the inputs and divide all by one number.")
     ] = False,
     epochs: Annotated[int, typer.Option(help="Passes over the samples.", min=1)] = 100,
-    batch: Annotated[int, typer.Option(help="Samples per step.", min=1)] = 10,
+    batch_size: Annotated[int, typer.Option("--batch-size", "--batch", help="Samples per step.", min=1)] = 10,
     learning_rate: Annotated[
         float | None, typer.Option(help="0.05, in the scale of back-propagation; 0.005 for the unsupervised objective.")
     ] = None,
     weight_decay: Annotated[float, typer.Option(help="Of the last layer, not of the unsupervised objective.")] = 1e-5,
-    optimizer: Annotated[str, typer.Option(help="sgd or adam.")] = "sgd",
-    schedule: Annotated[str, typer.Option(help="Of the learning rate: constant, linear or cosine.")] = "constant",
+    optimizer: Annotated[Optimizer, typer.Option(help="Of the steps.")] = "sgd",
+    schedule: Annotated[Schedule, typer.Option(help="Of the learning rate.")] = "constant",
     pretrain: Annotated[int, typer.Option(help="Epochs of the unsupervised objective before.", min=0)] = 0,
     tol: Annotated[float | None, typer.Option(help="Residual of every inference; by default from gamma.")] = None,
     passes: Annotated[
@@ -102,7 +103,7 @@ def train_command(
         shape["gamma"] = gamma
     how: dict[str, Any] = {
         "max_epochs": epochs,
-        "batch_size": batch,
+        "batch_size": batch_size,
         "optimizer": optimizer,
         "schedule": schedule,
         "tol": tol,
@@ -152,8 +153,6 @@ def _listed(text: str, kind: type, name: str, *, always: bool = False) -> Any:
 def _model(objective: str, regress: bool, sizes: Any, options: dict[str, Any], supervised: dict[str, Any]) -> Model:
     from certnet.lifted.estimators import LiftedClassifier, LiftedDensity, LiftedRegressor
 
-    if objective not in ("contrastive", "lifted", "unsupervised"):
-        raise InvalidInputError(f"--objective takes contrastive, lifted or unsupervised, got {objective!r}")
     if objective != "unsupervised":
         if regress:  # as many epochs as are asked for
             return LiftedRegressor(sizes, early_stopping=False, **options, **supervised)

@@ -11,6 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from certnet.cli.asked import Asked, effort_of, kept_of, limits_of, signs_of
+from certnet.cli.choices import KeptPart, Loss, Penalty, RefineMethod, SolverName
 from certnet.cli.samples import Decimal, Encoding, NoHeader, Sep, table_format
 from certnet.cli.tables import Table, in_memory, squared_error
 from certnet.cli.terminal import (
@@ -31,7 +32,6 @@ from certnet.cli.terminal import (
     working,
 )
 from certnet.cli.told import Done, Limits, Told
-from certnet.cli.words import shell_words
 from certnet.core.errors import OutputError, SolverError
 from certnet.core.files import check_writable
 from certnet.core.outcome import Status
@@ -79,13 +79,11 @@ def refine_command(
         list[str] | None,
         typer.Option(help="Limits on the slope along an input; either may be left out.", metavar="NAME=LOW:HIGH"),
     ] = None,
-    loss: Annotated[str, typer.Option(help="squared, or huber: squared up to a threshold, linear beyond.")] = "squared",
+    loss: Annotated[Loss, typer.Option(help="huber: squared up to a threshold, linear beyond.")] = "squared",
     huber_threshold: Annotated[
         float | None, typer.Option(help="Of --loss huber, in units of the target (1); standard deviations if scaled.")
     ] = None,
-    keep: Annotated[
-        list[str] | None, typer.Option(help="What stays as it is: biases or first-layer; may be repeated.")
-    ] = None,
+    keep: Annotated[list[KeptPart] | None, typer.Option(help="What stays as it is; may be repeated.")] = None,
     prune: Annotated[bool, typer.Option("--prune", help="Drop units of the result that move nothing.")] = False,
     checkpoint: Annotated[
         Path | None, typer.Option(help="File that is written on the way: the same command goes on from it.")
@@ -113,10 +111,14 @@ def refine_command(
     cells: Annotated[
         int | None, typer.Option(help="The papers' programs: cells that may be visited; 1 is the model's own.")
     ] = None,
-    method: Annotated[str | None, typer.Option(help="The papers' programs: joint or alternating.")] = None,
-    penalty: Annotated[str | None, typer.Option(help="The papers' programs: lipschitz or l2.")] = None,
+    method: Annotated[RefineMethod | None, typer.Option(help="The papers' programs: all at once, or by turns.")] = None,
+    penalty: Annotated[Penalty | None, typer.Option(help="The papers' programs: what the weight charges.")] = None,
     solver: Annotated[
-        str | None, typer.Option(help="The papers' programs by auto (certnet's own), CERTNET, CLARABEL, SCS or MOSEK.")
+        SolverName | None,
+        typer.Option(
+            help="The papers' programs: auto and CERTNET are certnet's own; `certnet doctor` tells the others.",
+            case_sensitive=False,
+        ),
     ] = None,
     optimality_gap: Annotated[
         bool, typer.Option("--optimality-gap", help="Also bound the objective of every function from below.")
@@ -128,54 +130,53 @@ def refine_command(
     as_json: Json = False,
 ) -> None:
     """Refine MODEL, of any depth, on a table: never worse on its training objective, with a certificate."""
-    with shell_words():
-        asked = Asked(
-            weight=weight,
-            standardise=standardise,
-            effort=effort_of(effort),
-            target_lipschitz=target_lipschitz,
-            max_mse=max_mse,
-            loss=loss,
-            huber_threshold=huber_threshold,
-            keep=kept_of(keep or ()),
-            prune=prune,
-            checkpoint=checkpoint,
-            cells=cells,
-            method=method,
-            penalty=penalty,
-            solver=solver,
-            optimality_gap=optimality_gap,
-            time_limit=time_limit,
+    asked = Asked(
+        weight=weight,
+        standardise=standardise,
+        effort=effort_of(effort),
+        target_lipschitz=target_lipschitz,
+        max_mse=max_mse,
+        loss=loss,
+        huber_threshold=huber_threshold,
+        keep=kept_of(keep or ()),
+        prune=prune,
+        checkpoint=checkpoint,
+        cells=cells,
+        method=method,
+        penalty=penalty,
+        solver=solver,
+        optimality_gap=optimality_gap,
+        time_limit=time_limit,
+    )
+    table = Table(tuple(target), tuple(drop or ()), sample_weight, table_format(sep, decimal, encoding, no_header))
+    proof = certificate if certificate is not None else out.with_suffix(".certificate.json")
+    for path in (out, proof):
+        check_writable(path, force=force)
+    if out.suffix.lower() not in SUFFIXES:
+        raise OutputError(f"{out} has the suffix {out.suffix!r}: name a file with {', '.join(SUFFIXES)}")
+    network = read_network(model, activation, layer, key, batch_norm_eps, quiet=as_json)
+    if out.suffix.lower() in WITHOUT_UNITS:
+        network = network.labelled("as given")  # the file will know no units, and the certificate must fit it
+    _require_written(network, out)
+    rows = table.rows(data, network)
+    held_out = None if validation is None else table.rows(validation, network)
+    limits = Limits(signs_of(monotone or (), rows.names), limits_of(slope_limit or (), rows.names))
+    stop = threading.Event()
+    with working(f"refining {network!r} on {len(rows)} rows and the inputs {', '.join(rows.names)}"):
+        done = interruptible(lambda: _refined(network, rows, asked, limits, stop), stop if asked.heard else None)
+    _warn_of_units(network, rows)
+    interrupted = stop.is_set() or done.record.status is Status.INTERRUPTED
+    if interrupted and not done.record.improved:
+        raise Interrupted("interrupted before a better network was found: no network was written" + _kept(asked))
+    if finite_or_none(done.record.objective_after) is None:
+        raise SolverError(
+            "no network within the limits was found: nothing was written; give more --effort or --time-limit, or "
+            "wider limits"
         )
-        table = Table(tuple(target), tuple(drop or ()), sample_weight, table_format(sep, decimal, encoding, no_header))
-        proof = certificate if certificate is not None else out.with_suffix(".certificate.json")
-        for path in (out, proof):
-            check_writable(path, force=force)
-        if out.suffix.lower() not in SUFFIXES:
-            raise OutputError(f"{out} has the suffix {out.suffix!r}: name a file with {', '.join(SUFFIXES)}")
-        network = read_network(model, activation, layer, key, batch_norm_eps, quiet=as_json)
-        if out.suffix.lower() in WITHOUT_UNITS:
-            network = network.labelled("as given")  # the file will know no units, and the certificate must fit it
-        _require_written(network, out)
-        rows = table.rows(data, network)
-        held_out = None if validation is None else table.rows(validation, network)
-        limits = Limits(signs_of(monotone or (), rows.names), limits_of(slope_limit or (), rows.names))
-        stop = threading.Event()
-        with working(f"refining {network!r} on {len(rows)} rows and the inputs {', '.join(rows.names)}"):
-            done = interruptible(lambda: _refined(network, rows, asked, limits, stop), stop if asked.heard else None)
-        _warn_of_units(network, rows)
-        interrupted = stop.is_set() or done.record.status is Status.INTERRUPTED
-        if interrupted and not done.record.improved:
-            raise Interrupted("interrupted before a better network was found: no network was written" + _kept(asked))
-        if finite_or_none(done.record.objective_after) is None:
-            raise SolverError(
-                "no network within the limits was found: nothing was written; give more --effort or --time-limit, or "
-                "wider limits"
-            )
-        done = replace(done, network=done.network.described(network.about))
-        save_model(done.network, out, force=force)
-        done.certificate.save(proof, force=force)
-        told = Told(network, rows, held_out, asked, limits, done)
+    done = replace(done, network=done.network.described(network.about))
+    save_model(done.network, out, force=force)
+    done.certificate.save(proof, force=force)
+    told = Told(network, rows, held_out, asked, limits, done)
     if as_json:
         print_json(told.plain() | {"network": str(out), "certificate": str(proof)})
         return

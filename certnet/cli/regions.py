@@ -12,6 +12,7 @@ import numpy as np
 import typer
 
 from certnet.claims.region import ALL, All, Ball, Box, Region
+from certnet.cli.choices import Units
 from certnet.cli.terminal import print_table, say
 from certnet.core.digits import above, below
 from certnet.core.errors import InvalidInputError
@@ -36,7 +37,6 @@ __all__ = [
     "say_region",
 ]
 
-_UNITS: Final = ("model", "standardised", "table")
 _SHOWN: Final = 24  # inputs of a region that are printed
 _THIN: Final = 2.0**-36  # of a limit's size: between such limits rounding is most of what moves
 _OUTWARD: Final = 2.0**-50  # of the terms of a conversion of units
@@ -61,7 +61,7 @@ DataOf = Annotated[
     Path | None, typer.Option(help="Table that the model was made from: tells where a region leaves it; see --units.")
 ]
 RegionUnits = Annotated[
-    str,
+    Units,
     typer.Option(
         help="Of --box, --around, --radius. model: those that MODEL takes. standardised: limits count standard "
         "deviations from the mean of --data, a radius those from the point, input by input (a box). table: those of "
@@ -97,7 +97,7 @@ class Place:
     radius: float | None = None
     row: int | None = None
     data: Path | None = None
-    units: str = "model"
+    units: Units = "model"
     target: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     form: TableFormat = COMMAS
@@ -110,8 +110,6 @@ class Place:
         ]
         if len(ways) > 1:
             raise InvalidInputError(f"{' and '.join(ways)} each name a region: give one of them")
-        if self.units not in _UNITS:
-            raise InvalidInputError(f"--units takes {', '.join(_UNITS)}, got {self.units!r}")
         for option, given, needs, there in (
             ("--radius", self.radius, "--around x.csv", self.around),
             ("--around", self.around, "--radius", self.radius),

@@ -11,6 +11,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from certnet.cli.choices import DecimalPoint, PartOf
 from certnet.core.errors import FileFormatError, InvalidInputError
 from certnet.data import IMAGE_SETS, TableFormat, load_table, read_idx, table_columns
 from certnet.data import grey as to_grey
@@ -45,12 +46,12 @@ Labels = Annotated[Path | None, typer.Option(help="IDX: the file of the labels."
 Grey = Annotated[bool, typer.Option("--grey", help="Images with three channels as grey ones.")]
 Limit = Annotated[int | None, typer.Option(help="At most so many samples, drawn at random by the seed.", min=1)]
 Sep = Annotated[str, typer.Option(help="CSV: the character between cells; tab for tabulators.")]
-Decimal = Annotated[str, typer.Option(help="CSV: the decimal point of its numbers, '.' or ','.")]
+Decimal = Annotated[DecimalPoint, typer.Option(help="CSV: the decimal point of its numbers.")]
 Encoding = Annotated[str, typer.Option(help="CSV: encoding of its text, such as latin-1 or utf-16.")]
 NoHeader = Annotated[
     bool, typer.Option("--no-header", help="CSV: the first line holds numbers; columns are x1, x2, ….")
 ]
-Part = Annotated[str, typer.Option(help="train or test, of data that have both.")]
+Part = Annotated[PartOf, typer.Option(help="Of data that have both.")]
 
 
 @dataclass(frozen=True)
@@ -128,10 +129,8 @@ def one_part(source: Source, part: str) -> Samples:
     Raises
     ------
     InvalidInputError
-        Neither train nor test; data with parts that lack this one; what :func:`read_parts` refuses.
+        Data with parts that lack this one; what :func:`read_parts` refuses.
     """
-    if part not in ("train", "test"):
-        raise InvalidInputError(f"--part takes train or test, got {part!r}")
     parts = read_parts(source, (part,))
     found = parts.get(part, parts.get("all"))
     if found is None:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from certnet.cli.choices import WorkersOf
+from certnet.cli.commands import Command
 from certnet.cli.terminal import Interrupted, Json, error_console, print_json, print_table, say
 from certnet.core.errors import InvalidInputError
 
@@ -34,8 +36,8 @@ study_app = typer.Typer(
 Name = Annotated[str, typer.Argument(metavar="NAME_OR_FILE", help="A built-in study, or a study file (TOML).")]
 Quick = Annotated[bool, typer.Option("--quick", help="The reduced version that the file declares in \\[quick].")]
 Out = Annotated[Path | None, typer.Option(help="Folder of the results; by default out/NAME, with -quick added.")]
-Jobs = Annotated[int, typer.Option("--n-jobs", help="Worker processes on this machine; -1 is one per core.")]
-Backend = Annotated[str, typer.Option(help="loky (processes of this machine) or dask.")]
+Jobs = Annotated[int, typer.Option("--n-jobs", "--jobs", help="Worker processes on this machine; -1 is one per core.")]
+Backend = Annotated[WorkersOf, typer.Option(help="loky: processes of this machine.")]
 Scheduler = Annotated[str | None, typer.Option(help="Address of the Dask scheduler: tcp://host:8786.")]
 Shard = Annotated[str | None, typer.Option(help="i/n: the i-th of n parts of the tasks, for batch queues.")]
 Retry = Annotated[bool, typer.Option("--retry-failed", help="Run failed tasks again.")]
@@ -98,7 +100,7 @@ class Asked:
         return Store.open(self.folder, self.study, writing=writing, advice=self.run_first)
 
 
-@study_app.command("list")
+@study_app.command("list", cls=Command)
 def list_command(as_json: Json = False) -> None:
     """The studies that certnet brings along."""
     from certnet.study import builtin_studies, load_study
@@ -111,7 +113,7 @@ def list_command(as_json: Json = False) -> None:
     print_table([("study", "kind", "what"), *rows], numbers=False)
 
 
-@study_app.command("show")
+@study_app.command("show", cls=Command)
 def show_command(name: Name) -> None:
     """Print the study file, to copy and to change."""
     from certnet.study import load_study
@@ -119,7 +121,7 @@ def show_command(name: Name) -> None:
     sys.stdout.write(load_study(name).text)
 
 
-@study_app.command("run")
+@study_app.command("run", cls=Command)
 def run_command(
     name: Name,
     quick: Quick = False,
@@ -136,7 +138,7 @@ def run_command(
     _compute(Asked(name, quick, out), how)
 
 
-@study_app.command("resume")
+@study_app.command("resume", cls=Command)
 def resume_command(
     name: Name,
     quick: Quick = False,
@@ -154,7 +156,7 @@ def resume_command(
     _compute(asked, how)
 
 
-@study_app.command("status")
+@study_app.command("status", cls=Command)
 def status_command(name: Name, quick: Quick = False, out: Out = None, as_json: Json = False) -> None:
     """How far a run is, whoever is at it."""
     from certnet.study import progress_of
@@ -170,7 +172,7 @@ def status_command(name: Name, quick: Quick = False, out: Out = None, as_json: J
     _print_failed(_failed(store, tasks))
 
 
-@study_app.command("collect")
+@study_app.command("collect", cls=Command)
 def collect_command(
     name: Name,
     quick: Quick = False,
@@ -197,7 +199,7 @@ def collect_command(
     say(f"{len(rows)} of {len(tasks)} rows in " + ", ".join(map(str, written)))
 
 
-@study_app.command("plot")
+@study_app.command("plot", cls=Command)
 def plot_command(name: Name, quick: Quick = False, out: Out = None) -> None:
     """Write the study's page (page.md) with tables, checks and pictures."""
     from certnet.study import collect, write_page

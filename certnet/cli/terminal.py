@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from certnet.cli.choices import SolverName
 from certnet.core.errors import CertnetError
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ BatchNormEps = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
 Solver = Annotated[
-    str, typer.Option(help="auto (certnet's own), CERTNET, CLARABEL, SCS or MOSEK (see `certnet doctor`).")
+    SolverName,
+    typer.Option(help="auto and CERTNET are certnet's own; `certnet doctor` tells the others.", case_sensitive=False),
 ]
 
 

@@ -1,0 +1,44 @@
+"""Commands whose refusals speak of options as they are typed, and name the nearest word that one takes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import typer
+from typer.core import TyperCommand
+
+from certnet.cli.words import shell_words
+from certnet.core.spelling import did_you_mean
+
+__all__ = ["Command"]
+
+_OF_FILES: Final = "study"  # whose files have keys of the names that Python's parameters have
+_NONE_OF: Final = re.compile(r"'(?P<given>[^']*)' is not one of (?P<words>'.*')")
+
+
+class Command(TyperCommand):
+    """As typer's, which says what an option takes, and not what may have been meant."""
+
+    def invoke(self, ctx: Any) -> Any:
+        if ctx.parent is not None and ctx.parent.info_name == _OF_FILES:
+            return super().invoke(ctx)
+        with shell_words():
+            return super().invoke(ctx)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            error.message = _said(error.message)
+            raise
+
+
+def _said(message: str) -> str:
+    """The message without words of Python, and with the nearest word."""
+    plain = message.replace("Value error, ", "").replace("Input should be", "must be")
+    found = _NONE_OF.search(plain)
+    if found is None:
+        return plain
+    words = re.findall(r"'([^']*)'", found["words"])
+    return plain.rstrip(".") + did_you_mean(found["given"], words)
