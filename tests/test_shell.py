@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 import pytest
+from test_cli import model, network, run  # noqa: F401
 from typer.main import get_command
 
 from certnet import cli
@@ -27,6 +30,8 @@ from certnet.refinement.refinement import KEPT, METHODS
 from certnet.solvers.box import SOLVERS as BOXES
 from certnet.solvers.choice import SOLVERS
 from certnet.study.runner import BACKENDS
+
+PAGE = Path(__file__).parent.parent / "docs" / "howto.md"
 
 
 @pytest.mark.parametrize(
@@ -158,3 +163,51 @@ def test_completion_can_be_installed():
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     assert "_CERTNET_COMPLETE=complete_bash" in done.stdout, done.stderr
     assert "--install-completion" in {option for param in get_command(cli.app).params for option in param.opts}
+
+
+# ---------------------------------------------------------------------------------------------------- exit codes
+
+
+@pytest.mark.parametrize("words", [words for words, _ in commands()])
+def test_misuse_ends_with_2(run, words):  # noqa: F811
+    code, out, err = run(*words.split(), "--no-such-option")
+    assert (code, out) == (2, "")
+    assert "No such option: --no-such-option" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("certify", "absent.npz"), 2),
+        (("check", "absent.json", "absent.npz"), 2),
+        (("refine", "absent.npz", "--data", "d.csv", "--target", "y", "--out", "r.npz"), 2),
+        (("lifted", "infer", "absent.npz", "mnist"), 2),
+        (("lifted", "certify", "absent.npz"), 2),
+        (("lifted", "filters", "absent.npz", "--out", "p.png"), 2),
+        (("lifted", "train", "absent.npz", "--out", "n.npz"), 2),
+        (("study", "status", "absent"), 2),
+        (("study", "run", "absent"), 2),
+        (("no-such-command",), 2),
+        (("--version",), 0),
+    ],
+)
+def test_what_is_not_there_ends_with_2(run, tmp_path, monkeypatch, words, code):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    assert run(*words)[0] == code
+
+
+def test_an_error_of_certnets_own_is_no_verdict(run, model, monkeypatch):  # noqa: F811
+    """Python exits with 1 after a traceback, and 1 says that a certificate does not hold."""
+    monkeypatch.setattr("certnet.cli.certify.certify", lambda *_, **__: 1 / 0)
+    code, _, err = run("certify", model)
+    assert code == 70
+    assert "ZeroDivisionError" in err
+    assert "please report it" in err
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not beside the tests")
+def test_the_table_of_exit_codes_is_that_of_help(run):  # noqa: F811
+    table = PAGE.read_text(encoding="utf-8").split("| Exit code |")[1]
+    told = {line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")}
+    said = " ".join(run("--help")[1].split()).split("Exit codes:")[1].split(".")[0]
+    assert told == set(re.findall(r"\b\d+\b", said)) == {"0", "1", "2", "3", "70", "130"}

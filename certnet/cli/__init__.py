@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 import warnings
 from importlib import import_module
 from typing import Annotated, Any, Final
@@ -76,7 +77,7 @@ app = typer.Typer(
     cls=_Commands,
     help="Refine pretrained regressors of any depth and certify their Lipschitz constants.\n\n"
     "Exit codes: 0 success, 1 a certificate does not hold, 2 bad input or usage, 3 a solver failed or is missing, "
-    "130 interrupted.",
+    "70 an error of certnet's own, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -114,3 +115,7 @@ def main() -> None:
     except CertnetError as error:
         error_console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(3 if isinstance(error, SolverError) else 1 if isinstance(error, CertificateError) else 2)
+    except Exception:  # noqa: BLE001 - Python would exit with 1, which says that a certificate does not hold
+        traceback.print_exc()
+        error_console.print("this is an error of certnet: please report it", style="red", highlight=False)
+        sys.exit(70)
