@@ -9,10 +9,10 @@ import pytest
 
 from certnet.kernels import compilation as module
 from certnet.kernels.bend import bend_kinks
-from certnet.kernels.climbing import climb
 from certnet.kernels.curvature import two_loops
 from certnet.kernels.elliptope import ascend
 from certnet.searches import lbfgs
+from certnet.searches.climbing import climb
 
 
 def plain_sweep(F: np.ndarray, Y: np.ndarray) -> np.ndarray:
@@ -73,9 +73,8 @@ def test_the_climb_ends_where_no_crossing_it_may_try_is_steeper(tried: int):
     W, b, v = rng.standard_normal((30, 4)), rng.standard_normal(30), rng.standard_normal(30)
     W /= np.linalg.norm(W, axis=1, keepdims=True)
     start = rng.standard_normal(4)
-    point = start.copy()
-    value = climb(W, b, v, point, 100, tried)
-    assert value == pytest.approx(slope_squared(W, b, v, point), rel=1e-12)
+    point = climb(W, b, v, start, 100, tried)
+    value = slope_squared(W, b, v, point)
     assert value >= slope_squared(W, b, v, start)
     z = W @ point + b
     step = z + np.sign(z) * (1e-3 * np.abs(z) + 1e-6)
@@ -88,8 +87,7 @@ def test_the_climb_ends_where_no_crossing_it_may_try_is_steeper(tried: int):
 
 def test_no_steps_leave_the_point_where_it_is():
     point = np.array([0.5])
-    assert climb(np.ones((1, 1)), np.zeros(1), np.array([3.0]), point, 0, 10) == 9.0
-    assert point[0] == 0.5
+    assert climb(np.ones((1, 1)), np.zeros(1), np.array([3.0]), point, 0, 10) is point
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 12])  # less than, as many as, and more than there is room for

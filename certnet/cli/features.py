@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from certnet.certification import certify_features
 from certnet.claims.region import Region
 from certnet.cli.regions import say_region
 from certnet.cli.terminal import interruptible, print_json, print_table, say, working
@@ -65,6 +64,8 @@ class Features:
             network = network.described(replace(network.about, inputs=tuple(names)))
         if self.plot is not None and network.n_outputs > 1 and self.options.get("output") is None:
             raise InvalidInputError(f"--plot shows one of {network.n_outputs} outputs: choose it by --output")
+        from certnet.certification import certify_features  # here: certify without --features needs none of it
+
         stop = threading.Event()
         begin = time.perf_counter()
         with working(f"slopes of {network!r}"):

@@ -22,10 +22,7 @@ from certnet.core.validation import Float
 from certnet.searches.path_following import Centring
 from certnet.searches.path_following import centre as centre_of
 
-__all__ = ["MAX_ORDER", "MAX_UNITS", "polish"]
-
-MAX_ORDER, MAX_UNITS = 400, 1500
-"""Orders d + m and units h up to which a Newton step, 2 h² (d + m) + h³ / 3 flops, is worth while."""
+__all__ = ["polish"]
 
 _GROWTH = 12.0  # of τ
 _STEP_LIMIT = 2.0  # largest change of log t in a step

@@ -8,25 +8,32 @@ from typing import Final
 
 from certnet.core.validation import Float
 
-__all__ = ["Pair", "quasi_newton", "two_loops"]
+__all__ = ["Pair", "by_last_pair", "quasi_newton", "two_loops"]
 
 Pair = tuple[Float, Float, float]
 """A step, the change of the gradient along it, and one over their product."""
+
+Diagonal = Float | float
+"""Of a matrix; a number stands for its multiple of the identity."""
 
 _MEMORY: Final = 20  # pairs
 
 
 def quasi_newton(
-    value: Callable[[Float], tuple[float, Float, Float]],
+    value: Callable[[Float], tuple[float, Float, Diagonal]],
     x: Float,
     limit: int,
     look: Callable[[Float, float, float], bool],
+    initial: Callable[[Diagonal, Sequence[Pair], Float], Float] | None = None,
 ) -> Float:
-    """L-BFGS whose initial inverse Hessian is the diagonal that ``value`` gives; ``look(x, f, decrement)`` stops it."""
+    """L-BFGS whose initial inverse Hessian is the diagonal that ``value`` gives; ``look(x, f, decrement)`` stops it.
+
+    By default the diagonal is scaled down by what the last pair says; ``initial`` does something else with it.
+    """
     pairs: list[Pair] = []
     f, g, H = value(x)
     for _ in range(limit):
-        direction = two_loops(g, pairs, partial(_scaled, H, pairs))
+        direction = two_loops(g, pairs, partial(initial or _scaled, H, pairs))
         slope, step = -float(g @ direction), 1.0
         if not slope < -1e-28:
             return x
@@ -62,7 +69,17 @@ def two_loops(gradient: Float, pairs: Sequence[Pair], initial: Callable[[Float],
     return q
 
 
-def _scaled(H: Float, pairs: Sequence[Pair], q: Float) -> Float:
+def by_last_pair(H: Diagonal, pairs: Sequence[Pair], q: Float) -> Float:
+    """The multiple of the identity that fits the last pair (Liu and Nocedal 1989), and H before there is one."""
+    if pairs:
+        _, turn, inverse = pairs[-1]
+        q *= 1.0 / (inverse * float(turn @ turn))
+    else:
+        q *= H
+    return q
+
+
+def _scaled(H: Diagonal, pairs: Sequence[Pair], q: Float) -> Float:
     """The diagonal H, scaled by the last pair."""
     q *= H
     if pairs:

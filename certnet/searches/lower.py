@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from certnet.claims.region import ALL, All, Ball, Box, Region
 from certnet.core.validation import Float
-from certnet.kernels.climbing import climb
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.hidden import HiddenLayer
 from certnet.networks.network import Network
 from certnet.proofs.gradients import gradient_below, gradient_norm_below
+from certnet.searches.climbing import climb
 from certnet.searches.lower_deep import FEW_INPUTS, steep_points, steep_points_in, unit_rows
 from certnet.searches.shallow import row_norms
 
@@ -165,9 +165,7 @@ class Slopes:
         if len(self.W) == 0:
             return point
         if len(self.V) == 1:
-            moved = point.copy()
-            climb(self.W, self.b, self.V[0], moved, STEPS, _TRIED)
-            return moved
+            return climb(self.W, self.b, self.V[0], point, STEPS, _TRIED)
         norm = float(self.norms(point[None])[0])
         for _ in range(STEPS):
             z = self.W @ point + self.b

@@ -21,14 +21,12 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh, qr
 
 from certnet.core.outcome import Status
 from certnet.core.until import FOREVER, Until
 from certnet.core.validation import Float
-from certnet.kernels.elliptope import ascend
 from certnet.networks.hidden import HiddenLayer
-from certnet.searches.barrier import MAX_ORDER, MAX_UNITS, polish
+from certnet.searches.lbfgs import by_last_pair, quasi_newton
 from certnet.searches.result import SearchResult
 
 __all__ = [
@@ -45,8 +43,9 @@ FORMS: Final = ("arrow", "dense")
 """Forms of the LMI for a generic solver, see :mod:`certnet.searches.reference_`."""
 
 _FLOOR = 1e-11  # smallest ‖Rᵀ f_i‖ relative to the mean: keeps multipliers finite, costs 1e-11 of the bound
-_PATIENCE = 3  # rounds of fifty steps that hardly close the gap, after which the search gives up
-_SMALL = 5000  # entries of F up to which sweeps go on
+_PATIENCE = 3  # rounds that hardly close the gap, after which the search gives up
+_ROUND, _LOOK = 50, 10  # steps of a round, and between measurements of the gap
+_POLISHED = (400, 1500)  # order d + m and units h up to which a Newton step, 2 h² (d + m) + h³ / 3 flops, pays
 _TINY = 1e-290  # multipliers below are left to the charge
 _NEGLIGIBLE = 1e-17  # units this much smaller than the rest are charged by their norm instead
 
@@ -105,7 +104,10 @@ def search_multipliers(
     units = _Units(_narrowed(balanced.W), V, (low + high)[kept], (high - low)[kept])
     find = _search_one if layer.n_outputs == 1 else _search_several
     found, upper, below, status = find(units, tol, max_iterations, np.random.default_rng(random_state), until)
-    if status is Status.MAX_ITERATIONS and units.V.shape[0] + units.W.shape[1] <= MAX_ORDER and len(found) <= MAX_UNITS:
+    order, n_units = _POLISHED
+    if status is Status.MAX_ITERATIONS and units.V.shape[0] + units.W.shape[1] <= order and len(found) <= n_units:
+        from certnet.searches.barrier import polish  # here, as SciPy's linear algebra: few searches come to need it
+
         found, upper, below = polish(
             units.W, units.V, found, below, tol, max_iterations, centre=units.centre, width=units.width
         )
@@ -187,7 +189,7 @@ def _narrowed(W: Float) -> Float:
     h, d = W.shape
     if d <= h:
         return W
-    return np.ascontiguousarray(qr(W.T, mode="r", check_finite=False)[0][:h].T)
+    return np.ascontiguousarray(np.asarray(np.linalg.qr(W.T, mode="r")).T)
 
 
 def largest_eigenvalue(M: Float) -> float:
@@ -195,13 +197,15 @@ def largest_eigenvalue(M: Float) -> float:
     last = len(M) - 1
     if last < 64:  # a call of NumPy's costs less
         return float(np.linalg.eigvalsh(M)[-1])
+    from scipy.linalg import eigh
+
     return float(eigh(M, eigvals_only=True, subset_by_index=(last, last), check_finite=False)[0])
 
 
 def _search_one(
     units: _Units, tol: float, max_iterations: int, rng: np.random.Generator, until: Until
 ) -> tuple[Float, float, float, Status]:
-    """One output: sweeps of coordinate ascent, and a quasi-Newton finish in R where the sweeps' tail is slow."""
+    """One output: quasi-Newton ascent in R."""
     v = units.V[0]
     free = units.width > 0.0  # the others' slope is known: they only add to the first row of F
     B = (units.width * v)[free, None] * units.W[free]
@@ -224,21 +228,13 @@ def _search_one(
         t[free] = (units.width * v**2)[free] * r.sum() / (2.0 * r[1:] * np.sqrt(rho))
         return t, float(np.sqrt(rho)), float(np.sqrt(below))
 
-    # small problems are left to the sweeps for a while: a call of the quasi-Newton code costs as much as a hundred
-    for n_sweeps in (10,) if n * d > _SMALL else (30, *[10] * 7):
-        ascend(F, Y, R, n_sweeps)
-        t, upper, below = measure(R)
-        if (upper / below) ** 2 - 1.0 <= tol:
-            return t, upper, below, Status.OPTIMAL
-    R = F.T @ Y
-
-    def negative(x: Float) -> tuple[float, Float]:
-        """``½ ‖R‖² − Σ_i ‖Rᵀ f_i‖`` and its gradient; its minimisers maximise the ratio."""
+    def negative(x: Float) -> tuple[float, Float, float]:
+        """``½ ‖R‖² − Σ_i ‖Rᵀ f_i‖``, its gradient, and 1, as the Hessian is at most I; its minimisers maximise ρ."""
         R = x.reshape(d, k)
         P = F @ R
-        r = np.linalg.norm(P, axis=1)
+        r = np.sqrt(np.einsum("ij,ij->i", P, P))
         P /= np.maximum(r, 1e-300)[:, None]
-        return 0.5 * float(x @ x) - float(r.sum()), (R - F.T @ P).ravel()
+        return 0.5 * float(x @ x) - float(r.sum()), (R - F.T @ P).ravel(), 1.0
 
     # ‖R‖² = Σ ‖Rᵀ f_i‖ at a minimiser
     R *= np.linalg.norm(F @ R, axis=1).sum() / np.sum(R * R)
@@ -272,8 +268,8 @@ def _search_several(
                 break
         return best_t, best, below
 
-    def negative(x: Float) -> tuple[float, Float]:
-        """``−log Σ_j (p_jᵀ q_j + ‖p_j‖ ‖q_j‖) + log(‖R‖² + ‖Q‖²)`` and its gradient."""
+    def negative(x: Float) -> tuple[float, Float, float]:
+        """``−log Σ_j (p_jᵀ q_j + ‖p_j‖ ‖q_j‖) + log(‖R‖² + ‖Q‖²)``, its gradient, and what makes it a first step."""
         R, Q = x[: d * k].reshape(d, k), x[d * k :].reshape(m, k)
         P, S = W @ R, Vt @ Q
         p, q = np.linalg.norm(P, axis=1) + 1e-300, np.linalg.norm(S, axis=1) + 1e-300
@@ -286,7 +282,8 @@ def _search_several(
                 (Vt.T @ (centre[:, None] * P + (width * p / q)[:, None] * S)).ravel(),
             ]
         )
-        return np.log(square) - np.log(value), 2.0 / square * x - gradient / value
+        slope = 2.0 / square * x - gradient / value
+        return np.log(square) - np.log(value), slope, min(1.0, 1.0 / max(float(np.linalg.norm(slope)), 1e-300))
 
     # start: the leading singular vectors of the steepest product V D W, and some noise
     left, values, right = np.linalg.svd((V * (centre + width)) @ W, full_matrices=False)
@@ -298,32 +295,39 @@ def _search_several(
 
 
 def _quasi_newton(
-    negative: Callable[[Float], tuple[float, Float]],
+    negative: Callable[[Float], tuple[float, Float, float]],
     x: Float,
     measure: Callable[[Float], tuple[Float, float, float]],
     tol: float,
     max_iterations: int,
     until: Until,
 ) -> tuple[Float, float, float, Status]:
-    """L-BFGS in rounds; between them the gap is measured, and the best multipliers are kept."""
-    from scipy.optimize import minimize  # here: networks of one output need none of it
-
+    """L-BFGS in rounds; every few steps the gap is measured, and the best multipliers are kept."""
     best_t, best_upper, best_below = measure(x)
     spent, stalled = 0, 0
-    while spent < max_iterations and stalled < _PATIENCE:
-        if (ended := until.reached) is not None:
-            return best_t, best_upper, best_below, ended
-        before = best_upper / best_below - 1.0
-        done = minimize(
-            negative, x, jac=True, method="L-BFGS-B", options={"maxiter": 50, "maxcor": 20, "ftol": 0.0, "gtol": 0.0}
-        )
-        x = done.x
+
+    def closed(x: Float) -> bool:
+        nonlocal best_t, best_upper, best_below
         t, upper, below = measure(x)
         best_below = max(best_below, below)
         if upper < best_upper:
             best_t, best_upper = t, upper
-        if (best_upper / best_below) ** 2 - 1.0 <= tol:
+        return (best_upper / best_below) ** 2 - 1.0 <= tol
+
+    def look(x: Float, _value: float, _decrement: float) -> bool:
+        nonlocal spent
+        spent += 1
+        return spent % _LOOK == 0 and (closed(x) or until.reached is not None)
+
+    if (best_upper / best_below) ** 2 - 1.0 <= tol:
+        return best_t, best_upper, best_below, Status.OPTIMAL
+    while spent < max_iterations and stalled < _PATIENCE:
+        if (ended := until.reached) is not None:
+            return best_t, best_upper, best_below, ended
+        before, begun = best_upper / best_below - 1.0, spent
+        x = quasi_newton(negative, x, min(_ROUND, max_iterations - spent), look, by_last_pair)
+        if closed(x):
             return best_t, best_upper, best_below, Status.OPTIMAL
-        spent += max(int(done.nit), 10)  # a round that cannot move any more still counts
+        spent = max(spent, begun + _LOOK)  # a round that cannot move any more still counts
         stalled = stalled + 1 if best_upper / best_below - 1.0 > 0.7 * before else 0
     return best_t, best_upper, best_below, Status.MAX_ITERATIONS
