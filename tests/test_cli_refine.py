@@ -138,6 +138,14 @@ def test_options_that_do_not_go_together(refined, more, message):
     assert not out.exists()
 
 
+def test_a_negative_weight_is_told_by_file_and_row(refined, tmp_path):
+    path = tmp_path / "w.csv"
+    path.write_text("a,b,w,y\n1,2,1,3\n2,1,-0.5,2\n")
+    code, _, err, _ = refined("--data", path, "--sample-weight", "w")
+    assert code == 2
+    assert "w.csv, row 2 below the header: column 'w' holds -0.5, and a weight is at least zero" in err
+
+
 class TestTables:
     @pytest.fixture
     def named(self, network, tmp_path):  # noqa: F811

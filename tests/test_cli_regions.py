@@ -147,7 +147,7 @@ def test_around_data_of_a_parquet_file(run, model, rows, tmp_path):
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_a_ball_around_a_row_in_a_norm(run, model, network, table, rows, tmp_path, norm):
     proof = tmp_path / "c.json"
-    arguments = ("--around", table, "--row", 3, "--target", "y", "--radius", 0.5, "--norm", norm)
+    arguments = ("--around", table, "--row", 4, "--target", "y", "--radius", 0.5, "--norm", norm)
     code, out, _ = run("certify", model, *arguments, "--out", proof)
     assert code == 0
     assert "within 0.5 of this point" in out
@@ -189,7 +189,7 @@ def test_limits_in_standard_deviations_of_the_data(run, model, table, rows, writ
 
 
 def test_a_radius_in_standard_deviations_is_a_box_and_says_so(run, model, table, rows):
-    arguments = ("--around", table, "--row", 2, "--radius", 0.5, "--data", table, "--target", "y")
+    arguments = ("--around", table, "--row", 3, "--radius", 0.5, "--data", table, "--target", "y")
     code, _, err = run("certify", model, *arguments, "--units", "standardised")
     assert code == 0
     assert "the region is the box of 0.5 to either side of the point" in err
@@ -266,7 +266,11 @@ def test_limits_nearer_than_rounding_are_told_and_right(run, model, network, wri
         ("age,bmi,sugar\n1,low,1\n", "age,bmi,sugar\n2,4,2\n", "column 'bmi' holds text ('low')"),
         ("age,bmi,sugar\n1,inf,1\n", "age,bmi,sugar\n2,inf,2\n", "bmi would lie between inf and inf"),
         ("age,bmi\n1,1\n", "age,bmi,sugar\n2,4,2\n", "no input 'sugar', which the model takes"),
-        ("age,BMI,sugar\n1,1,1\n", "age,bmi,sugar\n2,4,2\n", "no input 'bmi', which the model takes; is it 'BMI'?"),
+        (
+            "age,BMI,sugar\n1,1,1\n",
+            "age,bmi,sugar\n2,4,2\n",
+            "no input 'bmi', which the model takes; did you mean 'BMI'?",
+        ),
         ("age,bmi,sugar,sex\n1,1,1,1\n", "age,bmi,sugar\n2,4,2\n", "the columns 'sex', which the model does not take"),
         ("age,bmi,sugar\n1,1,1\n2,2,2\n", "age,bmi,sugar\n2,4,2\n", "has 2 rows, one is needed: limits are one row"),
         ("age,bmi,sugar\n1,1\n", "age,bmi,sugar\n2,4,2\n", "2 cells, the header has 3"),
@@ -309,7 +313,7 @@ def test_a_model_without_names_needs_files_that_agree(run, unnamed, write):
         (("--around", "d.csv", "--radius", "nan"), "--radius must be a finite non-negative number"),
         (("--around", "d.csv", "--radius", "-1"), "--radius must be a finite non-negative number"),
         (("--around", "d.csv", "--target", "y", "--radius", "1"), "has 60 rows, one is needed: name one by --row"),
-        (("--around", "d.csv", "--target", "y", "--radius", "1", "--row", "60"), "--row 60 is none of them"),
+        (("--around", "d.csv", "--target", "y", "--radius", "1", "--row", "61"), "--row 61 is none of them"),
         (("--around-data", "d.csv"), "the columns 'y', which the model does not take: name the column to predict"),
         (("--around-data", "d.csv", "--target", "z"), "no file of the region has the column 'z'"),
         (("--around-data", "absent.csv", "--target", "y"), "absent.csv does not exist"),

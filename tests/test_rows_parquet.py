@@ -163,11 +163,13 @@ def test_what_is_not_finite_is_told_with_its_file(tmp_path, large):
     for k in range(3):
         cut = slice(1000 * k, 1000 * (k + 1))
         pq.write_table(arrow(X[cut], y[cut], w[cut]), tmp_path / f"{k}.parquet")
-    with pytest.raises(InvalidInputError, match=r"column 'b' of X is NaN .* in row 2345 \(row 345 of .*2\.parquet\)"):
+    with pytest.raises(
+        InvalidInputError, match=r"column 'b' of X is NaN .* in row 346 of .*2\.parquet \(counted from 1\)"
+    ):
         rows_of(tmp_path, ["t", "u"], "w", **SHAPE)
     w[1001] = -1.0
     pq.write_table(arrow(X[1000:2000], y[1000:2000], w[1000:2000]), tmp_path / "1.parquet")
-    with pytest.raises(InvalidInputError, match=r"sample_weight is -1 in row 1001 \(row 1 of .*1\.parquet\)"):
+    with pytest.raises(InvalidInputError, match=r"sample_weight is -1 in row 2 of .*1\.parquet \(counted from 1\)"):
         rows_of(tmp_path, ["t", "u"], "w", **SHAPE)
 
 

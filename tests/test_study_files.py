@@ -173,7 +173,7 @@ def test_names_that_do_not_exist_are_told_once_with_all_other_errors(tmp_path):
     methods = "which is not among the methods (C-l2, joint)"
     assert sorted(one.strip() for one in str(caught.value).splitlines()[1:]) == sorted(
         [
-            f"line {line(text, 'epocs')}: starts.mlp.epocs: unknown key",
+            f"line {line(text, 'epocs')}: starts.mlp.epocs: unknown key; did you mean 'epochs'?",
             f"line {line(text, 'two')}: attack.steps: should be a valid integer, got 'two'",
             f"line {line(text, 'never')}: expected.never_worse: speaks of 'none', {methods}",
             f"line {line(text, 'at_most')}: expected.at_most: speaks of 'zzz', 'yyy', {methods}",
@@ -186,7 +186,9 @@ def test_an_error_that_a_cut_would_make_is_not_told(tmp_path):
     message = refusal(tmp_path, "[[tables]]", 'datasets = "servo"\n[[tables]]')
     assert len(message.splitlines()) == 2
     message = refusal(tmp_path, "[starts.mlp]", "[starts.mpl]")
-    assert [one.split(": ", 1)[1] for one in message.splitlines()[1:]] == ["starts.mpl: unknown key"]
+    assert [one.split(": ", 1)[1] for one in message.splitlines()[1:]] == [
+        "starts.mpl: unknown key; did you mean 'mlp'?"
+    ]
 
 
 def test_what_is_wrong_in_the_reduced_version_alone_is_told_there(tmp_path):
@@ -218,7 +220,7 @@ def test_leaders_are_looked_up(tmp_path, keys, said):
 
 
 def test_files_that_are_none(tmp_path):
-    with pytest.raises(FileFormatError, match=r"neither a built-in study .* Did you mean 'yin-objectives'"):
+    with pytest.raises(FileFormatError, match=r"neither a built-in study .* did you mean 'yin-objectives'"):
         load_study("yin-objective")
     with pytest.raises(FileFormatError, match=r"not a TOML file: .*line 2"):
         load_study(write_study(tmp_path, 'kind = "objectives"\ntrials = = 2\n'))
@@ -324,6 +326,36 @@ def test_solvers_and_devices_are_looked_at_before_any_work(tmp_path, monkeypatch
     with pytest.raises(InvalidInputError, match=match):
         run_study(tiny_study(tmp_path, text), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("hidden = 4", "hiden = 4", "hiden: unknown key; did you mean 'hidden'?"),
+        ("[methods.joint]", "[methods.joint]\ncell = 5", "methods.joint.cell: unknown key; did you mean 'cells'?"),
+        ('csv = "mine.csv"', 'csv = "mine.csv"\ninput = ["a"]', "tables.0.input: unknown key; did you mean 'inputs'?"),
+        ("[attack]", "[attack]\nwidth = 3", "attack.width: unknown key: there are epsilons, norm, restarts, steps"),
+        ("[attack]", '[attack]\nnorm = "l22"', "got 'l22'; did you mean 'l2'?"),
+        ('["joint", "C-l2"]', '["jont", "C-l2"]', "(C-l2, joint); did you mean 'joint'?"),
+        ('"objectives"', '"objective"', "did you mean 'objectives'?"),
+    ],
+)
+def test_the_nearest_key_or_word_is_named(tmp_path, old, new, said):
+    assert refusal(tmp_path, old, new).endswith(said)
+
+
+def test_a_table_is_told_the_nearest_column(tmp_path):
+    study = tiny_study(tmp_path, TINY.replace('inputs = ["a", "b"]', 'inputs = ["a", "helt"]'))
+    with pytest.raises(InvalidInputError, match=r"has no column 'helt': .* did you mean 'held'\?"):
+        run_study(study, tmp_path / "out")
+
+
+def test_a_byte_order_mark_is_read(tmp_path):
+    path = write_study(tmp_path)
+    plain = load_study(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    marked = load_study(path)
+    assert (marked.spec, marked.text) == (plain.spec, plain.text)
 
 
 def test_a_place_in_the_reduced_version(tmp_path):

@@ -109,13 +109,13 @@ def main() -> None:
     try:
         app()
     except Interrupted as error:
-        error_console.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
+        error_console().print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
         sys.stdout.flush()
         os._exit(130)  # the solver still runs in its thread, and would be waited for
     except CertnetError as error:
-        error_console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        error_console().print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(3 if isinstance(error, SolverError) else 1 if isinstance(error, CertificateError) else 2)
     except Exception:  # noqa: BLE001 - Python would exit with 1, which says that a certificate does not hold
         traceback.print_exc()
-        error_console.print("this is an error of certnet: please report it", style="red", highlight=False)
+        error_console().print("this is an error of certnet: please report it", style="red", highlight=False)
         sys.exit(70)

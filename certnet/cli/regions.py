@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -16,6 +15,7 @@ from certnet.cli.choices import Units
 from certnet.cli.terminal import print_table, say
 from certnet.core.digits import above, below
 from certnet.core.errors import InvalidInputError
+from certnet.core.spelling import did_you_mean
 from certnet.core.validation import Float, positive_number
 from certnet.data.table import COMMAS, TableFormat, load_columns, table_columns
 from certnet.networks.network import Network
@@ -55,7 +55,9 @@ Margin = Annotated[
     float | None, typer.Option(help="Part of its range by which every side of --around-data moves out: 0.1.")
 ]
 Around = Annotated[Path | None, typer.Option(help="Of inputs within --radius of a point only: a CSV file of one row.")]
-RowOf = Annotated[int | None, typer.Option("--row", help="Which row of --around's file, from 0.", min=0)]
+RowOf = Annotated[
+    int | None, typer.Option("--row", help="Which row of --around's file: 1 is the first below the header.", min=1)
+]
 Radius = Annotated[float | None, typer.Option(help="Of the ball around --around, in the norm of the inputs (--norm).")]
 DataOf = Annotated[
     Path | None, typer.Option(help="Table that the model was made from: tells where a region leaves it; see --units.")
@@ -81,7 +83,7 @@ class Place:
     around_data, data, around : Path or None
     margin, radius : float or None
     row : int or None
-        Of ``around``.
+        Of ``around``, counted from 1.
     units : {"model", "standardised", "table"}
         Of the files and the radius.
     target, drop : tuple of str
@@ -209,7 +211,8 @@ class _Columns:
         all_of = {file: _columns(file, place.form) for file in place._files}
         for name in others:
             if not any(name in found for found in all_of.values()):
-                raise InvalidInputError(f"no file of the region has the column {name!r}, which is to be left out")
+                near = did_you_mean(name, [one for found in all_of.values() for one in found])
+                raise InvalidInputError(f"no file of the region has the column {name!r}, which is to be left out{near}")
         first: tuple[Path, tuple[str, ...]] | None = None
         for file, found in all_of.items():
             inputs = tuple(name for name in found if name not in others)
@@ -247,9 +250,9 @@ class _Columns:
         if row is None and len(values) != 1:
             which = "name one by --row" if file == self.place.around else "limits are one row"
             raise InvalidInputError(f"{file} has {len(values)} rows, one is needed: {which}")
-        if row is not None and row >= len(values):
-            raise InvalidInputError(f"{file} has {len(values)} rows: --row {row} is none of them, counted from 0")
-        found: Float = values[row or 0]
+        if row is not None and row > len(values):
+            raise InvalidInputError(f"{file} has {len(values)} rows: --row {row} is none of them, counted from 1")
+        found: Float = values[0 if row is None else row - 1]
         return found
 
     def rows(self, file: Path) -> Rows:
@@ -403,9 +406,7 @@ def _require_named(inputs: Sequence[str], named: Sequence[str], file: Path) -> N
     """All inputs of the model are there, and no others."""
     missing = [name for name in named if name not in inputs]
     if missing:
-        lowered = {name.lower(): name for name in inputs if name not in named}
-        near = get_close_matches(missing[0].lower(), lowered, n=1)
-        meant = f"; is it {lowered[near[0]]!r}?" if near else ""
+        meant = did_you_mean(missing[0], [name for name in inputs if name not in named])
         raise InvalidInputError(
             f"{file} has no input {', '.join(map(repr, missing[:20]))}, which the model takes{meant}: its inputs are "
             f"{', '.join(named[:40])}"

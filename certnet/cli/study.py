@@ -263,12 +263,12 @@ def _compute(asked: Asked, how: Workers) -> None:
 @contextmanager
 def _watching(name: str) -> Iterator[Callable[[Progress], None]]:
     """A bar with the time left on a terminal, a line now and then elsewhere."""
-    if error_console.is_terminal:
+    if error_console().is_terminal:
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bars
 
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"))
-        with Bars(*columns, console=error_console) as bars:
+        with Bars(*columns, console=error_console()) as bars:
             bar = bars.add_task(name, total=None, said="")
             yield lambda now: bars.update(bar, total=now.total, completed=now.done + now.failed, said=str(now))
         return
@@ -277,6 +277,6 @@ def _watching(name: str) -> Iterator[Callable[[Progress], None]]:
     def watch(now: Progress) -> None:
         if now.left == 0 or time.monotonic() - last[0] >= _LOG_EVERY:
             last[0] = time.monotonic()
-            error_console.print(f"{name}: {now}", highlight=False, markup=False, soft_wrap=True)
+            error_console().print(f"{name}: {now}", highlight=False, markup=False, soft_wrap=True)
 
     yield watch

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from certnet.core.errors import InvalidInputError
+from certnet.core.spelling import did_you_mean
 from certnet.data.table import COMMAS, TableFormat, load_table, table_columns
 from certnet.networks.network import Network
 from certnet.programs.loss import SQUARED
@@ -77,6 +80,12 @@ class Table:
         first, *others = self.targets
         values, y, _ = load_table(path, first, inputs=[*inputs, *others, *more], form=self.form)
         weights = values[:, -1] if more else None
+        if weights is not None and (weights < 0.0).any():
+            i = int(np.argmax(weights < 0.0))
+            raise InvalidInputError(
+                f"{path}, row {i + 1} below the header: column {self.weight!r} holds {weights[i]:g}, and a weight is "
+                "at least zero (--sample-weight)"
+            )
         targets = y[:, None].repeat(len(self.targets), axis=1)
         targets[:, 1:] = values[:, d : d + len(others)]
         return rows_of(values[:, :d], targets, weights, names=inputs, n_inputs=n, n_outputs=m)
@@ -89,7 +98,8 @@ class Table:
         for option, names in parts:
             for name in names:
                 if name not in columns:
-                    raise InvalidInputError(f"{path} has no column {name!r} ({option}): it has {_some(columns)}")
+                    near = did_you_mean(name, columns)
+                    raise InvalidInputError(f"{path} has no column {name!r} ({option}): it has {_some(columns)}{near}")
                 if name in taken and not option == taken[name] == "--drop":
                     raise InvalidInputError(f"column {name!r} is named by {taken[name]} and by {option}: choose one")
                 taken[name] = option

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import signal
 import sys
@@ -12,14 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from certnet.cli.choices import SolverName
 from certnet.core.errors import CertnetError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from certnet.networks.feedforward import FeedForward
     from certnet.networks.shallow import ShallowNetwork
 
@@ -45,9 +45,6 @@ __all__ = [
 _PATIENCE = 20.0  # seconds that interrupted work has to hand over what it has
 _BLINK = 0.01  # seconds in which a Ctrl-C may be lost to a solver that begins; the next one is heard
 _STOPPED = "interrupted: files are complete or absent"
-
-_out = Console()
-error_console = Console(stderr=True)
 
 T = TypeVar("T")
 Model = Annotated[
@@ -75,13 +72,21 @@ Solver = Annotated[
 ]
 
 
+@functools.cache
+def error_console() -> Console:
+    """Standard error, in colours where it is a terminal; rich is loaded for those who need it."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
 @contextmanager
 def working(stage: str) -> Iterator[Any]:
     """A spinner with the stage's name, on the terminal only."""
-    if not error_console.is_terminal:
+    if not sys.stderr.isatty():
         yield lambda text: None
         return
-    with error_console.status(stage) as status:
+    with error_console().status(stage) as status:
         yield lambda text: status.update(text)
 
 
@@ -153,17 +158,21 @@ def print_json(data: dict[str, Any]) -> None:
 
 
 def say(text: str) -> None:
-    _out.print(text, highlight=False, markup=False, soft_wrap=True)
+    sys.stdout.write(f"{text}\n")
 
 
 def print_table(rows: list[tuple[str, ...]], *, numbers: bool = True) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
     head, *body = rows
     grid = Table(*head)
     for column in grid.columns[1:]:
         column.justify = "right" if numbers else "left"
     for row in body:
         grid.add_row(*map(escape, row))
-    _out.print(grid)
+    Console().print(grid)
 
 
 def finite_or_none(value: float) -> float | None:
@@ -171,4 +180,4 @@ def finite_or_none(value: float) -> float | None:
 
 
 def warn(message: Warning | str, *_: object, **__: object) -> None:
-    error_console.print(f"warning: {message}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+    error_console().print(f"warning: {message}", style="yellow", highlight=False, markup=False, soft_wrap=True)

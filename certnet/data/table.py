@@ -19,6 +19,7 @@ import numpy as np
 
 from certnet.core.errors import FileFormatError, InvalidInputError
 from certnet.core.files import path_of
+from certnet.core.spelling import did_you_mean
 from certnet.core.validation import Float
 
 __all__ = ["TableFormat", "load_columns", "load_table", "table_columns"]
@@ -169,7 +170,8 @@ def load_columns(
         names, rows = _header(rows, source, form)
         for name in columns:
             if name not in names:
-                raise InvalidInputError(f"{source} has no column {name!r}: its columns are {', '.join(names)}")
+                near = did_you_mean(name, names)
+                raise InvalidInputError(f"{source} has no column {name!r}: its columns are {', '.join(names)}{near}")
         used = [names.index(name) for name in columns]
         values = np.array([_numbers(row, names, used, source, form, infinite) for row in rows], dtype=np.float64)
     if not len(values):
@@ -254,7 +256,7 @@ def _used_columns(
     """Positions of the inputs, then of the target."""
     for name in (target, *drop, *(chosen or ())):
         if name not in names:
-            hint = _hint(names[0]) if len(names) == 1 else ""
+            hint = _hint(names[0]) if len(names) == 1 else did_you_mean(name, names)
             raise InvalidInputError(f"{source} has no column {name!r}: its columns are {', '.join(names)}{hint}")
     if target in drop:
         raise InvalidInputError(f"the target {target!r} is among the columns to drop: keep it")

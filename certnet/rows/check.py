@@ -80,10 +80,11 @@ class Door:
         return (float(np.sum(weights)),)
 
     def _place(self, row: int) -> str:
+        """Of a file as people count, from 1; of arrays as their index."""
         if not self.places:
             return str(row)
         first, name = self.places[bisect_right(self.places, row, key=lambda place: place[0]) - 1]
-        return f"{row} (row {row - first} of {name})"
+        return f"{row - first + 1} of {name} (counted from 1)"
 
 
 def weight_sum(total: Sums) -> float:

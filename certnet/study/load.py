@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import copy
-import difflib
+import re
 import tomllib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Final, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from certnet.core.errors import FileFormatError, InvalidInputError
 from certnet.core.files import path_of
+from certnet.core.spelling import did_you_mean
 from certnet.study.kinds import KINDS, Kind
 from certnet.study.spec import Misplaced, Study, StudySpec
 from certnet.study.toml_lines import Path as KeyPath
 from certnet.study.toml_lines import key_lines, placed, repeated_key
 
 __all__ = ["builtin_studies", "kind_of", "load_study"]
+
+_FEW: Final = 8  # keys that are listed where none is like the one that was written
 
 Problem = tuple[KeyPath, str]  # where, and what is wrong there
 
@@ -95,15 +98,13 @@ def _found(name: str | Path) -> tuple[str, Path, str, str]:
         return str(name), Path(), entry.read_text(encoding="utf-8"), f"the built-in study {name}"
     path = path_of(name)
     try:
-        return path.stem, path.parent, path.read_text(encoding="utf-8"), str(path)
+        return path.stem, path.parent, path.read_text(encoding="utf-8-sig"), str(path)  # editors may write a mark
     except UnicodeDecodeError as error:
         raise FileFormatError(f"{path} is not a text file in UTF-8: {error.reason}") from error
     except OSError as error:
-        close = difflib.get_close_matches(str(name), known, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
         raise FileFormatError(
             f"{str(name)!r} is neither a built-in study ({', '.join(known)}) nor a file that can be read "
-            f"({error.strerror}).{hint}"
+            f"({error.strerror}){did_you_mean(str(name), known)}"
         ) from error
 
 
@@ -112,7 +113,8 @@ def _kind(raw: dict[str, Any], source: str, text: str) -> Kind[Any, Any]:
     if isinstance(name, str) and name in KINDS:
         return KINDS[name]
     said = "is missing" if name is None else f"is {name!r}"
-    where = _placed(text, ("kind",), f"{said}: it must be one of {', '.join(map(repr, KINDS))}")
+    near = did_you_mean(name, KINDS) if isinstance(name, str) else ""
+    where = _placed(text, ("kind",), f"{said}: it must be one of {', '.join(map(repr, KINDS))}{near}")
     raise FileFormatError(f"{source} is no study:\n  {where}")
 
 
@@ -128,7 +130,7 @@ def _validated(kind: Kind[Any, Any], raw: dict[str, Any]) -> tuple[StudySpec | N
             spec = kind.model.model_validate(raw)
             return (None if problems else spec), problems
         except ValidationError as error:
-            new = [_problem(one) for one in error.errors() if not problems or _misplaced(one)]
+            new = [_problem(one, kind) for one in error.errors() if not problems or _misplaced(one)]
         problems += new
         rest = _without(raw, [path for path, _ in new])
         if not new or rest is None:
@@ -146,8 +148,33 @@ def _misplaced(error: Any) -> bool:
     return isinstance(error.get("ctx", {}).get("error"), Misplaced)
 
 
-def _problem(error: Any) -> Problem:
-    return (error["ctx"]["error"].path if _misplaced(error) else error["loc"]), _said(error)
+def _problem(error: Any, kind: Kind[Any, Any]) -> Problem:
+    path = error["ctx"]["error"].path if _misplaced(error) else error["loc"]
+    if error["type"] == "extra_forbidden":
+        return path, f"unknown key{_meant(path, kind)}"
+    return path, _said(error)
+
+
+def _meant(path: KeyPath, kind: Kind[Any, Any]) -> str:
+    """The nearest of the keys that there are in the place of one that there is not, or all of few."""
+    known = sorted(_keys(kind.model, path[:-1]))
+    near = did_you_mean(str(path[-1]), known)
+    return near or (f": there are {', '.join(known)}" if 0 < len(known) <= _FEW else "")
+
+
+def _keys(kind: Any, path: KeyPath) -> set[str]:
+    """Keys of the tables that a path leads to, by the types of a model."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        if not path:
+            return set(kind.model_fields)
+        field = kind.model_fields.get(str(path[0]))
+        return set() if field is None else _keys(field.annotation, path[1:])
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (dict, list):
+        return _keys(inner[-1], path[1:]) if path else set()
+    if origin is Annotated:
+        return _keys(inner[0], path)
+    return {key for one in inner for key in _keys(one, path)} if isinstance(origin, type) or inner else set()
 
 
 def _without(raw: dict[str, Any], paths: Sequence[KeyPath]) -> dict[str, Any] | None:
@@ -192,8 +219,6 @@ def _broken(error: tomllib.TOMLDecodeError, text: str) -> str:
 
 
 def _said(error: Any) -> str:
-    if error["type"] == "extra_forbidden":
-        return "unknown key"
     if error["type"] == "missing":
         return "is missing"
     if error["type"] == "value_error":
@@ -202,7 +227,10 @@ def _said(error: Any) -> str:
         least = error["ctx"]["min_length"]
         return f"at least {'one is' if least == 1 else f'{least} are'} needed"
     message = _PLAIN.get(error["type"], error["msg"].removeprefix("Input "))
-    return f"{message}, got {_shown(error['input'])}"
+    near = ""
+    if error["type"] == "literal_error" and isinstance(error["input"], str):
+        near = did_you_mean(error["input"], re.findall(r"'([^']*)'", error["ctx"]["expected"]))
+    return f"{message}, got {_shown(error['input'])}{near}"
 
 
 def _shown(value: Any) -> str:

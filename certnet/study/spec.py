@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from certnet.core.errors import FileFormatError
+from certnet.core.spelling import did_you_mean
 from certnet.study.toml_lines import Path as KeyPath
 from certnet.study.toml_lines import key_lines, placed
 
@@ -81,9 +82,10 @@ class Misplaced(ValueError):
     @classmethod
     def check(cls, path: KeyPath, names: Iterable[str], known: Collection[str], what: str) -> None:
         """Raise if one of the names under ``path`` is none of ``known``."""
-        missing = [repr(name) for name in dict.fromkeys(names) if name not in known]
+        missing = [name for name in dict.fromkeys(names) if name not in known]
         if missing:
-            raise cls(path, f"speaks of {', '.join(missing)}, which is not among the {what} ({', '.join(known)})")
+            said = f"speaks of {', '.join(map(repr, missing))}, which is not among the {what} ({', '.join(known)})"
+            raise cls(path, said + did_you_mean(missing[0], known))
 
     @classmethod
     def twice(cls, path: KeyPath, values: Sequence[Any]) -> None:

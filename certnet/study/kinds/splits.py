@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certnet.core.errors import CertnetWarning, DatasetError, FileFormatError, InvalidInputError
+from certnet.core.spelling import did_you_mean
 from certnet.core.validation import Float
 from certnet.data import Dataset, Scaling, dataset_info, load_dataset, load_table
 from certnet.data.table import table_columns
@@ -114,7 +115,7 @@ def _check_table(study: Study[StudySpec], path: tuple[str | int, ...], table: Ta
             key = at
             for name in names:
                 if name not in columns:
-                    hint = " (columns are separated by commas)" if len(columns) == 1 else ""
+                    hint = " (columns are separated by commas)" if len(columns) == 1 else did_you_mean(name, columns)
                     raise InvalidInputError(
                         f"{table.csv} has no column {name!r}: its columns are {', '.join(columns)}{hint}"
                     )
