@@ -8,7 +8,10 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -155,10 +158,12 @@ class _Run:
             passes=how.passes,
             max_passes=how.max_passes,
             follow=self._state.activations is None,
+            biases=how.biases,
         )
         # a step of plain descent can move the first layer while its gradient is formed
         decays_first = how.weight_decay > 0.0 and net.depth == 1
         self._fused = self._state.optimiser.is_plain and not decays_first
+        self._spanned = self._phases.batches_of_a_span(how.batch_size) if self._fused else 1
         self._zero = net.project(np.zeros((1, net.n_units)))
         self._checkpoint: Checkpoint | None = None
         self._begin = time.perf_counter()
@@ -247,18 +252,18 @@ class _Run:
         """A step for every batch of the samples in a new order; the mean objective."""
         size, order = self._how.batch_size, self._state.generator.permutation(len(self._X))
         total = 0.0
-        for first in range(0, len(order), size):
-            total += self._batch(order[first : first + size], rate)
+        for X, rows in self._with_inputs((order[first : first + size],) for first in range(0, len(order), size)):
+            total += self._batch(X, rows, rate)
         return total / len(order)
 
     def _mixed_batches(self, mixture: Mixture, targets: Float, rate: float) -> float:
         """The same of batches that hold samples with and without targets."""
         total, n = 0.0, mixture.n
-        for rows, contrast, energy in mixture.epoch(self._state.generator):
+        for X, rows, contrast, energy in self._with_inputs(mixture.epoch(self._state.generator)):
             free, target = self._started(rows)
             target = target[:n]
             fused = rate if self._fused else None
-            X, y = self._X[rows], targets[rows[:n]]
+            y = targets[rows[:n]]
             differing, energies = self._phases.run_mixed(
                 X, y, self._gradient, free, target, contrast=contrast, energy=energy, rate=fused
             )
@@ -270,6 +275,17 @@ class _Run:
             self._step(rate)
         return total / mixture.batches
 
+    def _with_inputs(self, batches: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+        """Batches, rows and what else there is of each, after their inputs; the first layer moves span by span."""
+        todo = iter(batches)
+        while group := list(islice(todo, self._spanned)):
+            X = self._X[np.concatenate([rows for rows, *_ in group])]
+            first = 0
+            with self._phases.spanning(X) if self._spanned > 1 else nullcontext():
+                for batch in group:
+                    yield X[first : first + len(batch[0])], *batch
+                    first += len(batch[0])
+
     def _started(self, rows: np.ndarray[tuple[int], np.dtype[np.intp]]) -> tuple[Float, Float]:
         """Activations that both phases start from."""
         kept = self._state.activations
@@ -278,10 +294,9 @@ class _Run:
         free = np.repeat(self._zero, len(rows), axis=0)
         return free, free.copy()
 
-    def _batch(self, rows: np.ndarray[tuple[int], np.dtype[np.intp]], rate: float) -> float:
+    def _batch(self, X: Float, rows: np.ndarray[tuple[int], np.dtype[np.intp]], rate: float) -> float:
         """A step; the sum of the objective over the batch, before it."""
         gradient, kept = self._gradient, self._state.activations
-        X = self._X[rows]
         y = None if self._y is None else self._y[rows]
         free, target = self._started(rows)
         fused = rate if self._fused else None

@@ -12,11 +12,12 @@ moves.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import numpy as np
-from scipy.linalg.blas import dgemm
 from scipy.linalg.lapack import dposv
 
 from certnet.core.validation import Float
@@ -29,6 +30,7 @@ from certnet.kernels.batch import (
     linear_terms,
     settled,
 )
+from certnet.lifted.learn.first_layer import Explicit, FirstLayer, Spanned, batches_of_a_span
 from certnet.lifted.learn.objective import Objective
 from certnet.lifted.learn.parameters import Parameters
 from certnet.lifted.loss_newton import Augmented, newton
@@ -66,6 +68,8 @@ class Phases:
     max_passes : int
     follow : bool
         Start the phase that sees the target at the free solution, whatever it was given.
+    biases : bool
+        Does c_0 move with W_0 inside of :meth:`spanning`?
 
     Attributes
     ----------
@@ -82,6 +86,7 @@ class Phases:
         passes: int | None = None,
         max_passes: int = 1000,
         follow: bool = True,
+        biases: bool = True,
     ) -> None:
         self.work = Work()
         self._net, self._params, self._objective = net, params, objective
@@ -95,8 +100,29 @@ class Phases:
         self._before = self._layers[-2].start if net.depth > 1 else 0
         self._H = np.zeros((net.n_units, net.n_units))
         self._unit = np.eye(net.widths[-1])
-        self._gram = np.zeros((net.widths[1], net.widths[1]))
+        self._first: FirstLayer = Explicit(params, net.beta[0])
+        self._biases = biases
         self._limited = bool(np.isfinite(net.lower[-1]).any() or np.isfinite(net.upper[-1]).any())
+
+    # ---------------------------------------------------------------------------------------------------- first layer
+
+    def batches_of_a_span(self, batch_size: int) -> int:
+        """How many batches :meth:`spanning` should be given; 1 where it is not worth it."""
+        return batches_of_a_span(self._net.widths, self._net.beta[0], batch_size)
+
+    @contextmanager
+    def spanning(self, X: Float) -> Iterator[None]:
+        """Inside, runs on the batches of X (R, d) in order, each with a rate; W_0 and c_0 are written at the end.
+
+        After an exception W_0 and c_0 are those of the beginning.
+        """
+        explicit, span = self._first, Spanned(self._params, X, moves=self._biases)
+        self._first = span
+        try:
+            yield
+            span.close()
+        finally:
+            self._first = explicit
 
     # ------------------------------------------------------------------------------------------------------- inference
 
@@ -130,7 +156,6 @@ class Phases:
         sees, both = self._objective.target_sign != 0.0, self._objective.contrasts
         self.work.samples += len(X)
         room = self._room(len(X), 2 * len(X) if both else len(X))
-        self._update()
         self._pose(X, room)
         if self._objective.free_sign:
             self._solve_free(room.q, free)
@@ -174,7 +199,6 @@ class Phases:
         B, n = len(X), len(y)
         self.work.samples += B
         room = self._room(B, B + n)
-        self._update()
         self._pose(X, room)
         self._solve_free(room.q, free)
         if self._follow:
@@ -190,21 +214,12 @@ class Phases:
         self._gradient(room, gradient, rate)
         return differing, energies
 
-    def _update(self) -> None:
-        """H of the current parameters."""
-        W = self._params.weights[0]
-        if self._beta[0]:
-            # anew for every batch: errors of a product that follows the steps grow where W has more rows than columns
-            np.dot(W, W.T, out=self._gram)
-        curvature(self._params.flat, self._widths, self._gram, self._scale, self._beta, self._H)
-
     def _pose(self, X: Float, room: _Room) -> None:
-        """``W_0 x + b_0`` and the linear terms."""
-        p, B = self._params, len(X)
-        room.wide[:B] = X
-        room.wide[B] = p.reconstruction_biases[0]
-        np.dot(room.wide[: B + 1], p.weights[0].T, out=room.product)
-        linear_terms(p.flat, self._widths, room.product, self._scale, self._beta, room.pre, room.q)
+        """H of the current parameters, ``W_0 x + b_0`` and the linear terms."""
+        flat, sizes = self._params.flat, (self._scale, self._beta)
+        product = self._first.pose(X)
+        curvature(flat, self._widths, self._first.gram, *sizes, self._H)
+        linear_terms(flat, self._widths, product, *sizes, room.pre, room.q)
 
     def _room(self, rows: int, phases: int) -> _Room:
         """The arrays for batches of that size."""
@@ -286,28 +301,17 @@ class Phases:
         p = self._params
         total = np.einsum("ij,ij->i", pre, pre)
         if self._beta[0]:
-            back = X + p.reconstruction_biases[0]
-            total += self._beta[0] * np.einsum("ij,ij->i", back, back)
+            total += self._beta[0] * self._first.squares(X)
         for b, c, scale, beta in zip(p.biases[1:], p.reconstruction_biases[1:], self._scale[1:], self._beta[1:]):
             total += scale * (b @ b + beta * (c @ c))
         return 0.5 * total
 
     def _gradient(self, room: _Room, out: Parameters, rate: float | None) -> None:
         """``Σ sign · ∂E/∂θ`` over the rows of z."""
-        p, B, sizes = self._params, len(room.q), (self._scale, self._beta)
-        parts = room.left, room.weights
-        gradients(p.flat, self._widths, room.pre, room.z, room.signs, room.whole, *sizes, out.flat, *parts)
-        left, wide, W = room.left, room.wide, p.weights[0]
-        if self._beta[0]:
-            np.dot(np.ascontiguousarray(room.z[:, self._layers[0]]), W, out=wide[B + 1 :])
-            np.dot(room.weights, wide, out=out.reconstruction_biases[0])
-        else:
-            left, wide = left[:B], wide[:B]
-            out.reconstruction_biases[0].fill(0.0)
-        if rate is None:
-            np.dot(left.T, wide, out=out.weights[0])
-        else:  # W.T is W as Fortran stores it, and is moved in place
-            dgemm(-rate, wide.T, left.T, 1.0, W.T, trans_b=True, overwrite_c=True)
+        sizes, parts = (self._scale, self._beta), (room.left, room.weights)
+        flat = self._params.flat
+        gradients(flat, self._widths, room.pre, room.z, room.signs, room.whole, *sizes, out.flat, *parts)
+        self._first.advance(*parts, np.ascontiguousarray(room.z[:, self._layers[0]]), out, rate)
 
 
 @dataclass(frozen=True, eq=False)
@@ -316,10 +320,6 @@ class _Room:
 
     Attributes
     ----------
-    wide : ndarray, shape (B + 1 + R, d)
-        ``[X; c_0; A W_0]`` with A the activations of the first layer.
-    product : ndarray, shape (B + 1, n_1)
-        ``[X; c_0] W_0ᵀ``.
     pre : ndarray, shape (B, n_1)
     q : ndarray, shape (B, n)
     z : ndarray, shape (R, n)
@@ -330,11 +330,10 @@ class _Room:
         Their sum for every sample.
     left : ndarray, shape (B + 1 + R, n_1)
     weights : ndarray, shape (B + 1 + R,)
-        What ``wide`` is multiplied with: see :func:`certnet.kernels.batch.gradients`.
+        What ``[X; c_0; A W_0]`` is multiplied with, A being the activations of the first layer: see
+        :func:`certnet.kernels.batch.gradients`.
     """
 
-    wide: Float
-    product: Float
     pre: Float
     q: Float
     z: Float
@@ -345,11 +344,9 @@ class _Room:
 
     @classmethod
     def of(cls, rows: int, phases: int, net: LiftedNetwork) -> Self:
-        d, m = net.widths[:2]
-        n, tall = net.n_units, rows + 1 + phases
-        shapes = (tall, d), (rows + 1, m), (rows, m), (rows, n), (phases, n)
-        wide, product, pre, q, z = map(np.empty, shapes)
-        return cls(wide, product, pre, q, z, np.empty(phases), np.empty(rows), np.empty((tall, m)), np.empty(tall))
+        m, n, tall = net.widths[1], net.n_units, rows + 1 + phases
+        pre, q, z = map(np.empty, ((rows, m), (rows, n), (phases, n)))
+        return cls(pre, q, z, np.empty(phases), np.empty(rows), np.empty((tall, m)), np.empty(tall))
 
     def weigh(self, weights: Float | None, *, contrasting: bool) -> None:
         """Fill the signs, where ``contrasting`` those of the free phase with minus."""
