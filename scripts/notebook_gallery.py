@@ -47,21 +47,29 @@ The pictures are those that the notebooks draw; `python scripts/notebook_gallery
 """
 
 
-def pictures(notebook: nbformat.NotebookNode) -> list[bytes]:
-    """The PNG outputs of a notebook, in order."""
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    found = [output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})]
-    return [base64.b64decode(one) for one in found]
+def pictures(notebook: nbformat.NotebookNode) -> list[tuple[str, bytes]]:
+    """The pictures of a notebook, in order, each with its suffix: PNG, or SVG where there is no other."""
+    outputs = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
+    found = [(".png", base64.b64decode(one["image/png"])) for one in outputs if "image/png" in one]
+    return found or [(".svg", one["image/svg+xml"].encode()) for one in outputs if "image/svg+xml" in one]
 
 
-def thumbnail(png: bytes) -> bytes:
-    """The picture, at most WIDTH wide, on white, with few colours."""
-    with Image.open(io.BytesIO(png)) as picture:
-        plain = picture.convert("RGB")
+def thumbnail(picture: bytes) -> bytes:
+    """A PNG, at most WIDTH wide, on white, with few colours."""
+    with Image.open(io.BytesIO(picture)) as opened:
+        plain = opened.convert("RGB")
     plain.thumbnail((WIDTH, WIDTH), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     plain.quantize(64).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
+
+
+def keep(name: str, suffix: str, picture: bytes) -> None:
+    """Write the thumbnail of a notebook, in the place of an older one."""
+    THUMBNAILS.mkdir(parents=True, exist_ok=True)
+    for old in THUMBNAILS.glob(f"{name}.*"):
+        old.unlink()
+    (THUMBNAILS / f"{name}{suffix}").write_bytes(thumbnail(picture) if suffix == ".png" else picture)
 
 
 def words(notebook: nbformat.NotebookNode) -> tuple[str, str]:
@@ -73,8 +81,9 @@ def words(notebook: nbformat.NotebookNode) -> tuple[str, str]:
 def card(name: str, notebook: nbformat.NotebookNode) -> str:
     """One cell of the gallery, as MyST."""
     title, paragraph = words(notebook)
-    path = THUMBNAILS / f"{name}.png"
-    picture = f"[![{title}](images/notebooks/{name}.png)]({SOURCE}/{name}.ipynb)\n\n" if path.is_file() else ""
+    picture = ""
+    for path in THUMBNAILS.glob(f"{name}.*"):
+        picture = f"[![{title}](images/notebooks/{path.name})]({SOURCE}/{name}.ipynb)\n\n"
     return f":::{{container}} card\n{picture}**[{title}]({SOURCE}/{name}.ipynb)**\n\n{paragraph}\n:::\n"
 
 
@@ -95,8 +104,7 @@ def main(arguments: list[str]) -> int:
             NotebookClient(notebooks[name], timeout=options.timeout, kernel_name="python3").execute()
             found = pictures(notebooks[name])
         if found:
-            THUMBNAILS.mkdir(parents=True, exist_ok=True)
-            (THUMBNAILS / f"{name}.png").write_bytes(thumbnail(found[PICTURES.get(name, -1)]))
+            keep(name, *found[PICTURES.get(name, -1)])
         sys.stdout.write(f"{name}: {len(found)} pictures\n")
     cards = "\n".join(card(name, notebooks[name]) for name in ORDER)
     PAGE.write_text(f"{HEAD}::::{{container}} cards\n{cards}::::\n", encoding="utf-8")

@@ -5,6 +5,8 @@ LaTeX is translated by docutils. What it cannot translate is a warning, and so f
 
 from __future__ import annotations
 
+import re
+
 from docutils import nodes
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -12,16 +14,23 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
+BAR = re.compile(r'<mo( class="mathopen")?>([|‖])</mo>')
 
 
 def translated(node: nodes.Node, *, block: bool) -> str:
     """The formula of a node, as MathML; its LaTeX where that fails."""
     text = node.astext().strip()
     try:
-        return tex2mathml(text, as_block=block)
+        return BAR.sub(bar, tex2mathml(text, as_block=block))
     except MathError as error:
         logger.warning("not a formula that docutils can translate: %s: %s", error, text, location=node)
         return f"<code>{text}</code>"
+
+
+def bar(found: re.Match[str]) -> str:
+    """A bar of a norm: of the height of a letter, and close to what it encloses."""
+    form = "prefix" if found[1] else "postfix"
+    return f'<mo form="{form}" stretchy="false" lspace="0" rspace="0">{found[2]}</mo>'
 
 
 def visit_math(self, node):
