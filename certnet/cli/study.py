@@ -16,8 +16,8 @@ import typer
 
 from certnet.cli.choices import WorkersOf
 from certnet.cli.commands import Command
-from certnet.cli.terminal import Interrupted, Json, error_console, print_json, print_table, say
-from certnet.core.errors import InvalidInputError
+from certnet.cli.terminal import Interrupted, Json, error_console, print_json, print_table, say, warn
+from certnet.core.errors import FileFormatError, InvalidInputError
 
 if TYPE_CHECKING:
     from certnet.study import Progress, Store, Study
@@ -159,17 +159,17 @@ def resume_command(
 @study_app.command("status", cls=Command)
 def status_command(name: Name, quick: Quick = False, out: Out = None, as_json: Json = False) -> None:
     """How far a run is, whoever is at it."""
-    from certnet.study import progress_of
+    from certnet.study import collect, progress_of
 
     asked = Asked(name, quick, out)
     study, store, tasks = asked.study, asked.store(), asked.tasks
-    progress = progress_of(store, tasks)
+    progress = progress_of(store, tasks, damaged=_damaged)
     if as_json:
         counts = {name: getattr(progress, name) for name in ("done", "failed", "running", "left", "seconds_left")}
         print_json({"study": study.name, "total": progress.total, **counts})
         return
     say(f"{study.name} in {store.folder}: {progress}")
-    _print_failed(_failed(store, tasks))
+    _print_failed(_failed(collect(store, tasks, damaged=lambda _: None)))
 
 
 @study_app.command("collect", cls=Command)
@@ -188,7 +188,7 @@ def collect_command(
 
     asked = Asked(name, quick, out)
     store, tasks = asked.store(), asked.tasks
-    rows = collect(store, tasks)
+    rows = collect(store, tasks, damaged=_damaged)
     if not rows:
         raise InvalidInputError(f"{store.folder} has no rows yet: {asked.run_first}")
     written = [write_atomic(store.folder / "table.csv", csv_text(rows), force=True)]
@@ -206,17 +206,20 @@ def plot_command(name: Name, quick: Quick = False, out: Out = None) -> None:
 
     asked = Asked(name, quick, out)
     store, tasks = asked.store(), asked.tasks
-    rows = collect(store, tasks)
+    rows = collect(store, tasks, damaged=_damaged)
     if not any(row["status"] == "done" for row in rows):
         raise InvalidInputError(f"{store.folder} has no finished rows yet: {asked.run_first}")
     written = write_page(asked.study, rows, len(tasks), store.folder)
     say(f"{written[0]} and {len(written) - 1} pictures")
 
 
-def _failed(store: Store, tasks: Sequence[Task[Settings]]) -> list[Row]:
-    from certnet.study import collect
+def _damaged(error: FileFormatError) -> None:
+    """Of a row that is left out."""
+    warn(f"{error}; it is left out here, and `certnet study run` computes it again")
 
-    return [row for row in collect(store, tasks) if row["status"] != "done"]
+
+def _failed(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row["status"] != "done"]
 
 
 def _print_failed(rows: list[Row]) -> None:
@@ -234,7 +237,7 @@ def _compute(asked: Asked, how: Workers) -> None:
     study, folder, typed = asked.study, asked.folder, asked.typed
     with _watching(study.name) as watch:
         try:
-            store = run_study(study, folder, watch=watch, **how._asdict())
+            store = run_study(study, folder, watch=watch, tell=warn, **how._asdict())
         except KeyboardInterrupt as error:
             raise Interrupted(
                 f"interrupted: finished rows are kept in {folder}; go on with `certnet study resume {typed}`"
@@ -250,7 +253,7 @@ def _compute(asked: Asked, how: Workers) -> None:
         say(f"{check.statement}: {check.verdict}")
         for violation in check.violations[:_SHOWN]:
             say(f"  {violation}")
-    failed = _failed(store, tasks)
+    failed = _failed(rows)
     _print_failed(failed)
     if failed:
         say(f"`certnet study resume {typed} --retry-failed` tries the failed tasks again")

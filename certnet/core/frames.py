@@ -87,7 +87,8 @@ def plain_array(value: Any, name: str, order: Sequence[int] | None = None) -> ND
         value = value.toarray()
     elif hasattr(kind, "detach") and hasattr(kind, "is_sparse"):
         value = _of_tensor(value, name)
-    if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
+    # the first: np.ma takes a while to load, and whoever has such an array has it
+    if hasattr(kind, "mask") and isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
         raise InvalidInputError(f"{name} has masked entries: remove or impute them first")
     try:
         raw = np.asarray(value)
