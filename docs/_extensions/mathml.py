@@ -14,7 +14,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
-BAR = re.compile(r'<mo( class="mathopen")?>([|‖])</mo>')
+BAR = re.compile(r'<mo( class="mathopen")?>([|‖⟨⟩])</mo>')
 
 
 def translated(node: nodes.Node, *, block: bool) -> str:
@@ -28,8 +28,8 @@ def translated(node: nodes.Node, *, block: bool) -> str:
 
 
 def bar(found: re.Match[str]) -> str:
-    """A bar of a norm: of the height of a letter, and close to what it encloses."""
-    form = "prefix" if found[1] else "postfix"
+    """A bar of a norm, or an angle: of the height of a letter, and close to what it encloses."""
+    form = "prefix" if found[1] or found[2] == "⟨" else "postfix"
     return f'<mo form="{form}" stretchy="false" lspace="0" rspace="0">{found[2]}</mo>'
 
 
