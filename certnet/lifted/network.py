@@ -14,7 +14,7 @@ from certnet.lifted.dual import Duals, duality_gap, duals
 from certnet.lifted.forward import forward_pass
 from certnet.lifted.inference import Inference, infer, outputs
 from certnet.lifted.losses import Loss, infer_with_loss
-from certnet.lifted.scoring import scores
+from certnet.lifted.scoring import class_energies, scores
 from certnet.networks.energy import LiftedEnergy
 from certnet.programs.box_qp import SampleQP, sample_qp
 
@@ -83,3 +83,10 @@ class LiftedNetwork(LiftedEnergy):
     def scores(self, X: ArrayLike, **options: Any) -> Float:
         """``min_z E(z; x)`` of every row of X, shape (N,): larger means less like the training data."""
         return scores(self, X, **options)
+
+    def class_energies(self, X: ArrayLike, **options: Any) -> Float:
+        """``min_{z: z_L = e_c} E(z; x)`` of every row of X and every class c, (N, n_L): the least says the class.
+
+        Options are those of :func:`certnet.lifted.scoring.class_energies`.
+        """
+        return class_energies(self, X, **options)

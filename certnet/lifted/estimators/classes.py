@@ -11,7 +11,6 @@ from sklearn.utils.multiclass import type_of_target
 
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float, as_weights
-from certnet.lifted.estimators.fitted import inferred
 from certnet.lifted.network import LiftedNetwork
 
 __all__ = [
@@ -107,14 +106,7 @@ def targets_of(indices: NDArray[np.intp], m: int, loss: Any) -> Float:
 
 def energies_of_classes(net: LiftedNetwork, X: Float, *, tol: float | None, threads: int) -> Float:
     """``min_{z: z_L = e_c} E(z; x)`` for scaled inputs X (N, d) and every class c, shape (N, C)."""
-    columns = []
-    for target in np.eye(net.n_outputs):
-        clamp = np.repeat(target[None, :], len(X), axis=0)
-        if net.depth == 1:
-            columns.append(net.energy(X, clamp))
-        else:
-            columns.append(inferred(net, X, tol=tol, threads=threads, clamp=clamp).energy)
-    return np.column_stack(columns)
+    return net.class_energies(X, tol=1e-6 if tol is None else min(tol, 1e-6), threads=threads)
 
 
 def indicators(labels: NDArray[Any]) -> bool:

@@ -44,9 +44,9 @@ def fitted_attributes(learned: Learned, scaling: Scaling) -> dict[str, Any]:
     }
 
 
-def inferred(net: LiftedNetwork, X: Float, *, tol: float | None, threads: int, clamp: Float | None = None) -> Inference:
+def inferred(net: LiftedNetwork, X: Float, *, tol: float | None, threads: int) -> Inference:
     """The activations of scaled inputs X (N, d), to 1e-6 or finer; warns where some did not converge."""
-    found = net.infer(X, clamp=clamp, tol=1e-6 if tol is None else min(tol, 1e-6), threads=threads)
+    found = net.infer(X, tol=1e-6 if tol is None else min(tol, 1e-6), threads=threads)
     missed = int((~found.converged).sum())
     if missed:
         status = found.status[~found.converged][0]
