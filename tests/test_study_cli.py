@@ -170,13 +170,30 @@ def test_a_page_that_cannot_be_written_ends_with_2(run, here, monkeypatch):
     assert "cannot make the folder out/tiny-quick/pictures: File exists" in err
 
 
-def test_a_row_that_lacks_its_keys_ends_with_2(run, here):
-    store = Store.create("out/tiny", load_study("tiny.toml"))
-    store.row_path(kind_of(store.study).tasks(store.study)[0].digest).write_text("{}")
-    for command in ("status", "collect", "plot", "run"):
-        code, _, err = run(command, "tiny.toml")
-        assert code == 2, command
-        assert "is no row of a study (it lacks task, status, reason, seconds): remove it and resume" in err
+def test_a_damaged_row_is_named_and_computed_again(run, here):
+    run("run", "tiny.toml", "--quick")
+    store = Store.open("out/tiny-quick", load_study("tiny.toml", quick=True))
+    path = store.row_path(kind_of(store.study).tasks(store.study)[0].digest)
+    path.write_text("{}")
+    for command, *more in (("status",), ("collect", "--no-parquet")):
+        code, out, err = run(command, "tiny.toml", "--quick", *more)
+        assert code == 0, command
+        assert f"{path.name} is no row of a study (it lacks task, status, reason, seconds): remove it" in err
+        assert "it is left out here, and `certnet study run` computes it again" in err
+        assert "2 of 3" in out
+    code, out, err = run("run", "tiny.toml", "--quick")
+    assert code == 0
+    assert f"{path.name} is damaged: mine/trial 0/mlp is run again" in err
+    assert "3 of 3 rows" in out
+
+
+def test_more_trials_go_on_in_the_same_folder(run, here):
+    run("run", "tiny.toml", "--quick", "--out", "o")
+    (here / "tiny.toml").write_text(TINY.replace("[quick]\ntrials = 1", "[quick]\ntrials = 2"))
+    code, out, err = run("run", "tiny.toml", "--quick", "--out", "o")
+    assert code == 0
+    assert "(different: trials): 3 of its 6 rows are there and are used" in err
+    assert "6 of 6 rows in o" in out
 
 
 def test_help_tells_all_exit_codes(run):

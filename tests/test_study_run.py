@@ -20,7 +20,7 @@ from certnet.core import files
 from certnet.core.errors import FileFormatError, InvalidInputError, OutputError
 from certnet.refinement import mean_squared_error
 from certnet.robust import adversarial_mse
-from certnet.study import Progress, Store, load_study, progress_of, run_study
+from certnet.study import Progress, Store, collect, load_study, pools, progress_of, run_study
 from certnet.study.kinds import KINDS, Kind, Outcome
 from certnet.study.kinds.splits import split_of
 from certnet.study.leases import Leases, me
@@ -268,8 +268,8 @@ def test_folders_of_something_else(finished, tmp_path):
     with pytest.raises(OutputError, match="holds no study"):
         Store.open(folder, study)
     Store.create(folder, study)
-    other = tiny_study(tmp_path, TINY.replace("hidden = 4", "hidden = 5").replace("steps = 2", "steps = 3"))
-    with pytest.raises(OutputError, match=r"another study \(tiny; different: attack.steps, hidden\)"):
+    other = load_study("couellan-coupling", quick=True)
+    with pytest.raises(OutputError, match=r"another kind of study \(tiny, kind 'objectives'\), this one is 'regular"):
         Store.create(folder, other)
     manifest = folder / "study.json"
     said = json.loads(manifest.read_text())
@@ -302,29 +302,96 @@ def test_a_damaged_row_is_named(finished, tmp_path):
             store.row("0" * 32)
 
 
-@pytest.mark.parametrize("content", [b"junk", b"", b"PK\x03\x04 and no more"])
-def test_a_damaged_network_is_named(tmp_path, monkeypatch, content):
+@pytest.mark.parametrize("content", [b"junk", b"", b"PK\x03\x04 and no more", None])
+def test_a_damaged_network_is_made_again(tmp_path, monkeypatch, content):
     study = tiny_study(tmp_path)
     slow(monkeypatch, study)
     store = run_study(study, tmp_path / "out")
     start, refined = kind_of(study).tasks(study)[:2]
-    store.artifact_path(start.digest).write_bytes(content)
-    store.forget(refined.digest)
-    with pytest.raises(
-        FileFormatError, match=rf"{start.digest}.npz is damaged: remove it and the row {start.digest}.json"
-    ):
-        run_study(study, tmp_path / "out")
+
+    def damage():
+        if content is None:
+            store.artifact_path(start.digest).unlink()
+        else:
+            store.artifact_path(start.digest).write_bytes(content)
+        store.forget(refined.digest)
+
+    damage()
+    with pytest.raises(FileFormatError):
+        store.artifact(start.digest)
+    told = []
+    run_study(study, tmp_path / "out", tell=told.append)
+    assert told == [f"{store.artifact_path(start.digest)} is damaged: {start.name} is run again"]
+    assert len(table(study, tmp_path / "out")) == 6
     assert not list((tmp_path / "out" / "claims").iterdir())
-    store.artifact_path(start.digest).unlink()
-    with pytest.raises(FileFormatError, match="remove the row"):
-        run_study(study, tmp_path / "out")
+
+    damage()  # where it cannot be mended, what needs it fails, and nothing else does
+    monkeypatch.setattr(Store, "write_artifact", lambda *_: None)
+    run_study(study, tmp_path / "out")
+    assert [row["status"] for row in table(study, tmp_path / "out")].count("failed") == 1
+    assert "remove" in store.row(refined.digest)["reason"]
+
+
+def test_a_row_that_is_no_json_is_a_failed_row(tmp_path, monkeypatch):
+    study = tiny_study(tmp_path)
+    kind = kind_of(study)
+    execute = lambda task, artifacts: Outcome({"value": object()}, NO_ARRAYS)  # noqa: E731
+    fake = Kind(kind.name, kind.model, kind.tasks, execute, kind.report, kind.pictures)
+    monkeypatch.setitem(KINDS, "objectives", fake)
+    run_study(study, tmp_path / "out")
+    rows = table(study, tmp_path / "out")
+    assert [row["status"] for row in rows] == ["failed"] * 6
+    assert "not JSON serializable" in rows[0]["reason"]
 
 
 def test_a_table_that_changed_is_told(tmp_path):
     Store.create(tmp_path / "out", tiny_study(tmp_path))
     (tmp_path / "mine.csv").write_text((tmp_path / "mine.csv").read_text().replace("0.", "1.", 1))
-    with pytest.raises(OutputError, match=r"different: the content of mine.csv, which has changed\)"):
-        Store.create(tmp_path / "out", load_study(tmp_path / "tiny.toml"))
+    assert "the content of mine.csv, which has changed" in (
+        Store.create(tmp_path / "out", load_study(tmp_path / "tiny.toml")).changed
+    )
+
+
+def test_more_trials_use_the_rows_that_there_are(finished, tmp_path, monkeypatch):
+    """Rows are named by what they depend on, so a study may say something else than its folder's."""
+    study, folder = finished
+    shutil.copytree(folder, tmp_path / "out")
+    rows = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "rows").iterdir()}
+    more = tiny_study(tmp_path, TINY.replace("trials = 2", "trials = 3"))
+    ran, told = [], []
+    monkeypatch.setattr(pools, "perform", lambda task, artifacts: ran.append(task.name) or perform(task, artifacts))
+    run_study(more, tmp_path / "out", tell=told.append)
+    assert len(ran) == 3
+    assert all(name.startswith("mine/trial 2") for name in ran)
+    assert {path: path.stat().st_mtime_ns for path in rows} == rows
+    assert told == [
+        f"the study is not the one that {tmp_path / 'out'} was last run with (different: trials): 6 of its 9 rows are "
+        "there and are used"
+    ]
+    assert len(table(more, tmp_path / "out")) == 9
+    assert json.loads((tmp_path / "out" / "study.json").read_text())["digest"] == more.digest
+    assert len(table(study, tmp_path / "out")) == 6  # the smaller one can still be read
+    told.clear()
+    run_study(more, tmp_path / "out", tell=told.append)
+    assert told == []
+    wider = tiny_study(tmp_path, TINY.replace("hidden = 4", "hidden = 5").replace("trials = 2", "trials = 1"))
+    run_study(wider, tmp_path / "out", tell=told.append)
+    assert told[0].endswith("0 of its 3 rows are there and are used; 9 row(s) of other settings stay in the folder")
+
+
+@pytest.mark.parametrize("content", ["", '{"status": "do', "{}", "[1]"])
+def test_a_damaged_row_is_computed_again(finished, tmp_path, content):
+    study, folder = finished
+    shutil.copytree(folder, tmp_path / "out")
+    store = Store.open(tmp_path / "out", study)
+    first = kind_of(study).tasks(study)[0]
+    store.row_path(first.digest).write_text(content)
+    with pytest.raises(FileFormatError):
+        collect(store, kind_of(study).tasks(study))
+    told = []
+    run_study(study, tmp_path / "out", tell=told.append)
+    assert told == [f"{store.row_path(first.digest)} is damaged: {first.name} is run again"]
+    assert same(table(study, tmp_path / "out"), table(study, folder))
 
 
 def test_a_row_is_written_once(finished, tmp_path):

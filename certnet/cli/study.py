@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["study_app"]
 
-study_app = typer.Typer(
+study_app: typer.Typer = typer.Typer(
     help="Tables of experiments from a study file: the papers' own, or yours.\n\n"
     "Exit codes: 0 all rows done and all required checks hold, 1 a row failed or a check does not hold, 2 bad input, "
     "130 after Ctrl-C.",

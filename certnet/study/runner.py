@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Final
 
-from certnet.core.errors import InvalidInputError, OutputError
+from certnet.core.errors import FileFormatError, InvalidInputError, OutputError
 from certnet.core.validation import positive_number
 from certnet.study.kinds.splits import check_data
 from certnet.study.leases import Leases
@@ -17,6 +17,7 @@ from certnet.study.pools import InlinePool, LokyPool, Pool, Result, worker_count
 from certnet.study.progress import Progress, seconds_left
 from certnet.study.spec import Study, StudySpec
 from certnet.study.store import Store
+from certnet.study.tables import collect
 from certnet.study.tasks import Row, Settings, Task, parse_shard, shard
 from certnet.study.work import failed_row
 
@@ -38,6 +39,7 @@ def run_study(
     retry_failed: bool = False,
     timeout: float = 10.0,
     watch: Callable[[Progress], None] = lambda progress: None,
+    tell: Callable[[str], None] = lambda sentence: None,
 ) -> Store:
     """Compute the rows that ``folder`` does not have yet; rows do not depend on how they are computed.
 
@@ -59,6 +61,8 @@ def run_study(
         Seconds that a scheduler has to answer.
     watch : callable
         Told the progress whenever it changes.
+    tell : callable
+        Told in a sentence what a user should know: of a study that was changed since, or of files that are damaged.
 
     Returns
     -------
@@ -72,7 +76,8 @@ def run_study(
     DatasetError, FileFormatError
         Data that cannot be read, before any work.
     OutputError
-        The folder is of another study or version, cannot be written, or the disk is full. Finished rows are kept.
+        The folder is of another kind of study or version, cannot be written, or the disk is full. Finished rows are
+        kept.
     """
     _check_workers(n_jobs, backend, scheduler, timeout)
     chosen = parse_shard(part)
@@ -81,20 +86,30 @@ def run_study(
         kind_of(study).check(study)
     tasks = kind_of(study).tasks(study)
     store = Store.create(folder, study)
-    if retry_failed:
-        _forget_failed(store, tasks)
+    if store.changed:
+        tell(_of_change(store, tasks))
+    _forget(store, tasks, failed=retry_failed, tell=tell)
     pool = _pool(n_jobs, scheduler, timeout)
     try:
         with Leases(store.leases) as leases:
-            _Run(store, tasks if chosen is None else shard(tasks, *chosen), pool, leases, watch).go()
+            _Run(store, tasks if chosen is None else shard(tasks, *chosen), pool, leases, watch, tell).go()
     finally:
         pool.close()
     return store
 
 
-def progress_of(store: Store, tasks: Sequence[Task[Settings]], width: int = 1) -> Progress:
-    """How far a folder is, whoever works on it."""
-    rows = {task.digest: store.row(task.digest) for task in tasks if store.has(task.digest)}
+def progress_of(
+    store: Store,
+    tasks: Sequence[Task[Settings]],
+    width: int = 1,
+    *,
+    damaged: Callable[[FileFormatError], None] | None = None,
+) -> Progress:
+    """How far a folder is, whoever works on it; ``damaged`` as for :func:`certnet.study.collect`."""
+    rows: dict[str, Row] = {}
+    for task in tasks:
+        if store.has(task.digest):
+            rows.update((task.digest, row) for row in collect(store, [task], damaged=damaged))
     live = Leases(store.leases).live()
     return _counted(tasks, rows, len(live - set(rows)), max(width, len(live)))
 
@@ -132,10 +147,33 @@ def _pool(n_jobs: int, scheduler: str | None, timeout: float) -> Pool:
     return InlinePool() if n_jobs == 1 else LokyPool(n_jobs)
 
 
-def _forget_failed(store: Store, tasks: Sequence[Task[Settings]]) -> None:
+def _of_change(store: Store, tasks: Sequence[Task[Settings]]) -> str:
+    """What becomes of the rows of a folder whose study says something else now."""
+    there, wanted = store.finished(), {task.digest for task in tasks}
+    others = len(there - wanted)
+    stay = f"; {others} row(s) of other settings stay in the folder" if others else ""
+    return (
+        f"the study is not the one that {store.folder} was last run with (different: {store.changed}): "
+        f"{len(there & wanted)} of its {len(wanted)} rows are there and are used{stay}"
+    )
+
+
+def _forget(store: Store, tasks: Sequence[Task[Settings]], *, failed: bool, tell: Callable[[str], None]) -> None:
+    """Remove rows that are damaged, and failed ones where they are to be tried again."""
     for task in tasks:
-        if store.has(task.digest) and store.row(task.digest)["status"] != "done":
+        row = _row(store, task, tell) if store.has(task.digest) else None
+        if failed and row is not None and row["status"] != "done":
             store.forget(task.digest)
+
+
+def _row(store: Store, task: Task[Settings], tell: Callable[[str], None]) -> Row | None:
+    """The row of a task; None where it is damaged, and so removed."""
+    try:
+        return store.row(task.digest)
+    except FileFormatError:
+        tell(f"{store.row_path(task.digest)} is damaged: {task.name} is run again")
+        store.forget(task.digest)
+        return None
 
 
 class _Run:
@@ -148,12 +186,15 @@ class _Run:
         pool: Pool,
         leases: Leases,
         watch: Callable[[Progress], None],
+        tell: Callable[[str], None],
     ) -> None:
-        self._store, self._tasks, self._pool, self._leases, self._watch = store, tasks, pool, leases, watch
+        self._store, self._tasks, self._pool, self._leases = store, tasks, pool, leases
+        self._watch, self._tell = watch, tell
         self._rows: dict[str, Row] = {}
         self._left = {task.digest: task for task in tasks}
         self._flying: dict[Future[Result], Task[Settings]] = {}
         self._deaths: dict[str, int] = {}
+        self._remade: set[str] = set()  # tasks that are run again, for what they had given was damaged
 
     def go(self) -> None:
         self._look()
@@ -169,10 +210,11 @@ class _Run:
 
     def _look(self) -> None:
         """Notice the rows that there are now, ours and others'."""
-        new = [digest for digest in self._left if self._store.has(digest)]
-        for digest in new:
-            self._rows[digest] = self._store.row(digest)
-            del self._left[digest]
+        for task in [task for task in self._left.values() if self._store.has(task.digest)]:
+            row = _row(self._store, task, self._tell)
+            if row is not None:
+                self._rows[task.digest] = row
+                del self._left[task.digest]
         self._watch(_counted(self._tasks, self._rows, len(self._flying), self._pool.width))
 
     def _begin(self) -> bool:
@@ -204,8 +246,11 @@ class _Run:
             if row["status"] != "done":
                 self._finish(task, failed_row(task, f"it needs {row['task']}, which failed: {row['reason']}"), None)
                 return True
+        artifacts = self._artifacts(task)
+        if artifacts is None:
+            return True
         try:
-            future = self._pool.submit(task, [self._store.artifact(need) for need in task.needs])
+            future = self._pool.submit(task, artifacts)
         except Exception as error:
             if not self._pool.worker_died(error):
                 raise
@@ -215,6 +260,26 @@ class _Run:
             return False
         self._flying[future] = task
         return True
+
+    def _artifacts(self, task: Task[Settings]) -> list[bytes] | None:
+        """What the task needs; None where that is damaged, and so is made again first, or the task fails."""
+        found: list[bytes] = []
+        for need in task.needs:
+            try:
+                found.append(self._store.artifact(need))
+            except FileFormatError as error:
+                maker = next((one for one in self._tasks if one.digest == need), None)
+                if maker is None or need in self._remade:
+                    self._finish(task, failed_row(task, str(error)), None)
+                else:
+                    self._tell(f"{self._store.artifact_path(need)} is damaged: {maker.name} is run again")
+                    self._remade.add(need)
+                    self._store.forget_artifact(need)
+                    self._rows.pop(need, None)
+                    self._left[need] = maker
+                    self._leases.release(task.digest)
+                return None
+        return found
 
     def _land(self, landed: Sequence[tuple[Future[Result], Task[Settings]]]) -> None:
         dead = False

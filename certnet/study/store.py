@@ -26,21 +26,33 @@ _KEYS: Final = ("task", "status", "reason", "seconds")  # of every row, whatever
 class Store:
     """Rows and artifacts below ``folder``, named by the digest of their task.
 
-    Files are complete or absent; what exists is never changed. A row says that its task is finished, so its artifact is
-    written first. Any number of processes and machines may use one folder.
+    Files are complete or absent; what exists is never changed, but for the manifest, which is of the study that was run
+    last. A row says that its task is finished, so its artifact is written first. Any number of processes and machines
+    may use one folder.
+
+    Attributes
+    ----------
+    folder : Path
+    study : Study
+    changed : str
+        What of the study differs from that of the manifest: rows that both have are used, others stay.
     """
 
-    def __init__(self, folder: Path, study: Study[StudySpec]) -> None:
-        self.folder, self.study = folder, study
+    folder: Path
+    study: Study[StudySpec]
+    changed: str
+
+    def __init__(self, folder: Path, study: Study[StudySpec], changed: str = "") -> None:
+        self.folder, self.study, self.changed = folder, study, changed
 
     @classmethod
     def create(cls, folder: str | Path, study: Study[StudySpec]) -> Store:
-        """Make the folder, or go on in one of the same study.
+        """Make the folder, or go on in one of the same study, or of one of its kind that says something else.
 
         Raises
         ------
         OutputError
-            The folder cannot be made or written, holds other files, or rows of another study or version.
+            The folder cannot be made or written, holds other files, or rows of another kind of study or version.
         FileFormatError
             Its manifest cannot be read.
         """
@@ -54,7 +66,9 @@ class Store:
             # another process may have been first: then its manifest is checked
             with contextlib.suppress(OutputError):
                 write_atomic(store.folder / _MANIFEST, json.dumps(_manifest(study), indent=1) + "\n")
-        store._check(writing=True)
+        store.changed = store._difference(writing=True)
+        if store.changed:
+            write_atomic(store.folder / _MANIFEST, json.dumps(_manifest(study), indent=1) + "\n", force=True)
         return store
 
     @classmethod
@@ -78,10 +92,11 @@ class Store:
         store = cls(path_of(folder), study)
         if not (store.folder / _MANIFEST).is_file():
             raise OutputError(f"{folder} holds no study: {advice}")
-        store._check(writing=writing)
+        store.changed = store._difference(writing=writing)
         return store
 
-    def _check(self, *, writing: bool) -> None:
+    def _difference(self, *, writing: bool) -> str:
+        """What differs from the study of the folder; a refusal where rows of the two cannot stand side by side."""
         path = self.folder / _MANIFEST
         said = _read_json(path, "and `run` again")
         if said.get("format") != FORMAT:
@@ -89,17 +104,19 @@ class Store:
                 f"{self.folder} has the format {said.get('format')!r}, this version of certnet writes {FORMAT!r}: "
                 "name another folder (--out)"
             )
-        if said.get("digest") != self.study.digest:
-            different = _differences(said.get("settings"), self.study.settings)
+        settings = said.get("settings")
+        kind = settings.get("kind") if isinstance(settings, dict) else None
+        if kind != self.study.spec.kind:
             raise OutputError(
-                f"{self.folder} holds rows of another study ({said.get('study')}; different: {different}): "
-                "name another folder (--out)"
+                f"{self.folder} holds rows of another kind of study ({said.get('study')}, kind {kind!r}), this one is "
+                f"{self.study.spec.kind!r}: name another folder (--out)"
             )
         if writing and said.get("certnet") != __version__:
             raise OutputError(
                 f"{self.folder} was begun by certnet {said.get('certnet')}, this is {__version__}, and rows of two "
                 "versions do not mix: name another folder (--out), or go on with that version"
             )
+        return "" if said.get("digest") == self.study.digest else _differences(settings, self.study.settings)
 
     @property
     def leases(self) -> Path:
@@ -152,6 +169,11 @@ class Store:
     def forget(self, digest: str) -> None:
         """Remove a row, so that its task is run again."""
         self.row_path(digest).unlink(missing_ok=True)
+
+    def forget_artifact(self, digest: str) -> None:
+        """Remove a row and its artifact."""
+        self.forget(digest)
+        self.artifact_path(digest).unlink(missing_ok=True)
 
     # ------------------------------------------------------------------------------------------------------ artifacts
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from certnet.core.errors import FileFormatError
 from certnet.study.store import Store
 from certnet.study.tasks import Row, Settings, Task
 
@@ -15,10 +16,33 @@ __all__ = ["collect", "columns_of", "csv_text", "flat"]
 Scalar = str | int | float | bool | None
 
 
-def collect(store: Store, tasks: Sequence[Task[Settings]]) -> list[Row]:
-    """The rows that there are, in the order of the tasks."""
+def collect(
+    store: Store, tasks: Sequence[Task[Settings]], *, damaged: Callable[[FileFormatError], None] | None = None
+) -> list[Row]:
+    """The rows that there are, in the order of the tasks.
+
+    Parameters
+    ----------
+    store : Store
+    tasks : sequence of Task
+    damaged : callable, optional
+        Told of every row whose file is damaged, which is left out; without it that is raised.
+
+    Raises
+    ------
+    FileFormatError
+    """
     finished = store.finished()
-    return [store.row(task.digest) for task in tasks if task.digest in finished]
+    rows: list[Row] = []
+    for task in tasks:
+        if task.digest in finished:
+            try:
+                rows.append(store.row(task.digest))
+            except FileFormatError as error:
+                if damaged is None:
+                    raise
+                damaged(error)
+    return rows
 
 
 def flat(row: Row) -> dict[str, Scalar]:

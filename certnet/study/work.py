@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import platform
 import socket
@@ -34,11 +35,13 @@ def perform(task: Task[Settings], artifacts: Sequence[bytes]) -> tuple[Row, byte
         warnings.simplefilter("always")
         try:
             outcome = kind_named(task.kind).execute(task, artifacts)
+            columns = _plain(dict(outcome.row))
+            json.dumps(columns, allow_nan=False)  # a row that is no row is a failure of its task, not of the study
         except Exception as error:  # noqa: BLE001 - a failure is a row
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             return failed_row(task, reason, traceback.format_exc(), time.perf_counter() - begin), None
     status = "failed" if outcome.failure else "done"
-    row = _row(task, status, outcome.failure, time.perf_counter() - begin) | _plain(dict(outcome.row))
+    row = _row(task, status, outcome.failure, time.perf_counter() - begin) | columns
     row["warnings"] = sorted({f"{one.category.__name__}: {one.message}" for one in heard})
     return row, outcome.artifact
 
