@@ -15,6 +15,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_math_renderer = "mathml"
+pygments_dark_style = "github-dark"
 html_static_path = ["_static"]
 html_css_files = ["certnet.css"]
 html_title = f"certnet {__version__}"
