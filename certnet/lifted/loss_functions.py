@@ -16,8 +16,9 @@ from numpy.typing import ArrayLike
 
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float, finite_array, positive_number
+from certnet.kernels.margin import nearest_with_margin
 
-__all__ = ["LOSSES", "CrossEntropy", "HuberLoss", "Loss", "SquaredHinge", "SquaredLoss", "loss_named"]
+__all__ = ["LOSSES", "CrossEntropy", "HuberLoss", "Loss", "MarginLoss", "SquaredHinge", "SquaredLoss", "loss_named"]
 
 
 class Loss(Protocol):
@@ -150,8 +151,72 @@ class SquaredHinge:
         return _diagonal((y * z < 1.0).astype(np.float64))
 
 
+@dataclass(frozen=True)
+class MarginLoss:
+    r"""``½ dist²(z, K_y)``: how far z is from outputs whose class y leads every other by a margin; labels are classes.
+
+        K_y = { p : p_y ≥ p_j + margin  for every j ≠ y },   gradient  z − Π_K(z)
+
+    K_y is convex: so is the squared distance, whose gradient is 1-Lipschitz. It is zero at samples that lead by the
+    margin, and pulls at no rival that is below them; the clamp pulls all outputs to their targets everywhere. As the
+    weight grows, the output is held in K_y: a clamp to a set in the place of a point. With it the contrastive objective
+    and ``weight_decay`` are a support vector machine on the activations of the last hidden layer.
+
+    Parameters
+    ----------
+    margin : float
+        Positive, in the units of the outputs. With ``weight_decay`` outputs take whatever scale is best for it: leave
+        it at 1, and choose the decay by the radius that is wanted (docs/margins.md).
+    """
+
+    margin: float = 1.0
+    curvature: ClassVar[float] = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "margin", positive_number(self.margin, "margin"))
+
+    def targets(self, y: ArrayLike, n_samples: int, n_outputs: int) -> Float:
+        if n_outputs < 2:
+            raise InvalidInputError("a margin needs at least two outputs: one leads no other")
+        given = finite_array(y, "targets", ndim=(1, 2))
+        if given.ndim == 1:
+            return _one_hot(given, n_samples, n_outputs)
+        rows = _numbers(given, n_samples, n_outputs)
+        if not (np.isin(rows, (0.0, 1.0)).all() and (rows.sum(axis=1) == 1.0).all()):
+            raise InvalidInputError("targets of a margin are class labels, or rows with a single one among zeros")
+        return rows
+
+    def value(self, z: Float, y: Float) -> Float:
+        away = self.gradient(z, y)
+        return 0.5 * np.einsum("ij,ij->i", away, away)
+
+    def gradient(self, z: Float, y: Float) -> Float:
+        away: Float = z - self.nearest(z, y)
+        return away
+
+    def hessian(self, z: Float, y: Float) -> Float:
+        # what is moved keeps its mean, the margin apart: I − 11ᵀ/k on the class and the rivals that are moved
+        nearest = self.nearest(z, y)
+        moved = (nearest < z) | ((y > 0.0) & (nearest > z))
+        count = np.maximum(moved.sum(axis=1), 1)[:, None, None]
+        made: Float = _diagonal(moved.astype(np.float64)) - (moved[:, :, None] & moved[:, None, :]) / count
+        return made
+
+    def nearest(self, z: Float, y: Float) -> Float:
+        """The points of K_y nearest to the rows of z, shape (N, m)."""
+        found = np.empty(z.shape)
+        nearest_with_margin(np.ascontiguousarray(z, np.float64), y.argmax(axis=1), self.margin, found)
+        return found
+
+
 LOSSES: Final[Mapping[str, type[Any]]] = MappingProxyType(
-    {"squared": SquaredLoss, "huber": HuberLoss, "cross_entropy": CrossEntropy, "squared_hinge": SquaredHinge}
+    {
+        "squared": SquaredLoss,
+        "huber": HuberLoss,
+        "cross_entropy": CrossEntropy,
+        "squared_hinge": SquaredHinge,
+        "margin": MarginLoss,
+    }
 )
 """The losses by name."""
 
