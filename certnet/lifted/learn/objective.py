@@ -59,7 +59,7 @@ class Objective:
     kind: str = "contrastive"
     loss: Any = "clamp"
     weight: float = 1.0
-    unsupervised_weight: float = 0.01
+    unsupervised_weight: float = 1e-4
 
     def __post_init__(self) -> None:
         if not isinstance(self.kind, str) or self.kind not in OBJECTIVES:
