@@ -27,14 +27,15 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
-napoleon_use_ivar = True
+napoleon_custom_sections = [("Attributes", "params_style")]  # where "a, b : float" are two of one kind
 python_use_unqualified_type_names = True
 nitpicky = False
 
 
 def keep_formulas(app, what, name, obj, options, lines):
     """Formulas are indented blocks of the docstrings' prose: shown as they are written."""
-    out = []
+    # the first line of a property is prose: without the empty comment, napoleon takes what is before a colon for a type
+    out = ["..", ""] if what == "property" else []
     prose = True
     for before, line in zip(["", *lines], lines, strict=False):
         if line.startswith("---"):

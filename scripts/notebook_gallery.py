@@ -73,9 +73,10 @@ def keep(name: str, suffix: str, picture: bytes) -> None:
 
 
 def words(notebook: nbformat.NotebookNode) -> tuple[str, str]:
-    """The title, and the first paragraph below it."""
+    """The title, and the whole sentences of the first paragraph below it."""
     title, paragraph = re.split(r"\n\s*\n", notebook.cells[0].source.strip())[:2]
-    return title.removeprefix("# ").strip(), " ".join(paragraph.split())
+    sentences = re.sub(r"(?<=[.?!]) [^.?!]*[^.?!\"]$", "", " ".join(paragraph.split()))
+    return title.removeprefix("# ").strip(), sentences
 
 
 def card(name: str, notebook: nbformat.NotebookNode) -> str:
