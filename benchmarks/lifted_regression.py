@@ -11,7 +11,7 @@ are held back for validation, the same ones for all methods. Every method makes 
     LiftedRegressor         weight decay of the last layer; rate 0.1, 100 epochs at most, stopped by validation
     MLPRegressor, stopped   alpha; 500 epochs at most, stopped by validation
     certnet.refine          the L that it is asked for, from MLPRegressor, stopped, with its default alpha; effort
-                            "quick", cut off after 1 CPU second each
+                            "quick", asked to stop after 1 CPU second each
     twin                    the number of epochs and the rate, from the first weights of the lifted networks
 
 "LiftedRegressor()" and "MLPRegressor()" are one network each, as it comes, the latter trained on all rows.
@@ -60,7 +60,6 @@ from certnet.lifted.twin_ import train_twin
 from certnet.robust.balls import admissible, ball_of
 
 DATA: Final = ("servo", "machine", "solar", "wine", "diabetes", "rastrigin")
-HIDDEN: Final = (64, 64)
 LEVELS: Final = (0.5, 1.0, 2.0, 4.0)
 RADII: Final = (0.1, 0.3)
 RULES: Final = ("validation", "largest")
@@ -79,6 +78,7 @@ TOL: Final = 1e-8  # of the activations that gradients are taken at
 class Size:
     """How much is done."""
 
+    hidden: tuple[int, ...] = (64, 64)
     rows: int = 300
     test_rows: int = 100
     epochs: int = 100
@@ -209,7 +209,7 @@ def regressors(beta: float) -> Callable[[Case], Iterator[Candidate]]:
         for decay in DECAYS:
             begin = time.process_time()
             model = LiftedRegressor(
-                HIDDEN,
+                case.size.hidden,
                 beta=beta,
                 weight_decay=decay,
                 learning_rate=RATES[0],
@@ -229,12 +229,15 @@ def regressors(beta: float) -> Callable[[Case], Iterator[Candidate]]:
 
 def regressor_as_it_comes(case: Case) -> Iterator[Candidate]:
     begin = time.process_time()
-    model = LiftedRegressor(max_epochs=case.size.default_epochs, standardise=False, random_state=case.split)
+    size = case.size
+    model = LiftedRegressor(size.hidden, max_epochs=size.default_epochs, standardise=False, random_state=case.split)
     yield lifted("", model.fit(case.X, case.y).network_, begin)
 
 
 def perceptron(case: Case, alpha: float) -> MLPRegressor:
-    return MLPRegressor(hidden_layer_sizes=HIDDEN, alpha=alpha, max_iter=case.size.mlp_epochs, random_state=case.split)
+    return MLPRegressor(
+        hidden_layer_sizes=case.size.hidden, alpha=alpha, max_iter=case.size.mlp_epochs, random_state=case.split
+    )
 
 
 def perceptron_as_it_comes(case: Case) -> Iterator[Candidate]:
@@ -282,9 +285,13 @@ def twins(case: Case) -> Iterator[Candidate]:
     """One training per rate, looked at after some epochs; it goes on with the next seed's order of samples."""
     X, y, _, _ = case.parts
     seed = seed_of(case.split, None)
-    units = ["relu"] * len(HIDDEN) + ["linear"]
+    units = ["relu"] * len(case.size.hidden) + ["linear"]
     start = initial_network(
-        (X.shape[1], *HIDDEN, 1), beta=0.0, gamma=0.125, units=units, random_state=np.random.default_rng((seed, 1))
+        (X.shape[1], *case.size.hidden, 1),
+        beta=0.0,
+        gamma=0.125,
+        units=units,
+        random_state=np.random.default_rng((seed, 1)),
     )
     for rate in RATES:
         net, done = start, 0

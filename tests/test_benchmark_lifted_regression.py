@@ -24,7 +24,9 @@ try:
 finally:
     sys.path.remove(str(FOLDER))
 
-TINY = study.Size(rows=70, test_rows=12, epochs=2, default_epochs=2, mlp_epochs=5, looks=(1, 2), refine_seconds=0.2)
+TINY = study.Size(
+    hidden=(6, 5), rows=70, test_rows=12, epochs=2, default_epochs=2, mlp_epochs=5, looks=(1, 2), refine_seconds=0.2
+)
 NETWORKS = {"certnet.refine": len(study.LEVELS), "MLPRegressor, stopped": len(study.ALPHAS), "twin": 4}
 
 
