@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: demo test docs lint types format clean
+.PHONY: demo test docs lint types public-types format clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/certnet demo --out out --force
@@ -24,6 +24,11 @@ lint: $(VENV)/.installed-test
 types: $(VENV)/.installed-test
 	$(BIN)/mypy
 	$(BIN)/mypy --disable-error-code misc benchmarks
+
+# not part of `make test`: pyright fetches Node.js where there is none
+public-types: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt "pyright[nodejs]"
+	$(BIN)/pyright --ignoreexternal --verifytypes certnet
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .

@@ -72,7 +72,7 @@ def _loaded(name: str) -> Any:
     return get_command(alone)
 
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="certnet",
     cls=_Commands,
     help="Refine pretrained regressors of any depth and certify their Lipschitz constants.\n\n"
@@ -81,8 +81,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for _name, (_, _line) in _COMMANDS.items():
-    app.command(_name, help=_line)(lambda: None)
+for _name, _home in _COMMANDS.items():
+    app.command(_name, help=_home[1])(lambda: None)
 
 
 def _version(asked: bool) -> None:

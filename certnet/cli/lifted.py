@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["lifted_app"]
 
-lifted_app = typer.Typer(
+lifted_app: typer.Typer = typer.Typer(
     help="Lifted networks: activations that minimise a convex energy, with certified Lipschitz bounds.\n\n"
     "Exit codes: 0 success, 1 a certificate does not hold, 2 bad input, 3 samples or a training did not converge, "
     "130 interrupted.",

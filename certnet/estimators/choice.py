@@ -17,7 +17,7 @@ from certnet.core.validation import Float
 
 __all__ = ["TAKES_WEIGHTS", "StartChoice", "Tried", "choose_start"]
 
-TAKES_WEIGHTS: Final = has_fit_parameter(MLPRegressor, "sample_weight")
+TAKES_WEIGHTS: Final[bool] = has_fit_parameter(MLPRegressor, "sample_weight")
 """Can scikit-learn's perceptrons be trained with sample weights? Since its version 1.7."""
 
 _HELD_OUT: Final = 0.2

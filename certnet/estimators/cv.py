@@ -7,7 +7,6 @@ from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -21,6 +20,7 @@ from certnet.estimators.choice import StartChoice
 from certnet.estimators.fitting import DEFAULT_SIZES, Fitted, Fitting, fitting_of
 from certnet.estimators.intervals import Perturbed
 from certnet.estimators.samples import Observed, known_inputs, named_columns, regression_samples
+from certnet.io.sklearn_bases import BaseEstimator, RegressorMixin
 from certnet.networks.network import Network
 from certnet.programs.goal import Goal, SlopeAtMost, Weighted
 from certnet.proofs.slopes import SlopeIntervals

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -17,6 +16,7 @@ from certnet.estimators.choice import StartChoice
 from certnet.estimators.fitting import DEFAULT_SIZES, Fitted, fitting_of
 from certnet.estimators.intervals import Perturbed
 from certnet.estimators.samples import known_inputs, named_columns, regression_samples
+from certnet.io.sklearn_bases import BaseEstimator, RegressorMixin
 from certnet.networks.network import Network
 from certnet.programs.goal import chosen_goal
 from certnet.proofs.slopes import SlopeIntervals

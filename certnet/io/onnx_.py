@@ -51,7 +51,7 @@ _SECONDS: Final = 2.0
 """What the evaluation may take for networks with convolutions or skips, about."""
 _FLOAT, _DOUBLE = 1, 11  # TensorProto.DataType
 _STRING: Final = 3  # AttributeProto.AttributeType
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def load_onnx(path: str | os.PathLike[str], *, units: str = "as given") -> FeedForward:

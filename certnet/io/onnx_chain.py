@@ -75,19 +75,21 @@ class Chain:
             raise UnsupportedModelError(
                 f"the input {graph.input[:80]!r} is one number: samples must be rows, [N, d], or one sample, [d]"
             )
-        self.value = graph.input
-        self.single = len(graph.shape) == 1
-        self.batch = None if self.single else graph.shape[0]
-        self.shape = graph.shape if self.single else graph.shape[1:]
-        self.constants = dict(graph.constants)
+        self.value: str = graph.input
+        self.single: bool = len(graph.shape) == 1
+        self.batch: int | None = None if self.single else graph.shape[0]
+        self.shape: tuple[Any, ...] = graph.shape if self.single else graph.shape[1:]
+        self.constants: dict[str, NDArray[Any]] = dict(graph.constants)
         self.steps: list[Step] = []
         self.remarks: list[str] = []
         if self.single:
             self.remarks.append("the model takes one sample at a time, a vector")
-        self.nodes = graph.nodes
+        self.nodes: tuple[Node, ...] = graph.nodes
         self._shapes: dict[str, Shape] = {}
         self._seen = {self.value: self._dimensions()}
-        self.uses = Counter(name for node in graph.nodes if node.operator != "Shape" for name in node.inputs)
+        self.uses: Counter[str] = Counter(
+            name for node in graph.nodes if node.operator != "Shape" for name in node.inputs
+        )
         self.uses[graph.output] += 1
         self.left_out: str | None = None
         self._in_pieces = in_pieces

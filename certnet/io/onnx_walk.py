@@ -72,7 +72,7 @@ class Walk:
     """Values by name, made in the order of the file's nodes; every one is counted before it is made."""
 
     def __init__(self, file: File) -> None:
-        self.chain = Chain(file, in_pieces=True)
+        self.chain: Chain = Chain(file, in_pieces=True)
         shape = tuple(n for n in self.chain.shape if n is not None)
         if self.chain.single or not shape:
             raise UnsupportedModelError("the input has no batch dimension: export the model for inputs [N, ...]")
@@ -83,10 +83,10 @@ class Walk:
                 "only the first dimension, the batch, may be open; export the model with a fixed size of its samples"
             )
         self._features = self._products = 0
-        self.effort = 0.0
+        self.effort: float = 0.0
         self.room(shape, "the input")
-        self.graph = Graph(math.prod(shape))
-        self.known = {file.input: Data(file.input, shape, self.graph.input)}
+        self.graph: Graph = Graph(math.prod(shape))
+        self.known: dict[str, Data] = {file.input: Data(file.input, shape, self.graph.input)}
 
     # ---------------------------------------------------------------------------------------------------- what it costs
 

@@ -110,7 +110,7 @@ class Settled:
     """The values of chains in a graph: those of equal beginnings are the same values."""
 
     def __init__(self, n_inputs: int) -> None:
-        self.graph = Graph(n_inputs)
+        self.graph: Graph = Graph(n_inputs)
         self._made: dict[tuple[int, int], tuple[Part, Value]] = {}
 
     def value(self, chain: Chain) -> Value:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -36,7 +37,7 @@ _RANGE = 2.0**300
 class CompositionProof(LayeredProof):
     """Bounds of layers and of pairs of layers, whose product is the bound: one vector of numbers per matrix."""
 
-    KIND = "composition"
+    KIND: ClassVar[str] = "composition"
 
     def checker(self, subject: Subject) -> Checker | None:
         return _checker(subject, self.multipliers, pairs=True)
@@ -46,7 +47,7 @@ class CompositionProof(LayeredProof):
 class ProductProof(LayeredProof):
     """Spectral norms of the layers, whose product is the bound."""
 
-    KIND = "product"
+    KIND: ClassVar[str] = "product"
 
     def checker(self, subject: Subject) -> Checker | None:
         return _checker(subject, self.multipliers, pairs=False)
@@ -77,7 +78,7 @@ class ChainChecker(ProductChecker):
         except (TypeError, ValueError, OverflowError):
             given = []
         if len(given) != len(network.weights) or any(s.ndim != 1 for s in given):
-            self.refusal = f"{len(network.weights)} vectors of numbers are needed, one per layer"
+            self.refusal: str | None = f"{len(network.weights)} vectors of numbers are needed, one per layer"
             return
         product, k = 1.0, 0
         while k < len(given) and self.refusal is None:

@@ -19,9 +19,10 @@ activation), the same multipliers are checked layer by layer in Σ n_k³ operati
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -55,9 +56,9 @@ class DeepProof(LayeredProof):
     carried past an activation, T_k is of the units that bend, and empty for linear layers.
     """
 
-    KIND = "neuron"
-    FOLDED = True
-    STRUCTURED = True
+    KIND: ClassVar[str] = "neuron"
+    FOLDED: ClassVar[bool] = True
+    STRUCTURED: ClassVar[bool] = True
 
     def checker(self, subject: Subject) -> Checker | None:
         if subject.claim.norm != "l2":
@@ -69,9 +70,9 @@ class DeepProof(LayeredProof):
 class DeepSupProof(LayeredProof):
     """The same in the maximum norm, with the weights μ (d,) of the inputs as the last vector."""
 
-    KIND = "neuron"
-    FOLDED = True
-    STRUCTURED = True
+    KIND: ClassVar[str] = "neuron"
+    FOLDED: ClassVar[bool] = True
+    STRUCTURED: ClassVar[bool] = True
 
     def checker(self, subject: Subject) -> Checker | None:
         if subject.claim.norm != "linf" or not len(self.multipliers):
@@ -138,10 +139,10 @@ class DeepChecker(MultiplierChecker):
 
     def __init__(self, network: Network, multipliers: Sequence[ArrayLike]) -> None:
         alive = live_units(network.layers)
-        self.refusal = _refusal(network, multipliers, alive)
+        self.refusal: str | None = _refusal(network, multipliers, alive)
         if self.refusal is None and all(units.any() for units in alive):  # else no input moves an output
             matrix = _assembled(network, [np.asarray(t, dtype=np.float64) for t in multipliers], alive)
-            self.proves = matrix.proves
+            self.proves: Callable[[float], bool] | None = matrix.proves
             if not matrix.finite:
                 self.refusal = "the weights or multipliers are too large to be verified"
 

@@ -88,7 +88,7 @@ class LayerChecker(ProductChecker):
                 self.refusal = f"layer {k}: {factor}"
                 return
             product = product_above(product, factor)
-        self.product = product if _can_depend(net, output) else 0.0
+        self.product: float = product if _can_depend(net, output) else 0.0
 
 
 def steepest(beta: float, lowest: float, highest: float) -> float:

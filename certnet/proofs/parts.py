@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,8 +66,8 @@ Side = NDArray[np.int8]
 class PartsProof(LayeredProof):
     """The nodes of a tree in preorder."""
 
-    KIND = "parts"
-    LAYOUT = "nodes"
+    KIND: ClassVar[str] = "parts"
+    LAYOUT: ClassVar[str] = "nodes"
 
     def checker(self, subject: Subject) -> Checker | None:
         return PartsChecker(subject, list(self.multipliers))
@@ -432,6 +432,8 @@ class ExactRows(Combinations):
     strict : bool
         A part that a hyperplane holds counts: the region has no inside.
     """
+
+    work: int
 
     def __init__(self, network: Network, *, strict: bool) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ units that still bend are checked layer by layer (:mod:`certnet.proofs.storage`)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -30,8 +30,8 @@ _PARTS: Final = 3  # of every hidden layer: multipliers of what bends, lowest an
 class RegionalProof(LayeredProof):
     """T_k, low_k and high_k of every hidden layer: multipliers (n,) of the units that bend, slopes (n_k,) of all."""
 
-    KIND = "regional"
-    STRUCTURED = True
+    KIND: ClassVar[str] = "regional"
+    STRUCTURED: ClassVar[bool] = True
 
     def checker(self, subject: Subject) -> Checker | None:
         return _checker(subject, self.multipliers, None) if subject.claim.norm == "l2" else None
@@ -41,8 +41,8 @@ class RegionalProof(LayeredProof):
 class RegionalSupProof(LayeredProof):
     """The same in the maximum norm, with the weights μ (d,) of the inputs as the last vector."""
 
-    KIND = "regional"
-    STRUCTURED = True
+    KIND: ClassVar[str] = "regional"
+    STRUCTURED: ClassVar[bool] = True
 
     def checker(self, subject: Subject) -> Checker | None:
         if subject.claim.norm != "linf" or not len(self.multipliers):

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,8 +42,8 @@ _T_RANGE = (2.0**-300, 2.0**300)
 class ShallowProof(LayeredProof):
     """Multipliers t (h,) of one hidden layer, non-negative; 0 charges a unit by its norm."""
 
-    KIND = "shallow"
-    LAYOUT = "vector"
+    KIND: ClassVar[str] = "shallow"
+    LAYOUT: ClassVar[str] = "vector"
 
     def checker(self, subject: Subject) -> Checker | None:
         if subject.network.depth != 1 or subject.claim.norm != "l2":
@@ -56,7 +57,7 @@ class QuestionChecker(Checker):
 
     def __init__(self, question: Question | str) -> None:
         self._question = question
-        self.refusal = question if isinstance(question, str) else None
+        self.refusal: str | None = question if isinstance(question, str) else None
 
     def objection(self, upper: object) -> str | None:
         """Why the bound is not proved. One Cholesky factorisation of order d + m, or h where that is less."""

@@ -10,7 +10,7 @@ than a layer, the work is Σ n_k³. The multipliers are those of LipSDP (:mod:`c
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,14 +61,14 @@ class StorageChecker(MultiplierChecker):
         given = _numbers(network, multipliers, alive)
         shares = None if weights is None else _shares(weights, network.n_inputs, alive[0])
         if isinstance(given, str) or isinstance(shares, str):
-            self.refusal = given if isinstance(given, str) else str(shares)
+            self.refusal: str | None = given if isinstance(given, str) else str(shares)
         elif all(units.any() for units in alive):  # else no input moves an output
             with np.errstate(all="ignore"):  # what overflows is refused
                 found = _last(network, given, alive, shares)
             if isinstance(found, str):
                 self.refusal = found
             else:
-                self.proves = found.at_most
+                self.proves: Callable[[float], bool] | None = found.at_most
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ scaled network serves. A unit with multiplier 0 is charged ``|V_j| ‖w_j‖₁`
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,7 +34,7 @@ _FLOOR = 2.0**-64  # of the largest weight: what any weight is raised by, so tha
 class SupProof(LayeredProof):
     """Multipliers t (h,) and input weights s (d,) of one hidden layer and one output."""
 
-    KIND = "shallow"
+    KIND: ClassVar[str] = "shallow"
 
     def checker(self, subject: Subject) -> Checker | None:
         if subject.network.depth != 1 or subject.claim.norm != "linf" or len(self.multipliers) != 2:

@@ -23,7 +23,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,8 +72,8 @@ _SHOWN = 8  # splits of a path that a message shows
 class TreeProof(LayeredProof):
     """The nodes of a tree in preorder."""
 
-    KIND = "tree"
-    LAYOUT = "nodes"
+    KIND: ClassVar[str] = "tree"
+    LAYOUT: ClassVar[str] = "nodes"
 
     def checker(self, subject: Subject) -> Checker | None:
         if subject.claim.norm != "l2" or not subject.one_kink_at_zero:
@@ -311,7 +311,7 @@ class Combinations:
     """
 
     def __init__(self) -> None:
-        self.work = 0
+        self.work: int = 0
 
     def combination_refusal(self, columns: Sequence[Sequence[int]], *, strict: bool = False) -> str | None:
         """Why the functions (g, h), whole numbers, do not prove it; ``strict``: that one is negative everywhere.

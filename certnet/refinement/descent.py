@@ -75,7 +75,7 @@ class SmoothObjective:
         self._shape = (network.n_hidden, network.n_inputs, network.n_outputs)
         self._signs = np.where(network.V < 0.0, -1.0, 1.0)
         self._bound = SmoothedBound(network.n_inputs, network.n_outputs)
-        self.n_evaluations = 0
+        self.n_evaluations: int = 0
 
     def parameters(self, network: ShallowNetwork) -> Float:
         """The vector of a network with the same shapes; for one output its signs are remembered."""

@@ -160,6 +160,9 @@ class Ground:
         Slopes of the units in a region that ρ is of; None where it is of all inputs.
     """
 
+    like: FeedForward
+    goal: Goal
+
     def __init__(
         self,
         network: FeedForward,
@@ -173,25 +176,25 @@ class Ground:
         seed: int = 0,
     ) -> None:
         self.like, self.goal = network, goal
-        self.units = Units.of(rows, centred=not keep_biases)
-        self.loss = loss if isinstance(loss, Squared) else Huber(loss.threshold / self.units.y_scale)
+        self.units: Units = Units.of(rows, centred=not keep_biases)
+        self.loss: Squared | Huber = loss if isinstance(loss, Squared) else Huber(loss.threshold / self.units.y_scale)
         homogeneous = all(left_slope(phi) is not None for phi in network.activations)
-        self.parameters = Parameters(
+        self.parameters: Parameters = Parameters(
             tuple((n, m) for m, n in pairwise(network.widths)),
             scaled=not homogeneous or keep_biases or keep_first,
             keep_biases=keep_biases,
             keep_first=keep_first,
         )
-        self.limits = None if limits is None else limits.scaled(1.0 / self.units.steepness)
+        self.limits: ShapeLimits | None = None if limits is None else limits.scaled(1.0 / self.units.steepness)
         self.signs: SignedWeights | None = None
         self.reached: UnitSlopes | None = None
-        self.reach = max(1.0, float(np.sqrt(network.n_inputs / _FEW_INPUTS)))
-        self.order = sum(network.widths[:-1])
-        self.fit = self._fit(rows)
+        self.reach: float = max(1.0, float(np.sqrt(network.n_inputs / _FEW_INPUTS)))
+        self.order: int = sum(network.widths[:-1])
+        self.fit: Fit = self._fit(rows)
         part = rows.sample(SAMPLE, seed) if rows.n_samples > LARGE else rows
-        self.early_fit = self.fit if part is rows else self._fit(part)
+        self.early_fit: Fit = self.fit if part is rows else self._fit(part)
         nothing = [np.zeros(shape) for shape in self.parameters.shapes], [np.zeros(n) for n in network.widths[1:]]
-        self.constant = self.early_fit(*nothing, 0.0)[0] or 1.0
+        self.constant: float = self.early_fit(*nothing, 0.0)[0] or 1.0
 
     def _fit(self, rows: Rows) -> Fit:
         bends, table, spread = tuple(map(Bend, self.like.activations)), Table.of(rows, self.units), 0.0

@@ -50,6 +50,9 @@ class Solving:
 class Restricting:
     """The cell that a refinement is in, and how programs there are solved."""
 
+    run: Run
+    cell: Cell
+
     def __init__(self, run: Run, cell: Cell, solving: Solving) -> None:
         self.run, self.cell, self._solving = run, cell, solving
 

@@ -47,14 +47,17 @@ class Settings:
 class Run:
     """The best network so far, and the rows that led to it."""
 
+    task: Task
+    settings: Settings
+
     def __init__(self, network: Network, task: Task, settings: Settings) -> None:
         self._begin = time.perf_counter()
         self.task, self.settings = task, settings
         self.input = network
         self.stopped: Status | None = None
         self.trace: list[TraceRow] = []
-        self.before = self.measure(network)
-        self.best = self.before
+        self.before: Measured = self.measure(network)
+        self.best: Measured = self.before
         self.candidate: Measured | None = None
         self.solution: Solution | None = None
 

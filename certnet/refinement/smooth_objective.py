@@ -118,6 +118,14 @@ class SmoothObjective:
         Of the weights, which are then squares of what the vector holds.
     """
 
+    fit: Fit
+    penalty: SmoothPenalty | None
+    parameters: Parameters
+    charge: Charge | None
+    signs: SignedWeights | None
+    reached: float
+    best: Float
+
     def __init__(
         self,
         fit: Fit,
@@ -127,8 +135,8 @@ class SmoothObjective:
         signs: SignedWeights | None = None,
     ) -> None:
         self.fit, self.penalty, self.parameters, self.charge, self.signs = fit, penalty, parameters, charge, signs
-        self.factor = 1.0
-        self.n_evaluations = 0
+        self.factor: float = 1.0
+        self.n_evaluations: int = 0
         self.begin(np.zeros(0))
 
     def begin(self, x: Float) -> None:

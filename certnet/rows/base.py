@@ -81,10 +81,15 @@ class Rows(ABC):
         Blocks begin at its multiples.
     """
 
+    n_samples: int
+    n_inputs: int
+    n_outputs: int
+    layout: Layout
+
     def __init__(self, n_samples: int, n_inputs: int, n_outputs: int, layout: Layout) -> None:
         self.n_samples, self.n_inputs, self.n_outputs, self.layout = n_samples, n_inputs, n_outputs, layout
         rows = layout.rows_in_block
-        self.rows_per_block = rows_per_block(n_inputs + n_outputs) if rows is None else rows
+        self.rows_per_block: int = rows_per_block(n_inputs + n_outputs) if rows is None else rows
 
     @property
     def names(self) -> tuple[str, ...]:

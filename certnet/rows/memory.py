@@ -31,6 +31,9 @@ class MemoryRows(Rows):
         ``weights / weight_total``.
     """
 
+    y: Float
+    weights: Float | None
+
     def __init__(self, X: Float, y: Float, weights: Float | None, weight_total: float, layout: Layout) -> None:
         super().__init__(len(X), X.shape[1], y.shape[1], layout)
         self.X, self.y, self.weights = X, y, weights

@@ -127,7 +127,7 @@ class Slopes:
         with np.errstate(over="ignore", under="ignore"):
             # rows of norm one; a bias beyond 1e100 of them puts the hyperplane where nobody looks
             self.W = np.ldexp(layer.W[live], -exponent[:, None]) / norm[:, None]
-            self.b = np.clip(np.ldexp(layer.b[live] / norm, -exponent), -1e100, 1e100)
+            self.b: Float = np.clip(np.ldexp(layer.b[live] / norm, -exponent), -1e100, 1e100)
             V = np.ldexp(layer.V[:, live], -row_norms(layer.V[:, live].T)[1])
             weight = row_norms(layer.V[:, live].T)[1] + exponent
             # slopes up to a common factor, which the search for the steepest does not need

@@ -74,7 +74,7 @@ class TorchArrays(Arrays):
     """
 
     def __init__(self, device: str) -> None:
-        self.xp = import_torch()
+        self.xp: Any = import_torch()
         self._device = torch_device(device, double=True)
 
     def placed(self, net: Increments) -> _OnDevice:

@@ -36,6 +36,9 @@ class Direction:
 class Buffers:
     """Arrays of samples by units that a step needs, kept for the next one."""
 
+    product: Float
+    spare: Float
+
     def __init__(self, n: int, n_cone: int) -> None:
         self._shape = (n, n_cone)
         self.product, self.spare = np.empty(self._shape), np.empty(self._shape)
@@ -109,7 +112,7 @@ class DirectionSearch:
         self._at = at
         self._product = at.buffers.product
         self._product[:] = 0.0
-        self.best = at.direction((0.0, 0.0), self._product, None)
+        self.best: Direction = at.direction((0.0, 0.0), self._product, None)
         """The predictor, until :meth:`correct` is called."""
 
     def ahead(self) -> float:

@@ -47,9 +47,9 @@ class LipschitzBlock:
         d = len(self._M)
         self._packing = Packing.of(self._V, d, self._fixed is not None)
         self._units, self._output = ArrowScaling(h, d, 1), ArrowScaling(1, d, m)
-        self.n_rows = self._packing.n_rows
+        self.n_rows: int = self._packing.n_rows
         self.n_columns = 0 if self._limit is not None else 1
-        self.degree = h * (d + 1) + d + m
+        self.degree: int = h * (d + 1) + d + m
         self._columns = np.zeros((self.n_rows, self.n_columns))
         self._columns[self._packing.n_shared :, :] = self._packing.packed(self._M)[:, None]
         # primal variables: η, ρ and what the corners exceed the weights' part by, S_j = C_j − w_j w_jᵀ / e_j and S_0

@@ -29,14 +29,19 @@ __all__ = ["ArrowScaling", "Frame", "LipschitzStep", "LipschitzSystem", "Packing
 class ArrowScaling:
     """Nesterov–Todd scaling of blocks of one order, and buffers for their directions."""
 
+    Ri: Float
+    theta: Float
+    omega: Float
+    Yi: Float
+
     def __init__(self, n_blocks: int, d: int, m: int) -> None:
         q = d + m
         self.T, self.Z = np.zeros((n_blocks, q, q)), np.zeros((n_blocks, q, q))
         self.R, self.Ri = np.empty((n_blocks, q, q)), np.empty((n_blocks, q, q))
-        self.roots = np.empty((n_blocks, q))
+        self.roots: Float = np.empty((n_blocks, q))
         self.theta, self.omega = np.empty((n_blocks, d, m)), np.empty((n_blocks, m, m))
         self.Y, self.Yi = np.empty((n_blocks, d, d)), np.empty((n_blocks, d, d))
-        self.none = np.zeros((n_blocks, q, q))
+        self.none: Float = np.zeros((n_blocks, q, q))
 
     def update(self) -> bool:
         d = self.Y.shape[1]
@@ -115,12 +120,19 @@ class Frame:
 class LipschitzStep:
     """A direction of the block: of η, ρ and of the blocks in their frames, units and output."""
 
+    eta: Float
+    rho: float
+    units: tuple[Float, Float]
+    output: tuple[Float, Float]
+
     def __init__(self, eta: Float, rho: float, units: tuple[Float, Float], output: tuple[Float, Float]) -> None:
         self.eta, self.rho, self.units, self.output = eta, rho, units, output
 
 
 class LipschitzSystem:
     """The blocks' part of one step; see :class:`~certnet.solvers.block.BlockSystem`."""
+
+    columns: Float
 
     def __init__(self, packing: Packing, at: Frame, columns: Float, H: Float, rows: Float, first: int) -> None:
         self._packing, self._at, self.columns = packing, at, columns

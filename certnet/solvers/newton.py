@@ -41,6 +41,10 @@ class NewtonSystem:
         Whether to form the whole matrix; None takes what costs fewer operations.
     """
 
+    dense: bool
+    h: int
+    p: int
+
     def __init__(self, data: Whitened, n_rows: int, n_columns: int, dense: bool | None = None) -> None:
         n, p = data.X.shape
         m, h = data.directions.shape
@@ -55,7 +59,7 @@ class NewtonSystem:
         """How many right-hand sides more a factorisation of this cost is worth."""
         self.dense, self.h, self.p, self.first = dense, h, p, 0 if dense else samples
         width = self.first + n_rows
-        self.rows = np.zeros((h, p, width))
+        self.rows: Float = np.zeros((h, p, width))
         """Fᵀ: ``rows[j, a]`` is the column of F of weight a of unit j; the penalty fills ``[..., first:]``."""
         self.careful = False
         """Whether solutions are refined, at twice the cost."""

@@ -55,9 +55,9 @@ class _Scaling:
         x, z = T / np.sqrt(primal)[:, None], Z / np.sqrt(dual)[:, None]
         gamma = np.sqrt(0.5 * (1.0 + np.sum(x * z, axis=1)))
         z[:, 1:] *= -1.0
-        self.w = (x + z) / (2.0 * gamma)[:, None]
-        self.ratio = (primal / dual) ** 0.25  # η
-        self.root = self.scaled(Z)  # W⁻¹ T = W Z
+        self.w: Float = (x + z) / (2.0 * gamma)[:, None]
+        self.ratio: Float = (primal / dual) ** 0.25  # η
+        self.root: Float = self.scaled(Z)  # W⁻¹ T = W Z
 
     def scaled(self, x: Float, inverse: bool = False) -> Float:
         """``W x`` or ``W⁻¹ x``."""
@@ -86,6 +86,8 @@ class _Scaling:
 
 class NormSystem:
     """The cones' part of one step; heights are eliminated."""
+
+    columns: Float
 
     def __init__(self, at: _Scaling, N: Float, slack: Float, H: Float) -> None:
         self._at, self._N, self._slack = at, N, slack  # ζ − 2 λ
@@ -129,14 +131,15 @@ class NormBlock:
         The goal is a limit.
     """
 
-    n_rows, n_columns = 0, 0
+    n_rows: int = 0
+    n_columns: int = 0
 
     def __init__(self, data: Whitened) -> None:
         goal = data.program.goal
         if not isinstance(goal, Weighted):
             raise SolverUnavailableError("a limit needs the Lipschitz penalty")
         h, p = data.start.shape
-        self.degree = 2 * h
+        self.degree: int = 2 * h
         self._data = data
         self._weight = 2.0 * goal.weight / max(data.tau, 1e-300)
         # ‖N u'‖ is the least norm of data weights that act on the rows as u' does

@@ -60,7 +60,7 @@ class _System:
         self.D[:n_inner, :n_inner] = inner.D
         own = np.arange(n_inner, n_inner + n_limits)
         self.D[own, own] = ratios.whole + ratios.flat.sum(axis=1)
-        self.columns = np.vstack([inner.columns, np.zeros((n_limits, inner.columns.shape[1]))])
+        self.columns: Float = np.vstack([inner.columns, np.zeros((n_limits, inner.columns.shape[1]))])
 
     def aim(self, target: float, corrections: tuple[Any, Float] | None, r: Float) -> BlockAim:
         block, ratios, rows = self._block, self._ratios, self._block.rows
@@ -119,6 +119,12 @@ def _held(program: Restriction, residual: Float, unit: int) -> tuple[Float, Floa
 class SlopeBlock:
     """State of the limits beside the inner block's; see :class:`~certnet.solvers.block.Block`."""
 
+    rows: SlopeRows
+    n_rows: int
+    n_columns: int
+    slacks: Float
+    duals: Float
+
     def __init__(self, inner: Block, data: Whitened) -> None:
         self._inner, self._data, self.rows = inner, data, SlopeRows.of(data)
         n_signs, n_limits, h = len(self.rows.signs), len(self.rows.sides), len(data.units)
@@ -126,7 +132,7 @@ class SlopeBlock:
         sizes = (n_signs * h, n_limits * h, n_limits * h, n_limits)
         self._ends = np.cumsum(sizes)
         self._shapes = ((n_signs, h), (n_limits, h), (n_limits, h), (n_limits,))
-        self.degree = inner.degree + sum(sizes)
+        self.degree: int = inner.degree + sum(sizes)
         self.slacks, self.duals = np.ones(sum(sizes)), np.ones(sum(sizes))
 
     def parts(self, flat: Float) -> tuple[Float, Float, Float, Float]:

@@ -11,12 +11,12 @@ from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from certnet.core.errors import InvalidInputError, UnsupportedModelError
 from certnet.core.validation import Float
+from certnet.io.sklearn_bases import BaseEstimator, ClassifierMixin
 from certnet.lifted.bounds import LiftedCertificate, lipschitz_bounds
 from certnet.lifted.bounds.radius import Certificates, label_radius
 from certnet.lifted.estimators.classes import (
@@ -160,7 +160,7 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
         objective: str = "contrastive",
         loss: Any = "clamp",
         loss_weight: float = 1.0,
-        unsupervised_weight: float = 0.01,
+        unsupervised_weight: float = 1e-4,
         labelled_share: float = 0.5,
         optimizer: str = "sgd",
         learning_rate: float | str = "auto",

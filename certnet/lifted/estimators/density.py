@@ -10,10 +10,10 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from certnet.core.validation import Float
+from certnet.io.sklearn_bases import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from certnet.lifted.bounds import LiftedCertificate
 from certnet.lifted.estimators.files import load_fitted, save_fitted
 from certnet.lifted.estimators.fitted import DTYPES, fitted_attributes, inferred, is_fitted, once

@@ -18,7 +18,7 @@ from certnet.lifted.network import LiftedNetwork
 
 __all__ = ["DTYPES", "fitted_attributes", "inferred", "is_fitted", "once"]
 
-DTYPES: Final = [np.float64, np.float32]
+DTYPES: Final[list[type[np.floating[Any]]]] = [np.float64, np.float32]
 """Kinds of inputs that are not copied."""
 
 T = TypeVar("T")

@@ -11,12 +11,12 @@ from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import Float, as_weights, finite_array
+from certnet.io.sklearn_bases import BaseEstimator, RegressorMixin
 from certnet.lifted.bounds import LiftedCertificate
 from certnet.lifted.estimators.defaults import AUTO, feedback, is_deep, rate, rates_to_try, stops_early
 from certnet.lifted.estimators.files import load_fitted, save_fitted
