@@ -196,6 +196,72 @@ def test_more_trials_go_on_in_the_same_folder(run, here):
     assert "6 of 6 rows in o" in out
 
 
+def test_keys_from_the_shell(run, here):
+    """A key beside the file changes the study as in it, and what is typed next has it too."""
+    code, out, _ = run(
+        "run", "tiny.toml", "--quick", "--set", "trials=2", "--set", "methods.joint.cells=2", "--out", "o"
+    )
+    assert code == 0
+    assert "6 of 6 rows in o; `certnet study plot tiny.toml --quick --set trials=2 --set methods.joint.cells=2" in out
+    said = json.loads((here / "o/study.json").read_text())
+    assert said["overrides"] == ["trials=2", "methods.joint.cells=2"]
+    assert said["settings"]["methods"]["joint"]["cells"] == 2
+    code, out, err = run("status", "tiny.toml", "--quick", "--out", "o")
+    assert code == 0
+    assert "2 of 3 done" in out
+    assert "was last run with other settings (different: methods.joint.cells, trials)" in err
+    code, out, err = run(
+        "status", "tiny.toml", "--quick", "--set", "trials=2", "--set", "methods.joint.cells=2", "--out", "o"
+    )
+    assert ("6 of 6 done" in out, err) == (True, "")
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("trials", "KEY=VALUE is needed"),
+        ("trials=[1", "the value is read as TOML"),
+        ("trials=many", "--set trials: should be a valid integer, got 'many'"),
+        ("trial=3", "--set trial: unknown key; did you mean 'trials'?"),
+        ("tables.0.inputs=['a', 'y']", "--set tables.0.inputs: "),
+        ("tables.1.csv=x.csv", "there is no tables.1 to change: --set tables.0.KEY=VALUE"),
+    ],
+)
+def test_keys_from_the_shell_that_are_wrong(run, here, override, said):
+    code, _, err = run("run", "tiny.toml", "--set", override)
+    assert code == 2
+    assert said in err
+    assert not (here / "out").exists()
+
+
+def test_several_studies_in_turn(run, here):
+    """One that cannot be run does not keep the others from it; each has its own folder."""
+    (here / "other.toml").write_text(TINY.replace("hidden = 4", "hidden = 5"))
+    code, out, err = run("run", "tiny.toml", "absent.toml", "other.toml", "--quick")
+    assert code == 2
+    assert "3 of 3 rows in out/tiny-quick" in out
+    assert "3 of 3 rows in out/other-quick" in out
+    assert "'absent.toml' is neither a built-in study" in err
+    assert "could not be run" in out
+    assert run("run", "tiny.toml", "other.toml", "--quick")[0] == 0
+    assert run("resume", "tiny.toml", "other.toml", "--quick")[0] == 0
+    code, _, err = run("run", "tiny.toml", "other.toml", "--out", "o")
+    assert code == 2
+    assert "--out is the folder of one study" in err
+    assert not (here / "o").exists()
+
+
+def test_a_study_that_fails_among_several_ends_with_1(run, here):
+    (here / "bad.toml").write_text(TINY.replace("[methods.joint]", '[methods.joint]\nsolver = "SCS"\nmax_rounds = 1'))
+    study = load_study("bad.toml")
+    store = Store.create("out/bad", study)
+    for task in kind_of(study).tasks(study):
+        store.write_row(task.digest, {"task": task.name, "status": "failed", "reason": "no luck", "seconds": 0.0})
+    code, out, _ = run("run", "bad.toml", "tiny.toml", "--set", "seed=0")
+    assert code == 1
+    assert "a row failed or a check does not hold" in out
+
+
 def test_help_tells_all_exit_codes(run):
     assert "130 after Ctrl-C" in " ".join(run("--help")[1].split())
 

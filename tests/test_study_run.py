@@ -26,7 +26,7 @@ from certnet.study.kinds.splits import split_of
 from certnet.study.leases import Leases, me
 from certnet.study.load import kind_of
 from certnet.study.pools import InlinePool, LokyPool
-from certnet.study.progress import clock, seconds_left
+from certnet.study.progress import clock, seconds_left, underway
 from certnet.study.tasks import Settings, Task
 from certnet.study.work import perform
 
@@ -728,6 +728,33 @@ def test_the_time_left_where_starts_are_cheap_and_refinements_dear(tmp_path):
     assert seconds_left(left(first), failed, 1) == 4 * (10.0 + 100.0)  # what fails takes its time too
     not_run = [(task, {"status": "failed", "seconds": 0.0}) for task in left(first)[:2]]
     assert seconds_left(left(first), first + not_run, 1) == 4 * (10.0 + 100.0)
+
+
+def test_the_time_left_moves_while_a_task_is_in_progress():
+    done = [(_task("a", "x"), {"status": "done", "seconds": 10.0})]
+    left = [_task("a", "x"), _task("a", "x")]
+    ages = {left[0].digest: 4.0}
+    assert left[0].digest == left[1].digest  # equal tasks: both have begun
+    assert seconds_left(left, done, 1) == 20.0
+    assert seconds_left(left, done, 1, ages) == 12.0
+    begun = underway(left[:1], done, ages)
+    assert begun == ((10.0, 4.0),)
+    progress = Progress(1, 0, 1, 2, seconds_left(left, done, 1) - 4.0, begun, 1)
+    assert progress.after(0.0) == progress
+    assert progress.after(3.0).seconds_left == pytest.approx(13.0)
+    assert progress.after(3.0).after(1.0).seconds_left == pytest.approx(12.0)
+    longer = [progress.after(seconds).seconds_left for seconds in (5.0, 6.0, 96.0)]
+    assert longer == pytest.approx([11.0, 11.0, 20.0])  # a task that takes longer has a tenth of its age to go
+    assert Progress(1, 0, 1, 2).after(3.0) == Progress(1, 0, 1, 2)
+
+
+def test_a_task_is_told_before_it_ends(tmp_path, monkeypatch):
+    study, told = tiny_study(tmp_path), []
+    slow(monkeypatch, study, do=lambda task: seen.append(told[-1].running))
+    seen: list[int] = []
+    run_study(study, tmp_path / "out", watch=told.append)
+    assert seen == [1] * 6
+    assert (told[0].running, told[-1].running, told[-1].left) == (0, 0, 0)
 
 
 def test_progress_in_words():

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import shlex
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from certnet.cli.choices import WorkersOf
 from certnet.cli.commands import Command
 from certnet.cli.terminal import Interrupted, Json, error_console, print_json, print_table, say, warn
-from certnet.core.errors import FileFormatError, InvalidInputError
+from certnet.core.errors import CertnetError, FileFormatError, InvalidInputError
 
 if TYPE_CHECKING:
     from certnet.study import Progress, Store, Study
@@ -34,12 +35,21 @@ study_app: typer.Typer = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME_OR_FILE", help="A built-in study, or a study file (TOML).")]
+Names = Annotated[list[str], typer.Argument(metavar="NAME_OR_FILE…", help="Built-in studies, or study files (TOML).")]
 Quick = Annotated[bool, typer.Option("--quick", help="The reduced version that the file declares in \\[quick].")]
 Out = Annotated[Path | None, typer.Option(help="Folder of the results; by default out/NAME, with -quick added.")]
 Jobs = Annotated[int, typer.Option("--n-jobs", "--jobs", help="Worker processes on this machine; -1 is one per core.")]
 Backend = Annotated[WorkersOf, typer.Option(help="loky: processes of this machine.")]
 Scheduler = Annotated[str | None, typer.Option(help="Address of the Dask scheduler: tcp://host:8786.")]
 Shard = Annotated[str | None, typer.Option(help="i/n: the i-th of n parts of the tasks, for batch queues.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="A key in place of the file's, as trials=3 or attack.norm=linf; may be repeated.",
+        metavar="KEY=VALUE",
+    ),
+]
 Retry = Annotated[bool, typer.Option("--retry-failed", help="Run failed tasks again.")]
 Wait = Annotated[float, typer.Option("--timeout", help="Seconds that a scheduler has to answer.")]
 
@@ -65,12 +75,13 @@ class Asked:
     name: str
     quick: bool
     out: Path | None
+    overrides: tuple[str, ...] = ()
 
     @cached_property
     def study(self) -> Study[StudySpec]:
         from certnet.study import load_study
 
-        return load_study(self.name, quick=self.quick)
+        return load_study(self.name, quick=self.quick, overrides=self.overrides)
 
     @property
     def folder(self) -> Path:
@@ -80,7 +91,8 @@ class Asked:
     def typed(self) -> str:
         """The words that name it on the command line, again."""
         out = [] if self.out is None else ["--out", str(self.out)]
-        return shlex.join([self.name, *(["--quick"] if self.quick else []), *out])
+        over = [word for text in self.overrides for word in ("--set", text)]
+        return shlex.join([self.name, *(["--quick"] if self.quick else []), *over, *out])
 
     @property
     def run_first(self) -> str:
@@ -97,7 +109,13 @@ class Asked:
         """The folder of a run that there is."""
         from certnet.study import Store
 
-        return Store.open(self.folder, self.study, writing=writing, advice=self.run_first)
+        store = Store.open(self.folder, self.study, writing=writing, advice=self.run_first)
+        if store.changed and not writing:
+            warn(
+                f"{store.folder} was last run with other settings (different: {store.changed}): what is told are the "
+                "rows of the present ones; --set names others"
+            )
+        return store
 
 
 @study_app.command("list", cls=Command)
@@ -123,8 +141,9 @@ def show_command(name: Name) -> None:
 
 @study_app.command("run", cls=Command)
 def run_command(
-    name: Name,
+    names: Names,
     quick: Quick = False,
+    overrides: Set = None,
     n_jobs: Jobs = 1,
     backend: Backend = "loky",
     scheduler: Scheduler = None,
@@ -133,15 +152,16 @@ def run_command(
     retry_failed: Retry = False,
     timeout: Wait = 10.0,
 ) -> None:
-    """Compute the rows of a study that its folder does not have yet."""
+    """Compute the rows that the folder of a study does not have yet; of several studies in turn."""
     how = Workers(n_jobs, backend, scheduler, shard, retry_failed, timeout)
-    _compute(Asked(name, quick, out), how)
+    _compute_all([Asked(one, quick, out, tuple(overrides or ())) for one in names], how)
 
 
 @study_app.command("resume", cls=Command)
 def resume_command(
-    name: Name,
+    names: Names,
     quick: Quick = False,
+    overrides: Set = None,
     n_jobs: Jobs = 1,
     backend: Backend = "loky",
     scheduler: Scheduler = None,
@@ -151,17 +171,19 @@ def resume_command(
     timeout: Wait = 10.0,
 ) -> None:
     """Go on with a run that was ended; like run, but the folder must exist."""
-    asked, how = Asked(name, quick, out), Workers(n_jobs, backend, scheduler, shard, retry_failed, timeout)
-    asked.store(writing=True)
-    _compute(asked, how)
+    how = Workers(n_jobs, backend, scheduler, shard, retry_failed, timeout)
+    several = [Asked(one, quick, out, tuple(overrides or ())) for one in names]
+    _compute_all(several, how, begun=True)
 
 
 @study_app.command("status", cls=Command)
-def status_command(name: Name, quick: Quick = False, out: Out = None, as_json: Json = False) -> None:
+def status_command(
+    name: Name, quick: Quick = False, overrides: Set = None, out: Out = None, as_json: Json = False
+) -> None:
     """How far a run is, whoever is at it."""
     from certnet.study import collect, progress_of
 
-    asked = Asked(name, quick, out)
+    asked = Asked(name, quick, out, tuple(overrides or ()))
     study, store, tasks = asked.study, asked.store(), asked.tasks
     progress = progress_of(store, tasks, damaged=_damaged)
     if as_json:
@@ -176,6 +198,7 @@ def status_command(name: Name, quick: Quick = False, out: Out = None, as_json: J
 def collect_command(
     name: Name,
     quick: Quick = False,
+    overrides: Set = None,
     out: Out = None,
     parquet: Annotated[
         bool | None, typer.Option("--parquet/--no-parquet", help="By default if pyarrow is installed.")
@@ -186,7 +209,7 @@ def collect_command(
     from certnet.study import collect, csv_text
     from certnet.study.parquet_ import can_write, parquet_bytes
 
-    asked = Asked(name, quick, out)
+    asked = Asked(name, quick, out, tuple(overrides or ()))
     store, tasks = asked.store(), asked.tasks
     rows = collect(store, tasks, damaged=_damaged)
     if not rows:
@@ -200,11 +223,11 @@ def collect_command(
 
 
 @study_app.command("plot", cls=Command)
-def plot_command(name: Name, quick: Quick = False, out: Out = None) -> None:
+def plot_command(name: Name, quick: Quick = False, overrides: Set = None, out: Out = None) -> None:
     """Write the study's page (page.md) with tables, checks and pictures."""
     from certnet.study import collect, write_page
 
-    asked = Asked(name, quick, out)
+    asked = Asked(name, quick, out, tuple(overrides or ()))
     store, tasks = asked.store(), asked.tasks
     rows = collect(store, tasks, damaged=_damaged)
     if not any(row["status"] == "done" for row in rows):
@@ -229,7 +252,47 @@ def _print_failed(rows: list[Row]) -> None:
         say(f"failed: and {len(rows) - _SHOWN} more")
 
 
-def _compute(asked: Asked, how: Workers) -> None:
+def _compute_all(several: Sequence[Asked], how: Workers, *, begun: bool = False) -> None:
+    """One study after the other; what is wrong with one does not keep the others from being run.
+
+    Raises
+    ------
+    InvalidInputError
+        Several studies, and one folder for all.
+    """
+    if len(several) > 1 and several[0].out is not None:
+        raise InvalidInputError(
+            "--out is the folder of one study, and several are named: leave it out, or run them singly"
+        )
+    if len(several) == 1:
+        if not _compute(several[0], how, begun=begun):
+            raise typer.Exit(1)
+        return
+    codes = [_code_of(asked, how, begun=begun) for asked in several]
+    told = {0: "done", 1: "a row failed or a check does not hold", 2: "could not be run"}
+    print_table(
+        [("study", "came to"), *((asked.name, told[code]) for asked, code in zip(several, codes))], numbers=False
+    )
+    if any(codes):
+        raise typer.Exit(max(codes))
+
+
+def _code_of(asked: Asked, how: Workers, *, begun: bool) -> int:
+    """Exit code of one of several studies, whose refusal is printed."""
+    say(f"— {asked.name}")
+    try:
+        return 0 if _compute(asked, how, begun=begun) else 1
+    except Interrupted:
+        raise
+    except CertnetError as error:
+        error_console().print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        return 2
+
+
+def _compute(asked: Asked, how: Workers, *, begun: bool) -> bool:
+    """Run a study and tell what it came to; did all rows and required checks hold? ``begun``: it must have been."""
+    if begun:
+        asked.store(writing=True)
     from certnet.study import collect, run_study
     from certnet.study.load import kind_of
     from certnet.study.page import grid
@@ -259,27 +322,57 @@ def _compute(asked: Asked, how: Workers) -> None:
         say(f"`certnet study resume {typed} --retry-failed` tries the failed tasks again")
     then = f"`certnet study plot {typed}` writes the page, `collect` the table"
     say(f"{len(rows)} of {len(tasks)} rows in {folder}; {then}")
-    if failed or any(check.required and check.violations for check in report.checks):
-        raise typer.Exit(1)
+    return not failed and not any(check.required and check.violations for check in report.checks)
 
 
 @contextmanager
 def _watching(name: str) -> Iterator[Callable[[Progress], None]]:
-    """A bar with the time left on a terminal, a line now and then elsewhere."""
+    """A bar with the time left on a terminal, a line now and then elsewhere; both move while tasks are in progress."""
+    seen: list[tuple[Progress, float]] = []
+
+    def now() -> str:
+        progress, at = seen[-1]
+        return str(progress.after(time.monotonic() - at))
+
     if error_console().is_terminal:
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bars
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"))
-        with Bars(*columns, console=error_console()) as bars:
+        class Said(TextColumn):
+            def render(self, task: Any) -> Any:
+                task.fields["said"] = now() if seen else ""
+                return super().render(task)
+
+        with Bars(
+            TextColumn("{task.description}"), BarColumn(), Said("{task.fields[said]}"), console=error_console()
+        ) as bars:
             bar = bars.add_task(name, total=None, said="")
-            yield lambda now: bars.update(bar, total=now.total, completed=now.done + now.failed, said=str(now))
+
+            def draw(progress: Progress) -> None:
+                seen[:] = [(progress, time.monotonic())]
+                bars.update(bar, total=progress.total, completed=progress.done + progress.failed)
+
+            yield draw
         return
-    last = [time.monotonic() - _LOG_EVERY]
+    over = threading.Event()
 
-    def watch(now: Progress) -> None:
-        if now.left == 0 or time.monotonic() - last[0] >= _LOG_EVERY:
-            last[0] = time.monotonic()
-            error_console().print(f"{name}: {now}", highlight=False, markup=False, soft_wrap=True)
+    def line() -> None:
+        error_console().print(f"{name}: {now()}", highlight=False, markup=False, soft_wrap=True)
 
-    yield watch
+    def tick() -> None:
+        while not over.wait(_LOG_EVERY):
+            line()
+
+    def watch(progress: Progress) -> None:
+        begins = not seen
+        seen[:] = [(progress, time.monotonic())]
+        if begins or progress.left == 0:
+            line()
+        if begins:
+            ticking.start()
+
+    ticking = threading.Thread(target=tick, daemon=True)
+    try:
+        yield watch
+    finally:
+        over.set()

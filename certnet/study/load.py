@@ -16,6 +16,7 @@ from certnet.core.errors import FileFormatError, InvalidInputError
 from certnet.core.files import path_of
 from certnet.core.spelling import did_you_mean
 from certnet.study.kinds import KINDS, Kind
+from certnet.study.overrides import given_as, merged, overridden
 from certnet.study.spec import Misplaced, Study, StudySpec
 from certnet.study.toml_lines import Path as KeyPath
 from certnet.study.toml_lines import key_lines, placed, repeated_key
@@ -46,7 +47,7 @@ def builtin_studies() -> tuple[str, ...]:
     return tuple(sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml")))
 
 
-def load_study(name: str | Path, *, quick: bool = False) -> Study[Any]:
+def load_study(name: str | Path, *, quick: bool = False, overrides: Sequence[str] = ()) -> Study[Any]:
     """A built-in study by name, or a study file (TOML) by path.
 
     Parameters
@@ -54,13 +55,15 @@ def load_study(name: str | Path, *, quick: bool = False) -> Study[Any]:
     name : str or path
     quick : bool
         Merge the table ``[quick]`` over the rest: a smaller study of the same shape.
+    overrides : sequence of str
+        Keys that are merged over all that, as ``"trials=3"`` or ``"networks.wide.epochs=5"``, values as in TOML.
 
     Raises
     ------
     FileFormatError
         No such study or file, not TOML, an unknown key or a wrong type; every error with its line and dotted key.
     InvalidInputError
-        ``quick`` for a file without ``[quick]``.
+        ``quick`` for a file without ``[quick]``; an override that is none.
     """
     label, folder, text, source = _found(name)
     builtin = str(name) in builtin_studies()
@@ -69,20 +72,21 @@ def load_study(name: str | Path, *, quick: bool = False) -> Study[Any]:
     except tomllib.TOMLDecodeError as error:
         raise FileFormatError(f"{source} is not a TOML file: {_broken(error, text)}") from error
     small = raw.pop("quick", None)
+    raw = overridden(raw, overrides)
     kind = _kind(raw, source, text)
     spec, problems = _validated(kind, raw)
     chosen = spec
     if isinstance(small, dict):
-        chosen, others = _validated(kind, _merged(raw, small))
-        problems += _of_quick(small, others, problems)
+        chosen, others = _validated(kind, overridden(merged(raw, small), overrides))
+        problems += _of_quick(small, [one for one in others if not given_as(overrides, one[0])], problems)
     elif small is not None:
         problems.append((("quick",), "must be a table"))
     if problems or spec is None or chosen is None:
-        said = (_placed(text, path, message) for path, message in problems)
+        said = (f"{given_as(overrides, path) or _placed(text, path)}: {message}" for path, message in problems)
         raise FileFormatError("\n  ".join([f"{source} is no valid study of the kind {kind.name!r}:", *said]))
     if quick and small is None:
         raise InvalidInputError(f"{source} has no table [quick]: add one with the keys that a quick run changes")
-    return Study(label, chosen if quick else spec, folder, text, quick, source, builtin)
+    return Study(label, chosen if quick else spec, folder, text, quick, source, builtin, tuple(overrides))
 
 
 def kind_of(study: Study[StudySpec]) -> Kind[Any, Any]:
@@ -114,7 +118,7 @@ def _kind(raw: dict[str, Any], source: str, text: str) -> Kind[Any, Any]:
         return KINDS[name]
     said = "is missing" if name is None else f"is {name!r}"
     near = did_you_mean(name, KINDS) if isinstance(name, str) else ""
-    where = _placed(text, ("kind",), f"{said}: it must be one of {', '.join(map(repr, KINDS))}{near}")
+    where = f"{_placed(text, ('kind',))}: {said}: it must be one of {', '.join(map(repr, KINDS))}{near}"
     raise FileFormatError(f"{source} is no study:\n  {where}")
 
 
@@ -205,8 +209,8 @@ def _value_at(table: Any, path: KeyPath) -> KeyPath | None:
     return None
 
 
-def _placed(text: str, path: KeyPath, message: str) -> str:
-    return f"{placed(key_lines(text), path)}: {message}"
+def _placed(text: str, path: KeyPath) -> str:
+    return placed(key_lines(text), path)
 
 
 def _broken(error: tomllib.TOMLDecodeError, text: str) -> str:
@@ -249,12 +253,3 @@ def _has(table: Any, path: KeyPath) -> bool:
             return False
         table = table[part]
     return True
-
-
-def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """``base`` with the entries of ``over``; tables are merged, everything else is replaced."""
-    merged = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(base.get(key), dict)
-        merged[key] = _merged(base[key], value) if both else value
-    return merged

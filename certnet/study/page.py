@@ -70,6 +70,8 @@ def markdown(
     if failed:
         parts += ["## Failures", _bullets([f"{row['task']}: {row['reason']}" for row in failed])]
     parts += ["## Study file", f"```toml\n{study.text.strip()}\n```"]
+    if study.overrides:
+        parts += ["With these keys in place of the file's:", "```toml\n" + "\n".join(study.overrides) + "\n```"]
     return "\n\n".join(parts) + "\n"
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from certnet.core.errors import FileFormatError, InvalidInputError, OutputError
@@ -14,7 +15,7 @@ from certnet.study.kinds.splits import check_data
 from certnet.study.leases import Leases
 from certnet.study.load import kind_of
 from certnet.study.pools import InlinePool, LokyPool, Pool, Result, worker_count
-from certnet.study.progress import Progress, seconds_left
+from certnet.study.progress import Progress, seconds_left, underway
 from certnet.study.spec import Study, StudySpec
 from certnet.study.store import Store
 from certnet.study.tables import collect
@@ -114,11 +115,18 @@ def progress_of(
     return _counted(tasks, rows, len(live - set(rows)), max(width, len(live)))
 
 
-def _counted(tasks: Sequence[Task[Settings]], rows: dict[str, Row], running: int, width: int) -> Progress:
+def _counted(
+    tasks: Sequence[Task[Settings]],
+    rows: dict[str, Row],
+    running: int,
+    width: int,
+    ages: Mapping[str, float] = MappingProxyType({}),
+) -> Progress:
     failed = sum(row["status"] != "done" for row in rows.values())
     left = [task for task in tasks if task.digest not in rows]
     finished = [(task, rows[task.digest]) for task in tasks if task.digest in rows]
-    return Progress(len(rows) - failed, failed, running, len(left), seconds_left(left, finished, width))
+    rest = seconds_left(left, finished, width, ages)
+    return Progress(len(rows) - failed, failed, running, len(left), rest, underway(left, finished, ages), width)
 
 
 def _check_workers(n_jobs: int, backend: str, scheduler: str | None, timeout: float) -> None:
@@ -193,6 +201,7 @@ class _Run:
         self._rows: dict[str, Row] = {}
         self._left = {task.digest: task for task in tasks}
         self._flying: dict[Future[Result], Task[Settings]] = {}
+        self._begun: dict[str, float] = {}  # when, of those in flight
         self._deaths: dict[str, int] = {}
         self._remade: set[str] = set()  # tasks that are run again, for what they had given was damaged
 
@@ -215,7 +224,12 @@ class _Run:
             if row is not None:
                 self._rows[task.digest] = row
                 del self._left[task.digest]
-        self._watch(_counted(self._tasks, self._rows, len(self._flying), self._pool.width))
+        self._report()
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        ages = {digest: now - begin for digest, begin in self._begun.items()}
+        self._watch(_counted(self._tasks, self._rows, len(ages), self._pool.width, ages))
 
     def _begin(self) -> bool:
         """Start tasks until all workers are busy; was anything begun?"""
@@ -249,9 +263,13 @@ class _Run:
         artifacts = self._artifacts(task)
         if artifacts is None:
             return True
+        self._begun[task.digest] = time.monotonic()
+        if self._pool.width == 1:
+            self._report()  # a pool in this process is silent until the task has ended
         try:
             future = self._pool.submit(task, artifacts)
         except Exception as error:
+            del self._begun[task.digest]
             if not self._pool.worker_died(error):
                 raise
             self._leases.release(task.digest)
@@ -284,6 +302,7 @@ class _Run:
     def _land(self, landed: Sequence[tuple[Future[Result], Task[Settings]]]) -> None:
         dead = False
         for future, task in landed:
+            self._begun.pop(task.digest, None)
             error = future.exception()
             if error is None:
                 self._finish(task, *future.result())
@@ -299,6 +318,7 @@ class _Run:
                 self._leases.release(task.digest)
                 self._deaths.setdefault(task.digest, 1)
             self._flying.clear()
+            self._begun.clear()
             self._pool.restart()
 
     def _mourn(self, task: Task[Settings], error: BaseException) -> None:

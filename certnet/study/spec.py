@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from certnet.core.errors import FileFormatError
 from certnet.core.spelling import did_you_mean
+from certnet.study.overrides import given_as
 from certnet.study.toml_lines import Path as KeyPath
 from certnet.study.toml_lines import key_lines, placed
 
@@ -98,7 +99,7 @@ class Misplaced(ValueError):
 class Part(BaseModel):
     """A table of a study file: unknown keys and wrong types are refused, nothing is converted or changed later."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Table(Part):
@@ -217,6 +218,8 @@ class Study(Generic[SpecT_co]):
         How to speak of the file.
     builtin : bool
         Did certnet bring it along?
+    overrides : tuple of str
+        Keys that were given beside the file, ``"trials=3"``.
     """
 
     name: str
@@ -226,9 +229,13 @@ class Study(Generic[SpecT_co]):
     quick: bool = False
     source: str = ""
     builtin: bool = False
+    overrides: tuple[str, ...] = ()
 
     def place(self, *path: str | int) -> str:
         """Where the key of a path stands, for messages: file, line and dotted key."""
+        given = given_as(self.overrides, path)
+        if given is not None:
+            return given
         lines = key_lines(self.text)
         if self.quick and any(("quick", *path[:length]) in lines for length in range(1, len(path) + 1)):
             path = ("quick", *path)

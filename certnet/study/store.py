@@ -227,6 +227,7 @@ def _manifest(study: Study[StudySpec]) -> dict[str, Any]:
         "digest": study.digest,
         "settings": study.settings,
         "text": study.text,
+        "overrides": list(study.overrides),
     }
 
 
