@@ -7,12 +7,14 @@ import time
 import warnings
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import numpy as np
 from pydantic import Field
 
+from certnet.certification import certify, certify_outputs
+from certnet.claims.certificate import Certificate
 from certnet.core.errors import CertnetWarning
 from certnet.core.validation import Float
 from certnet.data import ImageDataset, gaussian_like, mirrored
@@ -20,6 +22,8 @@ from certnet.lifted import LiftedNetwork
 from certnet.lifted.bounds import lipschitz_bounds
 from certnet.lifted.inference import Inference
 from certnet.lifted.limits import gradient_gap
+from certnet.networks.feedforward import FeedForward
+from certnet.robust.radii import certified_radius
 from certnet.study.kinds.lifted.images import ImageSettings, drawn_images
 from certnet.study.spec import Part
 from certnet.study.tasks import Row
@@ -60,19 +64,17 @@ class Certificates(Measuring):
     at: list[float] = Field(default=[0.1, 0.3, 0.5, 1.0, 1.58])
 
     def columns(self, network: LiftedNetwork, data: ImageDataset, seed: int) -> Row:
-        slopes_at = data.X_test[:_SLOPE_INPUTS]
-        proof = network.lipschitz_bound("sdp", X=slopes_at, random_state=seed % 2**31)
+        proof = network.lipschitz_bound("sdp", X=data.X_test[:_SLOPE_INPUTS], random_state=seed % 2**31)
         bounds = {**proof.cheaper, proof.kind: proof.upper}
         theorem = network.lipschitz_bound("theorem", lower=False)
-        found = network.certified_radius(data.X_test, proof, threads=1)
-        by_theorem = network.certified_radius(data.X_test, theorem, threads=1)
         begin = time.process_time()
         pairs = lipschitz_bounds(network, "sdp", differences=True, lower=False)
         seconds = time.process_time() - begin
-        by_pairs = network.certified_radius(data.X_test, pairs, pairs=True, threads=1)
-        right = found.predicted == data.y_test
-        radii = np.where(right, by_pairs.radius, -1.0)
-        return {
+        found, by_theorem, by_pairs = (
+            network.certified_radius(data.X_test, claim, pairs=claim is pairs, threads=1)
+            for claim in (proof, theorem, pairs)
+        )
+        row: Row = {
             "theorem": bounds["theorem"],
             "layerwise": bounds["layerwise"],
             "sdp": bounds.get("sdp"),
@@ -81,18 +83,49 @@ class Certificates(Measuring):
             "gap": proof.gap,
             "bound_seconds": proof.seconds,
             "margin": _summary(found.margin),
-            "radius": float(np.median(found.radius)),
             "radius_theorem": float(np.median(by_theorem.radius)),
+            "last_layer": float(np.linalg.norm(network.weights[-1], 2)),
+        }
+        return row | self._certified(pairs, seconds, found, by_pairs, data)
+
+    def of_feed_forward(self, network: FeedForward, data: ImageDataset, seed: int) -> Row:
+        """The same of an ordinary network, where H's bound is the product of its layers' norms."""
+        proof = certify(network, X=data.X_test[:_SLOPE_INPUTS], random_state=seed % 2**31)
+        begin = time.process_time()
+        pairs = certify_outputs(network, differences=True)
+        seconds = time.process_time() - begin
+        found, by_pairs = (certified_radius(network, data.X_test, claim) for claim in (proof, pairs))
+        product = float(np.prod([np.linalg.norm(W, 2) for W in network.weights]))
+        row: Row = {
+            "theorem": product,
+            "layerwise": product,
+            "sdp": proof.upper,
+            "lower": proof.lower,
+            "checked": bool(proof.check(network)),
+            "gap": proof.gap,
+            "bound_seconds": proof.seconds,
+            "margin": _summary(found.margin),
+            "radius_theorem": float(np.median(found.margin.clip(0.0))) / (np.sqrt(2.0) * product),
+            "last_layer": float(np.linalg.norm(network.weights[-1], 2)),
+        }
+        return row | self._certified(pairs, seconds, found, by_pairs, data)
+
+    def _certified(
+        self, pairs: Mapping[Any, Certificate], seconds: float, found: Any, by_pairs: Any, data: ImageDataset
+    ) -> Row:
+        """Radii by the bound of all outputs and by those of every pair, and the shares that are right and certified."""
+        right = found.predicted == data.y_test
+        return {
+            "radius": float(np.median(found.radius)),
             "radius_pairs": float(np.median(by_pairs.radius)),
             "pairs_least": min(one.upper for one in pairs.values()),
             "pairs_most": max(one.upper for one in pairs.values()),
             "pairs_seconds": seconds,
+            "test_accuracy": float(right.mean()),
+            "radii": _quantiles(np.where(right, by_pairs.radius, -1.0)),
             "at": self.at,
             "certified": [float((right & (by_pairs.radius >= radius)).mean()) for radius in self.at],
             "certified_of_all": [float((right & (found.radius >= radius)).mean()) for radius in self.at],
-            "test_accuracy": float(right.mean()),
-            "last_layer": float(np.linalg.norm(network.weights[-1], 2)),
-            "radii": _quantiles(radii),
         }
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from certnet.core.errors import InvalidInputError
+from certnet.lifted import LiftedNetwork
 from certnet.study.kinds.base import Outcome
 from certnet.study.kinds.lifted.components import compare_components
 from certnet.study.kinds.lifted.images import drawn_images
+from certnet.study.kinds.lifted.measures import Certificates
 from certnet.study.kinds.lifted.tasks import ComponentsSettings, LiftedSettings, MeasureSettings, TrainingSettings
-from certnet.study.kinds.lifted.training import lifted_from, train_network
+from certnet.study.kinds.lifted.training import network_from, train_network
 from certnet.study.tasks import Task
 
 __all__ = ["lifted_execute"]
@@ -30,6 +32,10 @@ def lifted_execute(task: Task[LiftedSettings], artifacts: Sequence[bytes]) -> Ou
 
 
 def _measured(said: MeasureSettings, seed: int, trained: bytes) -> Outcome:
-    network, data = lifted_from(trained), drawn_images(said.images)
+    network, data = network_from(trained), drawn_images(said.images)
     names = {"part": said.measure, "data": said.images.name, "trial": said.trial, "network": said.name}
-    return Outcome({**names, **said.options.columns(network, data, seed)})
+    if isinstance(network, LiftedNetwork):
+        return Outcome({**names, **said.options.columns(network, data, seed)})
+    if not isinstance(said.options, Certificates):
+        raise InvalidInputError(f"{said.measure} is measured of lifted networks, and {said.name} is none")
+    return Outcome({**names, **said.options.of_feed_forward(network, data, seed)})

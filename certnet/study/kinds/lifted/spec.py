@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from certnet.core.errors import DatasetError
 from certnet.study.kinds.lifted.images import require, resolved, whole_of
@@ -24,7 +24,8 @@ the whole is not there, "digits" scikit-learn's 8 x 8."""
 Images = Annotated[list[Name], Field(min_length=1)]
 Measure = Literal["certificate", "energies", "filters", "forward", "gradient", "passes"]
 
-_OF_CLASSES: frozenset[str] = frozenset({"certificate", "forward", "gradient", "passes"})
+_OF_OUTPUTS: frozenset[str] = frozenset({"certificate", "forward", "gradient", "passes"})
+_LATER: frozenset[str] = frozenset({"labels", "labelled_share", "margin", "unsupervised_weight"})
 
 
 class Shown(Part):
@@ -42,7 +43,16 @@ class Recipe(Part):
     units: Literal["relu", "hard_sigmoid", "linear"] = "relu"
     beta: NonNegative | list[NonNegative] = 1.0
     gamma: Positive = 0.125
-    objective: Literal["contrastive", "lifted", "unsupervised", "back-propagation", "linear-regression"] = "contrastive"
+    objective: Literal[
+        "contrastive",
+        "lifted",
+        "unsupervised",
+        "semi_supervised",
+        "class_conditional",
+        "back-propagation",
+        "rr-layers",
+        "linear-regression",
+    ] = "contrastive"
     optimizer: Literal["sgd", "adam"] = "sgd"
     learning_rate: Positive = 0.05
     rate_scale: Literal["backpropagation", "energy"] = "backpropagation"
@@ -52,6 +62,16 @@ class Recipe(Part):
     epochs: Count = 100
     weight_decay: NonNegative = 0.0
     passes: Count | None = None
+    margin: Positive | None = None
+    labels: Count | None = None
+    unsupervised_weight: Positive | None = None
+    labelled_share: Positive | None = None
+
+    @model_serializer(mode="wrap")
+    def _told_where_they_are_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keys that came later are written where they are given: rows without them keep their digests."""
+        plain: dict[str, Any] = handler(self)
+        return {key: value for key, value in plain.items() if key not in _LATER or value is not None}
 
 
 class TrainedNetwork(Recipe, Shown):  # in this order keys, and what is wrong with them, are told as the page lists them
@@ -70,7 +90,16 @@ class TrainedNetwork(Recipe, Shown):  # in this order keys, and what is wrong wi
     beta : float or list of float
         One number serves the hidden layers; the output's is 0 then.
     objective : str
-        "contrastive", "lifted", "unsupervised"; "back-propagation" of the feed-forward twin, "linear-regression".
+        "contrastive", "lifted", "unsupervised", "semi_supervised"; "class_conditional", which predicts the class of
+        least energy; "back-propagation" of the feed-forward twin, "rr-layers" of feed-forward regression/reconstruction
+        layers (margin loss), "linear-regression".
+    margin : float, optional
+        Of the margin loss of "rr-layers": see :func:`certnet.lifted.rr_training_.train_rr`.
+    labels : int, optional
+        So many training images, the same number of every class as far as they go, keep their labels. The others are
+        unlabelled for "semi_supervised", and left out for "contrastive".
+    unsupervised_weight, labelled_share : float, optional
+        Of "semi_supervised": see :class:`certnet.lifted.learn.Objective` and :class:`certnet.lifted.learn.Training`.
     rate_scale : {"backpropagation", "energy"}
         See :class:`certnet.lifted.learn.Training`.
     start : str, optional
@@ -87,19 +116,31 @@ class TrainedNetwork(Recipe, Shown):  # in this order keys, and what is wrong wi
 
     @model_validator(mode="after")
     def _fit_together(self) -> TrainedNetwork:
-        plain = self.objective in ("back-propagation", "linear-regression")
+        feed_forward = {"back-propagation": {"filters"}, "rr-layers": {"certificate"}, "linear-regression": set[str]()}
+        fits = feed_forward.get(self.objective)
         if (self.objective == "linear-regression") != (not self.hidden):
             raise ValueError("linear regression has no hidden layers, every other objective has some")
-        if plain and set(self.measures) - {"filters"}:
-            raise ValueError(f"{self.objective} gives no lifted network: of the measures only filters fits")
+        if fits is not None and set(self.measures) - fits:
+            only = f"only {', '.join(fits)} fits" if fits else "none fits"
+            raise ValueError(f"{self.objective} gives no lifted network: of the measures {only}")
+        if self.labels is not None and self.objective not in ("contrastive", "semi_supervised"):
+            raise ValueError(f"labels is for contrastive and semi_supervised networks, not for {self.objective}")
+        of = {"labelled_share": "semi_supervised", "unsupervised_weight": "semi_supervised", "margin": "rr-layers"}
+        for key, objective in of.items():
+            if getattr(self, key) is not None and self.objective != objective:
+                raise ValueError(f"{key} is for {objective}, and has no effect for {self.objective}")
+        if self.objective == "rr-layers" and isinstance(self.beta, list):
+            raise ValueError("rr-layers have one beta: a number")
+        if self.objective == "class_conditional" and set(self.measures) & _OF_OUTPUTS:
+            raise ValueError(
+                "class_conditional predicts by energies: its outputs have no certificate, pass or gradient"
+            )
         if not self.classifies and self.objective != "unsupervised":
             raise ValueError("a network without outputs is trained by the unsupervised objective")
-        if not self.classifies and set(self.measures) & _OF_CLASSES:
-            raise ValueError(f"{', '.join(sorted(_OF_CLASSES))} need outputs for the classes")
+        if not self.classifies and set(self.measures) & _OF_OUTPUTS:
+            raise ValueError(f"{', '.join(sorted(_OF_OUTPUTS))} need outputs for the classes")
         if self.start is not None and self.weight_scale != 1.0:
             raise ValueError("weight_scale is for weights that are drawn, and start gives them")
-        if self.objective == "linear-regression" and self.measures:
-            raise ValueError("linear regression has no first layer to show")
         return self
 
     def recipe(self, max_epochs: int | None) -> Recipe:

@@ -16,6 +16,7 @@ from certnet.lifted import LiftedNetwork
 from certnet.lifted.baselines import linear_regression
 from certnet.lifted.fractions import fractions_inside
 from certnet.lifted.learn import Objective, Training, initial_network, train
+from certnet.networks.feedforward import FEED_FORWARD_FORMAT, FeedForward
 from certnet.study.kinds.artifacts import packed, unpacked
 from certnet.study.kinds.base import Outcome
 from certnet.study.kinds.lifted.images import drawn_images
@@ -23,7 +24,7 @@ from certnet.study.kinds.lifted.spec import Recipe
 from certnet.study.kinds.lifted.tasks import TrainingSettings
 from certnet.study.tasks import Row
 
-__all__ = ["lifted_from", "train_network"]
+__all__ = ["lifted_from", "network_from", "train_network"]
 
 _ROWS = 10_000  # samples inferred at a time
 
@@ -37,6 +38,10 @@ def train_network(said: TrainingSettings, seed: int, artifacts: Sequence[bytes])
     if recipe.objective == "linear-regression":
         row = _linear_regression(data)
         return Outcome({**names, **row, "method_seconds": time.perf_counter() - begin})
+    if recipe.objective == "rr-layers":
+        network, row = _rr_layers(said, data, seed)
+        row["method_seconds"] = time.perf_counter() - begin
+        return Outcome({**names, **row}, packed(**network.arrays()))
     start = lifted_from(artifacts[0]) if artifacts else _initial(said, data)
     run = _back_propagated if recipe.objective == "back-propagation" else _lifted
     trained, row, failure = run(recipe, start, data, seed)
@@ -47,6 +52,14 @@ def train_network(said: TrainingSettings, seed: int, artifacts: Sequence[bytes])
 def lifted_from(content: bytes) -> LiftedNetwork:
     """The network of an artifact."""
     return LiftedNetwork.from_arrays(unpacked(content), Path("network.npz"))
+
+
+def network_from(content: bytes) -> LiftedNetwork | FeedForward:
+    """The network of an artifact, lifted or, of RR layers, an ordinary one."""
+    arrays = unpacked(content)
+    if str(arrays.get("format", "")) == FEED_FORWARD_FORMAT:
+        return FeedForward.from_arrays(arrays, Path("network.npz"))
+    return LiftedNetwork.from_arrays(arrays, Path("network.npz"))
 
 
 def _outputs_of(network: LiftedNetwork, X: Float) -> Float:
@@ -76,13 +89,15 @@ def _initial(said: TrainingSettings, data: ImageDataset) -> LiftedNetwork:
 def _lifted(recipe: Recipe, start: LiftedNetwork, data: ImageDataset, seed: int) -> tuple[LiftedNetwork, Row, str]:
     """By the energies; the test accuracy of every epoch is for the curve, and nothing is chosen by it."""
     supervised = recipe.objective != "unsupervised"
+    predict = _by_energy if recipe.objective == "class_conditional" else _by_output
+    X, targets = _samples(recipe, data, seed)
     done = train(
         start,
-        data.X_train,
-        np.eye(data.n_classes)[data.y_train] if supervised else None,
+        X,
+        targets if supervised else None,
         _training(recipe),
         random_state=seed,
-        score=_accuracy_on(data) if supervised else None,
+        score=(lambda network: _accuracy(predict(network, data.X_test), data.y_test)) if supervised else None,
     )
     row: Row = {
         "status_training": done.status.name,
@@ -93,14 +108,42 @@ def _lifted(recipe: Recipe, start: LiftedNetwork, data: ImageDataset, seed: int)
     }
     if done.status is Status.INTERRUPTED:  # the best so far is no result of a study
         raise KeyboardInterrupt
-    row |= _evaluated(done.network, data, supervised)
+    if recipe.labels is not None:
+        row["n_labels"] = int(np.isfinite(targets[:, 0]).sum())
+    row |= _evaluated(done.network, data, predict if supervised else None)
     failure = f"training diverged in epoch {len(done.loss_curve) + 1}: lower learning_rate, or raise warmup_epochs"
     return done.network, row, "" if done.status is Status.OPTIMAL else failure
 
 
+def _samples(recipe: Recipe, data: ImageDataset, seed: int) -> tuple[Float, Float]:
+    """Images and one-hot targets to train with; NaN where there is no label, unless such images are left out."""
+    targets = np.eye(data.n_classes)[data.y_train]
+    if recipe.labels is None:
+        return data.X_train, targets
+    kept = _labelled(data.y_train, recipe.labels, seed)
+    if recipe.objective == "contrastive":
+        return data.X_train[kept], targets[kept]
+    targets[np.setdiff1d(np.arange(len(targets)), kept)] = np.nan
+    return data.X_train, targets
+
+
+def _labelled(y: Any, count: int, seed: int) -> Any:
+    """Which samples keep their label: of a seeded order the first ones of each class, in turn."""
+    order = np.random.default_rng(seed).permutation(len(y))
+    rank = np.empty(len(y), dtype=np.intp)
+    for label in np.unique(y):
+        members = order[y[order] == label]
+        rank[members] = np.arange(len(members))
+    return np.sort(order[np.argsort(rank[order], kind="stable")][:count])
+
+
 def _training(recipe: Recipe) -> Training:
+    kind = "lifted" if recipe.objective == "class_conditional" else recipe.objective
+    given = {key: getattr(recipe, key) for key in ("unsupervised_weight", "labelled_share")}
+    given = {key: value for key, value in given.items() if value is not None}
+    share = {"labelled_share": given.pop("labelled_share")} if "labelled_share" in given else {}
     return Training(
-        objective=Objective(recipe.objective),
+        objective=Objective(kind, **given),
         optimizer=recipe.optimizer,
         learning_rate=recipe.learning_rate,
         rate_scale=recipe.rate_scale,
@@ -111,26 +154,33 @@ def _training(recipe: Recipe) -> Training:
         weight_decay=recipe.weight_decay,
         passes=recipe.passes,
         # without the free phase's signal, clamped phases that begin at zero need hundreds of passes: they are kept
-        warm_activations=recipe.objective == "lifted",
+        warm_activations=kind == "lifted",
+        **share,
     )
 
 
-def _accuracy_on(data: ImageDataset) -> Callable[[LiftedNetwork], float]:
-    return lambda network: _accuracy(_outputs_of(network, data.X_test), data.y_test)
+def _by_output(network: LiftedNetwork, X: Float) -> Float:
+    """``z_L*`` of every row, the largest of which is the prediction."""
+    return _outputs_of(network, X)
+
+
+def _by_energy(network: LiftedNetwork, X: Float) -> Float:
+    """Minus the energy of every class (H, Remark 3)."""
+    return np.concatenate([-network.class_energies(part, threads=1) for part in _parts(X)])
 
 
 def _accuracy(outputs: Float, labels: Any) -> float:
     return float((outputs.argmax(axis=1) == labels).mean())
 
 
-def _evaluated(network: LiftedNetwork, data: ImageDataset, supervised: bool) -> Row:
+def _evaluated(network: LiftedNetwork, data: ImageDataset, predict: Callable[..., Float] | None) -> Row:
     """Accuracies, and the fraction of units in their linear range on the test data, output layer left out."""
     free = network.infer(data.X_test, threads=1)
     linear = fractions_inside(free.activations, network.lower, network.upper)
-    row: Row = {"linear": list(linear[: -1 if supervised else None])}
-    if supervised:
-        row["train_accuracy"] = _accuracy(_outputs_of(network, data.X_train), data.y_train)
-        row["test_accuracy"] = _accuracy(free.output, data.y_test)
+    row: Row = {"linear": list(linear[: None if predict is None else -1])}
+    if predict is not None:
+        row["train_accuracy"] = _accuracy(predict(network, data.X_train), data.y_train)
+        row["test_accuracy"] = _accuracy(predict(network, data.X_test), data.y_test)
     return row
 
 
@@ -165,6 +215,36 @@ def _back_propagated(
         "training_seconds": done.seconds,
     }
     return LiftedNetwork(*_parameters(twin), beta=twin.beta, gamma=twin.gamma, units=twin.units), row, ""
+
+
+def _rr_layers(said: TrainingSettings, data: ImageDataset, seed: int) -> tuple[FeedForward, Row]:
+    """Linear RR layers with ReLU between them (H, end of section 3), by back-propagation of a margin loss."""
+    from certnet.lifted.rr_training_ import train_rr
+
+    recipe = said.network
+    assert not isinstance(recipe.beta, list)  # the study's model has seen to it
+    done = train_rr(
+        (data.X_train.shape[1], *recipe.hidden, data.n_classes),
+        data.X_train,
+        data.y_train,
+        beta=float(recipe.beta),
+        margin=recipe.margin or 1.0,
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        optimizer=recipe.optimizer,
+        learning_rate=recipe.learning_rate,
+        schedule=recipe.schedule,
+        weight_decay=recipe.weight_decay,
+        X_test=data.X_test,
+        y_test=data.y_test,
+        random_state=said.start_seed % 2**31,
+    )
+    return done.network, {
+        "loss": list(done.loss_curve[1:]),
+        "train_accuracy": done.train_accuracy,
+        "test_accuracy": done.test_accuracy,
+        "training_seconds": done.seconds,
+    }
 
 
 def _parameters(net: Any) -> tuple[Any, Any, Any]:
