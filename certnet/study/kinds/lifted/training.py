@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from certnet.core.errors import InvalidInputError
 from certnet.core.outcome import Status
 from certnet.core.validation import Float
 from certnet.data import ImageDataset
@@ -222,7 +223,8 @@ def _rr_layers(said: TrainingSettings, data: ImageDataset, seed: int) -> tuple[F
     from certnet.lifted.rr_training_ import train_rr
 
     recipe = said.network
-    assert not isinstance(recipe.beta, list)  # the study's model has seen to it
+    if isinstance(recipe.beta, list):
+        raise InvalidInputError("RR layers have one beta: a number is needed")
     done = train_rr(
         (data.X_train.shape[1], *recipe.hidden, data.n_classes),
         data.X_train,
