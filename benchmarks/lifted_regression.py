@@ -455,6 +455,10 @@ class Table:
             return statistics.mean(self.mean(method, rule, limit, figure, name) for name in self.sets)
         return statistics.mean(self.values(method, rule, limit, figure, data))
 
+    def pair(self, method: str, rule: str, limit: float) -> str:
+        """Test error, and the adversarial one at the largest radius."""
+        return f"{self.mean(method, rule, limit, 'test'):.3f} ({self.mean(method, rule, limit, 'test_far'):.3f})"
+
     def behind(self, method: str, rule: str, limit: float) -> tuple[str, str]:
         """Test errors less those of the reference: mean and standard error over sets and splits, and sets with less."""
         pairs = {
@@ -488,6 +492,18 @@ def report(rows: Sequence[Row]) -> None:
     )
     methods = [name for name in table.methods if name not in AS_THEY_COME]
     for rule in RULES:
+        print(f"\nmeans over the sets, rule: {rule}; test error (at ε = {RADII[-1]:g})\n")
+        print_table(
+            ["method", *(f"L ≤ {limit:g}" for limit in LEVELS), "no limit", "its L", "CPU s"],
+            [
+                [
+                    name,
+                    *(table.pair(name, rule, limit) for limit in (*LEVELS, math.inf)),
+                    *(f"{table.mean(name, rule, math.inf, figure):.1f}" for figure in ("lipschitz", "seconds")),
+                ]
+                for name in methods
+            ],
+        )
         print(f"\nmeans over the sets, rule: {rule}\n")
         print_table(
             [
