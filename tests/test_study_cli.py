@@ -262,6 +262,71 @@ def test_a_study_that_fails_among_several_ends_with_1(run, here):
     assert "a row failed or a check does not hold" in out
 
 
+def test_a_dry_run(run, here):
+    code, out, _ = run("check", "tiny.toml", "--set", "trials=3", "--n-jobs", 2)
+    assert code == 0
+    assert "tiny.toml is a valid study of the kind 'objectives'" in out
+    assert "training samples: mine 32" in out
+    assert "0 of 9 tasks have rows in out/tiny" in out
+    assert "(a rule of thumb, right within a factor of about three)" in out
+    assert not (here / "out").exists()
+    run("run", "tiny.toml")
+    code, out, _ = run("check", "tiny.toml", "--set", "trials=3", "--json")
+    said = json.loads(out)
+    assert code == 0
+    assert said["parts"] == {
+        "start": {"tasks": 3, "done": 2, "failed": 0, "left": 1},
+        "refinement": {"tasks": 6, "done": 4, "failed": 0, "left": 2},
+    }
+    assert (said["problems"], said["missing_images"], said["samples"]) == ([], [], {"mine": 32})
+    store = Store.open("out/tiny", load_study("tiny.toml"))
+    rows = [store.row(digest) for digest in store.finished()]
+    times = {method: [row["seconds"] for row in rows if row["method"] == method] for method in ("", "C-l2", "joint")}
+    assert said["seconds_on_one_core"] == pytest.approx(sum(sum(found) / 2 for found in times.values()))
+    assert said["tasks_timed_by_rows"] == 3
+    assert said["memory_mb_per_worker"] == max(row["memory_mb"] for row in rows) > 50
+    code, out, _ = run("check", "tiny.toml")
+    assert (code, "nothing is left to compute" in out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (TINY.replace('csv = "mine.csv"', 'csv = "absent.csv"'), "absent.csv cannot be read"),
+        (TINY.replace('target = "y"', 'target = "z"'), "has no column 'z'"),
+        (TINY.replace("trials = 2", 'trials = 2\ndatasets = ["servoo"]', 1), "Did you mean 'servo'"),
+        (TINY.replace("[starts.mlp]", '[starts.sgd]\ndevice = "cuda:99"\n[starts.mlp]'), "starts.sgd.device"),
+    ],
+)
+def test_a_dry_run_tells_what_is_missing(run, here, text, said):
+    if "cuda" in text:
+        pytest.importorskip("torch", reason="PyTorch is not installed (certnet[torch])")
+    (here / "tiny.toml").write_text(text)
+    code, out, _ = run("check", "tiny.toml")
+    assert code == 2
+    assert said in out
+    assert json.loads(run("check", "tiny.toml", "--json")[1])["problems"]
+
+
+def test_a_dry_run_tells_of_a_folder_of_something_else(run, here):
+    Store.create("o", load_study("couellan-coupling", quick=True))
+    code, out, _ = run("check", "tiny.toml", "--out", "o")
+    assert code == 2
+    assert "holds rows of another kind of study" in out
+
+
+def test_a_rule_of_thumb_for_every_built_in_study():
+    from certnet.study import builtin_studies
+    from certnet.study.estimate import foresee
+
+    for name in builtin_studies():
+        study = load_study(name, quick=True)
+        whole, part = (foresee(kind_of(study).tasks(study)[:n], [], {}) for n in (None, 1))
+        assert whole.seconds > part.seconds > 0.0, name
+        assert 100.0 < whole.memory < 10000.0
+        assert (whole.measured, whole.memory_measured) == (0, False)
+
+
 def test_help_tells_all_exit_codes(run):
     assert "130 after Ctrl-C" in " ".join(run("--help")[1].split())
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from certnet.study.tasks import Settings, Task
 
-__all__ = ["Progress", "clock", "seconds_left", "underway"]
+__all__ = ["Progress", "clock", "expected_of", "seconds_left", "underway"]
 
 _LONGER: Final = 0.1
 _TELLING: Final = ("part", "objective", "method", "start", "data")
@@ -77,6 +77,15 @@ def seconds_left(
     whole = sum(count * _expected(words, times) for words, count in counts.items())
     gone = sum(mean - _rest(mean, age) for mean, age in underway(tasks, finished, ages))
     return (whole - gone) / max(1, width)
+
+
+def expected_of(
+    tasks: Sequence[Task[Settings]], finished: Sequence[tuple[Task[Settings], Mapping[str, Any]]]
+) -> list[float | None]:
+    """The mean of the rows most like each task; None where none is of its part of the study."""
+    times = _times(finished)
+    parts = {words[0] for words in times}
+    return [_expected(_words(task), times) if _words(task)[0] in parts else None for task in tasks]
 
 
 def underway(

@@ -6,6 +6,7 @@ import json
 import math
 import platform
 import socket
+import sys
 import time
 import traceback
 import warnings
@@ -22,8 +23,8 @@ from certnet.study.tasks import Row, Settings, Task
 
 __all__ = ["VOLATILE", "failed_row", "perform"]
 
-VOLATILE: Final = frozenset({"seconds", "method_seconds", "host", "finished", "versions"})
-"""Columns that say when, where and how fast a row was made, and may differ between runs; all others do not."""
+VOLATILE: Final = frozenset({"seconds", "method_seconds", "memory_mb", "host", "finished", "versions"})
+"""Columns that say when, where, how fast and in how much memory a row was made; all others are the same in all runs."""
 
 _PACKAGES: Final = ("numpy", "scipy", "scikit-learn", "numba", "torch")
 
@@ -62,10 +63,21 @@ def _row(task: Task[Settings], status: str, reason: str, seconds: float) -> Row:
         "reason": reason,
         "seed": task.seed,
         "seconds": seconds,
+        "memory_mb": _peak_memory(),
         "host": socket.gethostname(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": _versions(),
     }
+
+
+def _peak_memory() -> float | None:
+    """MB that this process has held at most so far; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 2.0**20 if sys.platform == "darwin" else 2.0**10
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
 
 
 def _versions() -> dict[str, str]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from certnet.core.errors import CertnetWarning, DatasetError, FileFormatError, InvalidInputError
+from certnet.core.errors import CertnetError, CertnetWarning, DatasetError, FileFormatError, InvalidInputError
 from certnet.core.spelling import did_you_mean
 from certnet.core.validation import Float
 from certnet.data import Dataset, Scaling, dataset_info, load_dataset, load_table
@@ -18,7 +19,16 @@ from certnet.data.table import table_columns
 from certnet.study.spec import Part, Study, StudySpec, Table
 from certnet.study.tasks import seed_for
 
-__all__ = ["BuiltinSplit", "Split", "TableSplit", "check_data", "split_of", "standardised", "table_split"]
+__all__ = [
+    "BuiltinSplit",
+    "Split",
+    "TableSplit",
+    "check_data",
+    "data_problems",
+    "split_of",
+    "standardised",
+    "table_split",
+]
 
 _SPLITS = 10  # of the built-in sets
 
@@ -84,14 +94,35 @@ def check_data(study: Study[StudySpec]) -> None:
     CertnetWarning
         An ethically problematic set was asked for.
     """
-    for name in study.spec.datasets:
+    for look in _looks(study):
+        look()
+
+
+def data_problems(study: Study[StudySpec]) -> list[str]:
+    """All that :func:`check_data` would refuse, set by set."""
+    found: list[str] = []
+    for look in _looks(study):
         try:
-            _check_concern(name, study)
-            split_of(study, name, 0).load(study.folder)
-        except DatasetError as error:
-            raise DatasetError(f"{study.place('datasets')}: {error}") from error
+            look()
+        except CertnetError as error:
+            found.append(str(error))
+    return found
+
+
+def _looks(study: Study[StudySpec]) -> Iterator[Callable[[], None]]:
+    """A look at every data set, which raises where it cannot be used."""
+    for name in study.spec.datasets:
+        yield partial(_check_set, study, name)
     for i, table in enumerate(study.spec.tables):
-        _check_table(study, ("tables", i), table, table_split(study, table.name, 0).split)
+        yield partial(_check_table, study, ("tables", i), table)
+
+
+def _check_set(study: Study[StudySpec], name: str) -> None:
+    try:
+        _check_concern(name, study)
+        split_of(study, name, 0).load(study.folder)
+    except DatasetError as error:
+        raise DatasetError(f"{study.place('datasets')}: {error}") from error
 
 
 def _check_concern(name: str, study: Study[StudySpec]) -> None:
@@ -103,11 +134,11 @@ def _check_concern(name: str, study: Study[StudySpec]) -> None:
             f"{name} is ethically problematic: {concern}. Use another set; to reproduce a published experiment, write "
             "acknowledge_ethics = true at the top of the file"
         )
-    warnings.warn(f"{name} is ethically problematic: {concern}", CertnetWarning, stacklevel=3)
+    warnings.warn(f"{name} is ethically problematic: {concern}", CertnetWarning, stacklevel=4)
 
 
-def _check_table(study: Study[StudySpec], path: tuple[str | int, ...], table: Table, seed: int) -> None:
-    key = "csv"
+def _check_table(study: Study[StudySpec], path: tuple[str | int, ...], table: Table) -> None:
+    seed, key = table_split(study, table.name, 0).split, "csv"
     try:
         columns = table_columns(study.folder / table.csv)
         marks = [] if table.test_column is None else [table.test_column]
