@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from certnet.core.errors import InvalidInputError
 from certnet.core.validation import positive_number
-from certnet.lifted.loss_functions import SquaredLoss
+from certnet.lifted.loss_functions import MarginLoss, SquaredLoss
 
 __all__ = ["OBJECTIVES", "Objective"]
 
@@ -42,8 +42,8 @@ class Objective:
     Parameters
     ----------
     kind : {"unsupervised", "contrastive", "lifted", "semi_supervised"}
-    loss : "clamp", "squared" or a loss of :mod:`certnet.lifted.loss_functions`
-        "squared" is ``½ ‖z_L − y‖²``.
+    loss : "clamp", "squared", "margin" or a loss of :mod:`certnet.lifted.loss_functions`
+        "squared" is ``½ ‖z_L − y‖²``; "margin" is ``MarginLoss()``, of class labels.
     weight : float
         Of the loss, positive; without effect for the clamp.
     unsupervised_weight : float
@@ -64,9 +64,11 @@ class Objective:
     def __post_init__(self) -> None:
         if not isinstance(self.kind, str) or self.kind not in OBJECTIVES:
             raise InvalidInputError(f"objective is {self.kind!r}: one of {', '.join(OBJECTIVES)}")
+        if isinstance(self.loss, str) and self.loss == "margin":
+            object.__setattr__(self, "loss", MarginLoss())
         if isinstance(self.loss, str) and self.loss not in ("clamp", "squared"):
             raise InvalidInputError(
-                f"loss is {self.loss!r}: 'clamp', 'squared', or a loss of certnet.lifted.loss_functions"
+                f"loss is {self.loss!r}: 'clamp', 'squared', 'margin', or a loss of certnet.lifted.loss_functions"
             )
         missing = [name for name in ("targets", "value", "gradient", "hessian") if not hasattr(self.loss, name)]
         if not isinstance(self.loss, str) and missing:
