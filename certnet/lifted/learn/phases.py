@@ -30,9 +30,11 @@ from certnet.kernels.batch import (
     linear_terms,
     settled,
 )
+from certnet.kernels.margin import margin_phase
 from certnet.lifted.learn.first_layer import Explicit, FirstLayer, Spanned, batches_of_a_span
 from certnet.lifted.learn.objective import Objective
 from certnet.lifted.learn.parameters import Parameters
+from certnet.lifted.loss_functions import MarginLoss
 from certnet.lifted.loss_newton import Augmented, newton
 from certnet.lifted.network import LiftedNetwork
 from certnet.programs.box_qp import BoxQP
@@ -240,6 +242,10 @@ class Phases:
             self._heed(
                 *clamped_phase(self._H, self._before, q, y, *box, z, self._tol, self._max_passes, self._passes or 0)
             )
+        elif isinstance(loss, MarginLoss) and not (self._limited or self._beta[-1] or self._passes):
+            box = self._lower, self._upper
+            limits = loss.margin, weight, *box, z, self._tol, self._max_passes
+            self._heed(*margin_phase(self._H, self._before, h, q, y.argmax(axis=1), *limits))
         elif not isinstance(loss, str):
             problem = BoxQP(self._H, self._lower, self._upper, self._layers)
             z[:], running = newton(Augmented(problem, q, loss, y, weight), z, self._tol, self._max_passes)
