@@ -64,7 +64,7 @@ class Recipe(Part):
     passes: Count | None = None
     margin: Positive | None = None
     labels: Count | None = None
-    unsupervised_weight: Positive | None = None
+    unsupervised_weight: NonNegative | None = None
     labelled_share: Positive | None = None
 
     @model_serializer(mode="wrap")
