@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from certnet._version import __version__
 from certnet.certification import Certificate, certify
 from certnet.core.digits import above
@@ -19,7 +17,18 @@ from certnet.data import Dataset, load_dataset
 from certnet.io import from_sklearn
 from certnet.networks.shallow import ShallowNetwork, require_shallow
 from certnet.refinement import RefineResult, refine
-from certnet.report import Evaluation, evaluate, findings, html_page, layer_rows, pictures_of, table, trace_rows
+from certnet.report import (
+    READING,
+    Evaluation,
+    evaluate,
+    facts,
+    findings,
+    html_page,
+    layer_rows,
+    pictures_of,
+    table,
+    trace_rows,
+)
 
 __all__ = ["OUTPUTS", "DemoResult", "run", "write"]
 
@@ -181,7 +190,7 @@ def _page(result: DemoResult, pictures: list[tuple[bytes, str]]) -> str:
         f"then refined with weight {result.weight:g}, with the defaults of refine.",
         f"The training objective fell by {decrease:.1f} %. All figures are in standardised units; in raw units the "
         f"refined network's Lipschitz constant is at most {above(result.raw_certificate.upper)}.",
-        f"Versions: certnet {__version__}, numpy {np.__version__}.",
+        READING,
     ]
     if not pictures:
         paragraphs.append(WITHOUT_PICTURES)
@@ -193,9 +202,17 @@ def _page(result: DemoResult, pictures: list[tuple[bytes, str]]) -> str:
         result.refined.certificate,
         pictures,
         commands,
+        facts=_facts(result),
         warnings=findings(before, after),
         sections={
             "Layers": layer_rows(result.refined.network),
             "Stages of the refinement": trace_rows(result.refined.trace),
         },
     )
+
+
+def _facts(result: DemoResult) -> dict[str, str]:
+    d = result.dataset
+    told = facts(result.refined.network, (d.X_train, d.y_train), (d.X_test, d.y_test))
+    known = {"data set": d.name, "start": f"the network as it was trained, SHA-256 {result.start.digest}"}
+    return known | told | {"inputs": ", ".join(d.feature_names), "outputs": d.target_name}

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from certnet import FeedForward, PGDAttack, ShallowNetwork, certify, refine
+from certnet import Box, FeedForward, PGDAttack, ShallowNetwork, certify, refine
+from certnet.networks.about import About
 from certnet.networks.activations import Activation
 from certnet.networks.layers import Dense, Layer
 from certnet.networks.operators import Blocks, Identity
 from certnet.refinement.result import Validation
-from certnet.report import Evaluation, evaluate, findings, html_page, layer_rows, refinement_report, table, trace_rows
+from certnet.report import (
+    Evaluation,
+    evaluate,
+    facts,
+    findings,
+    html_page,
+    layer_rows,
+    refinement_report,
+    table,
+    trace_rows,
+)
 
 
 @pytest.fixture
@@ -49,6 +61,50 @@ def test_table_and_page(pieces):
     assert "a &lt;title&gt;" in page
     assert "x &amp; y" in page
     assert evaluation.certificate.digest[:16] in page
+
+
+def test_the_page_answers_a_stranger(pieces):
+    network, X, y, evaluation = pieces
+    known = facts(network, (X[:15], y[:15]), (X[15:], y[15:]))
+    page = html_page("t", [], [("a",)], evaluation.certificate, [], [], facts=known)
+    headings = re.findall("<h2>(.*?)</h2>", page)
+    assert headings[:4] == ["Which model, which data", "What is proved", "What it means", "What it does not mean"]
+    for text in ("3-5-1", network.digest, "15 samples of 3 inputs", "5 samples of 3 inputs, which", "as given"):
+        assert text in page
+    moved = float(re.search(r"off by 0.1 altogether .* by at most ([0-9.e-]+), whoever", page)[1])
+    assert 0.1 * evaluation.certificate.upper <= moved <= 0.1001 * evaluation.certificate.upper
+    assert "it holds for all inputs, also for those that never occur" in page
+    for rule in ("prefers-color-scheme: dark", "@media print", 'name="viewport"'):
+        assert rule in page
+    assert "Pictures" not in page
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "norm"),
+    [
+        ({"region": Box(-np.ones(3), np.ones(3))}, "as long as they stay inside the region", "₂"),
+        ({"around": np.zeros(3), "radius": 0.5}, "within 0.5 of the given point", "₂"),
+        ({"norm": "linf"}, "off by 0.1 each", "_∞"),
+        ({"norm": "linf"}, "5 multipliers, 3 weights of the inputs and one matrix inequality of order 4", "_∞"),
+    ],
+    ids=["box", "ball", "linf", "linf-proof"],
+)
+def test_the_page_says_where_and_in_which_norm(pieces, options, said, norm):
+    page = html_page("t", [], [("a",)], certify(pieces[0], **options), [], [])
+    assert said in page
+    assert f"‖x − y‖{norm}</p>" in page
+    assert ("not one step beyond its limits" in page) == ("norm" not in options)
+
+
+def test_names_and_remarks_are_told(pieces):
+    network, X, y, _ = pieces
+    assert "inputs" not in facts(network, (X, y), (X, y))
+    about = About(read="6 → 5", inputs=("age", "bmi", "<bp>"), remarks=("softmax is left out",))
+    told = facts(network.described(about), (X, y), (X, y))
+    assert told["inputs"] == "age, bmi, <bp>"
+    assert told["read from"] == "6 → 5"
+    page = html_page("t", [], [("a",)], certify(network), [], [], facts=told)
+    assert "&lt;bp&gt;" in page
 
 
 needs_matplotlib = pytest.mark.skipif(

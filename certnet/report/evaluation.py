@@ -1,4 +1,4 @@
-"""Networks side by side: figures measured on data, as rows of a table and as an HTML page with pictures.
+"""Networks side by side: figures measured on data, as rows of a table, as sentences, and as a page with pictures.
 
 Training objective and test error are two things: a refinement never raises the first, and may raise the second, or L.
 What did rise is said in plain sentences, with what to try.
@@ -6,8 +6,6 @@ What did rise is said in plain sentences, with what to try.
 
 from __future__ import annotations
 
-import base64
-import html
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,13 +24,15 @@ from certnet.networks.network import Network
 from certnet.programs.objectives import mean_squared_error
 from certnet.proofs.slopes import SlopeIntervals
 from certnet.refinement import RefineResult, TraceRow
+from certnet.report.page import html_page
 from certnet.robust import AdversarialCurve, PGDAttack, adversarial_mse
 
 __all__ = [
+    "READING",
     "Evaluation",
     "evaluate",
+    "facts",
     "findings",
-    "html_page",
     "layer_rows",
     "pictures_of",
     "refinement_report",
@@ -41,6 +41,11 @@ __all__ = [
     "trace_rows",
 ]
 
+READING: Final = (
+    "How to read the table: MSE is the mean squared error; the test part was not seen by the refinement. “Adversarial” "
+    "is what an attack found that may move every sample's inputs by a length of ε. The Lipschitz constant L is the "
+    "largest change of the prediction per change of the input; no attack can exceed what is certified of it."
+)
 _RISE: Final = 1e-9  # relative: what rounding may do
 _PICTURES: Final = 4  # of slopes, one per output
 _PARTS: Final[Mapping[str, str]] = MappingProxyType({"Dense": "matrix", "Convolution": "convolution"})
@@ -141,6 +146,35 @@ def table(
     add("seconds to certify", [f"{v.seconds:.4f}" for v in values])
     add("seconds to train or refine", [f"{seconds[name]:.1f}" if name in seconds else "" for name in models])
     return rows
+
+
+def facts(network: Network, train: tuple[ArrayLike, ArrayLike], test: tuple[ArrayLike, ArrayLike]) -> dict[str, str]:
+    """Which model and which data, by name, for a reader who has neither."""
+    about = network.about
+    activations = dict.fromkeys(str(layer.activation) for layer in network.layers[:-1])
+    told = {
+        "model": f"{'-'.join(map(str, network.widths))} (inputs, hidden units layer by layer, outputs), "
+        f"{', '.join(activations)}; SHA-256 {network.digest}",
+        "read from": about.read,
+        "training data": _size(train),
+        "test data": f"{_size(test)}, which the refinement has not seen",
+        "inputs": _named(about.inputs),
+        "outputs": _named(about.outputs),
+        "units": network.units,
+        "remarks": "; ".join(about.remarks),
+        "versions": f"certnet {__version__}, numpy {np.__version__}",
+    }
+    return {name: text for name, text in told.items() if text}
+
+
+def _size(data: tuple[ArrayLike, ArrayLike]) -> str:
+    shape = np.shape(data[0])
+    return f"{shape[0]} samples of {shape[1]} input{'s' if shape[1] > 1 else ''}"
+
+
+def _named(names: Sequence[str], most: int = 30) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def layer_rows(network: Network) -> list[tuple[str, ...]]:
@@ -262,53 +296,6 @@ def pictures_of(
     return {name: (figure_png(display.figure_), caption) for name, (display, caption) in drawn.items()}
 
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 58rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: 1rem 0; }
-th, td { padding: .25rem .9rem; border-bottom: 1px solid #ddd; text-align: right; font-variant-numeric: tabular-nums; }
-th:first-child, td:first-child { text-align: left; }
-figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; } figcaption { color: #555; }
-code { background: #f3f3f3; padding: .1rem .3rem; }
-.card { border: 1px solid #bbb; border-radius: .4rem; padding: 1rem; }
-.warning { border-color: #D55E00; background: #fdf3ec; margin: 1rem 0; }
-"""
-
-
-def html_page(
-    title: str,
-    paragraphs: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    certificate: Certificate,
-    pictures: Sequence[tuple[bytes, str]],
-    commands: Sequence[str],
-    *,
-    warnings: Sequence[str] = (),
-    sections: Mapping[str, Sequence[Sequence[str]]] = MappingProxyType({}),
-) -> str:
-    """One self-contained page: text, table, the certificate in words, PNG pictures with captions, and commands.
-
-    ``warnings`` stand in a box below the table, ``sections`` are further tables by their headings.
-    """
-    figures = "".join(
-        f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>\n"
-        for png, caption in pictures
-    )
-    box = f'<div class="card warning">{_paragraphs(warnings)}</div>\n' if warnings else ""
-    more = "".join(f"<h2>{html.escape(heading)}</h2>\n{_grid(body)}" for heading, body in sections.items())
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style></head>
-<body>
-<h1>{html.escape(title)}</h1>
-{_paragraphs(paragraphs)}
-{_grid(rows)}{box}{figures}{more}<h2>The certificate</h2>
-<div class="card">{_in_words(certificate)}</div>
-<h2>Check it again</h2>
-<pre>{html.escape(chr(10).join(commands))}</pre>
-</body></html>
-"""
-
-
 def refinement_report(
     start: Network,
     result: RefineResult,
@@ -382,7 +369,7 @@ def refinement_report(
         f"A network {sizes} with {depth} hidden layer{'s' if depth > 1 else ''} was refined in "
         f"{len(result.trace) - 1} stages on {len(np.asarray(train[1]))} samples and measured on "
         f"{len(np.asarray(test[1]))} others ({result.network.units} units). {_change(result)}",
-        f"Versions: certnet {__version__}, numpy {np.__version__}.",
+        READING,
     ]
     return html_page(
         title,
@@ -391,6 +378,7 @@ def refinement_report(
         models["after"].certificate,
         list(pictures_of(models, result.trace, units=result.network.units, features=features).values()),
         commands or ["certificate.check(network)"],
+        facts=facts(result.network, train, test),
         warnings=warnings,
         sections=_sections(result, features),
     )
@@ -413,40 +401,3 @@ def _change(result: RefineResult) -> str:
     if not result.objective_before > 0.0:
         return ""
     return f"The training objective fell by {100.0 * (1.0 - result.objective_after / result.objective_before):.1f} %."
-
-
-def _paragraphs(texts: Sequence[str]) -> str:
-    return "".join(f"<p>{html.escape(text)}</p>" for text in texts)
-
-
-def _grid(rows: Sequence[Sequence[str]]) -> str:
-    head, *body = rows
-    cells = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>\n" for row in body)
-    return (
-        f"<table><thead><tr>{''.join(f'<th>{html.escape(cell)}</th>' for cell in head)}</tr></thead>\n"
-        f"<tbody>\n{cells}</tbody></table>\n"
-    )
-
-
-def _in_words(certificate: Certificate) -> str:
-    sizes = "-".join(map(str, certificate.shape))
-    subject = f", {html.escape(certificate.subject)}" if certificate.subject else ""
-    return (
-        f"<p>For all inputs x and y of the {sizes} network with SHA-256 <code>{certificate.digest[:16]}…</code>, "
-        f"‖f(x) − f(y)‖₂ ≤ <b>{above(certificate.upper)}</b> ‖x − y‖₂ ({certificate.units} units{subject}). "
-        f"No number below {below(certificate.lower)} would do: the gradient at the witness is that steep.</p>"
-        f"<p>It is proved by {_proof_in_words(certificate)}, with every rounding error accounted for.</p>"
-    )
-
-
-def _proof_in_words(certificate: Certificate) -> str:
-    d, *hidden, m = certificate.shape
-    if certificate.kind == "shallow":
-        n = int(np.count_nonzero(certificate.multipliers))
-        return f"{n} multipliers and one matrix inequality of order {d + m}"
-    if certificate.kind == "neuron":
-        n = sum(int(np.count_nonzero(part)) for part in certificate.multipliers)
-        return f"{n} multipliers, one per hidden unit, and one matrix inequality of order {d + sum(hidden)}"
-    if certificate.kind == "tree":
-        return "a tree of cases, with multipliers and a matrix inequality in each"
-    return f"bounds of its parts, one after another (a proof of the kind “{html.escape(certificate.kind)}”)"
