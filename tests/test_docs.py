@@ -33,6 +33,13 @@ def test_links_between_pages_lead_somewhere():
                 assert (page.parent / target).exists(), f"{page.name} links to {target}, which does not exist"
 
 
+def test_the_gallery_shows_every_notebook():
+    page = (DOCS / "notebooks.md").read_text(encoding="utf-8")
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        assert f"/notebooks/{path.name})" in page, f"python scripts/notebook_gallery.py: {path.name} is not on the page"
+        assert f"(images/notebooks/{path.stem}." in page, f"scripts/notebook_gallery.py --run {path.stem}: no picture"
+
+
 def test_the_auditors_page_names_every_checker_and_counts_its_lines():
     page = (DOCS / "auditing.md").read_text(encoding="utf-8")
     counted = {}
