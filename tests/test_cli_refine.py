@@ -12,6 +12,7 @@ from test_cli import model, network, run, table  # noqa: F401 - fixtures
 from certnet import Certificate, FeedForward, ShallowNetwork, certify
 from certnet.cli import refine as module
 from certnet.cli.words import in_shell_words
+from certnet.data import TableFormat, load_table
 from certnet.io import load_model, save_model
 from certnet.networks.about import About
 from certnet.proofs.slopes import SlopeIntervals
@@ -136,6 +137,28 @@ def test_options_that_do_not_go_together(refined, more, message):
     assert message in " ".join(err.split())
     assert "Traceback" not in err
     assert not out.exists()
+
+
+def test_columns_of_categories(run, tmp_path):  # noqa: F811
+    """As inputs of 0 and 1; held-out rows need the same ones."""
+    rng = np.random.default_rng(6)
+    net = ShallowNetwork(rng.standard_normal((5, 3)), rng.standard_normal(5), rng.standard_normal(5), 0.0)
+    model_file, data, held = net.save(tmp_path / "m.npz"), tmp_path / "d.csv", tmp_path / "h.csv"
+    rows = [(float(x), ("f", "m")[i % 2], float(x * x)) for i, x in enumerate(rng.standard_normal(20))]
+    data.write_text("a,sex,y\n" + "".join(f"{a!r},{sex},{y!r}\n" for a, sex, y in rows))
+    held.write_text("a,sex,y\n1,f,1\n2,x,4\n")
+    words = ("refine", model_file, "--data", data, "--target", "y", "--effort", "quick", "--out", tmp_path / "r.npz")
+    code, _, err = run(*words)
+    assert code == 2
+    assert "2 columns for the inputs" in err
+    code, _, err = run(*words, "--categorical", "sex", "--validation", held)
+    assert code == 2
+    assert "hold other categories, or in other columns: name all of them" in err
+    code, out, err = run(*words, "--categorical", "sex=m,f", "--json")
+    assert code == 0, err
+    X, y, names = load_table(data, "y", form=TableFormat(categorical=("sex=m,f",)))
+    assert names == ("a", "sex_m", "sex_f")
+    assert json.loads(out)["mse_before"] == pytest.approx(float(np.mean((net.forward(X)[:, 0] - y) ** 2)))
 
 
 def test_a_negative_weight_is_told_by_file_and_row(refined, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from certnet import Ball, Box, Certificate, FeedForward, certify, certify_features, cli
+from certnet import Ball, Box, Certificate, FeedForward, ShallowNetwork, certify, certify_features, cli
 from certnet.networks.about import About
 from certnet.proofs.slopes import SlopeIntervals
 
@@ -338,7 +338,27 @@ def test_categories_are_text_and_advice_follows(run, model, write):
     table = write("d.csv", "age,bmi,sugar", "1,2,high", "1,3,low")
     code, _, err = run("certify", model, "--around-data", table)
     assert code == 2
-    assert "column 'sugar' holds text ('high'), numbers are needed: encode the column" in err
+    assert "column 'sugar' holds text ('high'), numbers are needed: name it as one of categories" in err
+
+
+def test_a_region_around_a_table_with_categories(run, tmp_path):
+    """One input of 0 and 1 for every category, whose names a model may know."""
+    rng = np.random.default_rng(4)
+    net = ShallowNetwork(rng.standard_normal((5, 3)), rng.standard_normal(5), rng.standard_normal(5), 0.0)
+    named = net.described(About(inputs=("age", "sex_f", "sex_m"))).save(tmp_path / "named.npz")
+    table = tmp_path / "d.csv"
+    table.write_text("sex,age,y\nm,1,2\nf,3,1\nm,2,2\n")
+    code, out, err = run("certify", named, "--around-data", table, "--target", "y", "--categorical", "sex", "--json")
+    assert code == 0, err
+    assert json.loads(out)["box"] == [[1.0, 0.0, 0.0], [3.0, 1.0, 1.0]]
+    table.write_text("sex,age,y\nm,1,2\nm,3,1\n")
+    code, _, err = run("certify", named, "--around-data", table, "--target", "y", "--categorical", "sex")
+    assert code == 2
+    assert "has no input 'sex_f'" in err
+    code, out, err = run(
+        "certify", named, "--around-data", table, "--target", "y", "--categorical", "sex=f,m", "--json"
+    )
+    assert json.loads(out)["box"] == [[1.0, 0.0, 1.0], [3.0, 0.0, 1.0]]
 
 
 def test_a_region_of_many_inputs_is_told_in_part(run, write, tmp_path):

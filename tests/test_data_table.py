@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certnet.core.errors import FileFormatError, InvalidInputError
-from certnet.data import TableFormat, load_table, table_columns
+from certnet.data import TableFormat, load_columns, load_table, table_columns
 
 
 def _write(tmp_path, text, name="d.csv"):
@@ -181,3 +181,57 @@ class TestFormat:
     def test_bad_formats(self, given, match):
         with pytest.raises(InvalidInputError, match=match):
             TableFormat(**given)
+
+
+# ----------------------------------------------------------------------------------------------------------- categories
+
+COLOURS = "area,colour,y\n1,red,2\n2,blue,3\n\n3,red,4\n"
+
+
+def test_columns_of_categories_are_inputs_of_0_and_1(tmp_path):
+    path = tmp_path / "c.csv"
+    path.write_text(COLOURS)
+    X, y, names = load_table(path, "y", form=TableFormat(categorical=("colour",)))
+    assert names == ("area", "colour_blue", "colour_red")
+    assert X.tolist() == [[1, 0, 1], [2, 1, 0], [3, 0, 1]]
+    assert y.tolist() == [2, 3, 4]
+    named = TableFormat(categorical=("colour=red,green,blue",))
+    assert table_columns(path, named) == ("area", "colour_red", "colour_green", "colour_blue", "y")
+    values = load_columns(path, ["colour_blue", "y", "colour_green"], form=named)
+    assert values.tolist() == [[0, 2, 0], [1, 3, 0], [0, 4, 0]]
+    X, _, names = load_table(path, "y", inputs=["colour", "area"], form=named)
+    assert names == ("colour_red", "colour_green", "colour_blue", "area")
+    assert X.tolist() == [[1, 0, 0, 1], [0, 0, 1, 2], [1, 0, 0, 3]]
+
+
+@pytest.mark.parametrize(
+    ("text", "categorical", "match"),
+    [
+        (
+            COLOURS,
+            (),
+            r"c.csv, line 2: column 'colour' holds text \('red'\), .* \(--categorical 'colour'; in a study's",
+        ),
+        (COLOURS, ("color",), r"no column 'color', .* did you mean 'colour'\?"),
+        (COLOURS, ("colour=red,blu",), r"c.csv, line 3: column 'colour' holds 'blue', .* did you mean 'blu'\?"),
+        (COLOURS, ("colour=red,red",), "every category once"),
+        (COLOURS, ("colour=",), "every category once"),
+        (COLOURS, ("colour", "colour=red,blue"), "twice"),
+        (COLOURS, ("y",), "the target 'y' is a column of numbers"),
+        (COLOURS.replace("blue", ""), ("colour",), r"line 3: column 'colour' has no value"),
+        (COLOURS.replace("area", "colour_red"), ("colour",), "a column and a category are both called 'colour_red'"),
+        ("c,y\n" + "".join(f"n{i},1\n" for i in range(101)), ("c",), "101 different values in 101 rows"),
+    ],
+)
+def test_categories_that_cannot_be_read(tmp_path, text, categorical, match):
+    path = tmp_path / "c.csv"
+    path.write_text(text)
+    with pytest.raises(InvalidInputError, match=match):
+        load_table(path, "y", form=TableFormat(categorical=categorical))
+
+
+def test_a_category_that_a_file_lacks(tmp_path):
+    path = tmp_path / "c.csv"
+    path.write_text(COLOURS)
+    with pytest.raises(InvalidInputError, match="no row of the category 'colour_green': name all categories"):
+        load_columns(path, ["colour_green"], form=TableFormat(categorical=("colour",)))

@@ -394,6 +394,27 @@ def test_a_damaged_row_is_computed_again(finished, tmp_path, content):
     assert same(table(study, tmp_path / "out"), table(study, folder))
 
 
+def test_columns_of_categories_in_a_table(tmp_path):
+    """One input of 0 and 1 for every category of the file, the same ones in every trial."""
+    write_study(tmp_path)
+    lines = (tmp_path / "mine.csv").read_text().splitlines()
+    colours = ["colour", *(("red", "green", "blue")[i % 3] for i in range(len(lines) - 2)), "rare"]
+    (tmp_path / "mine.csv").write_text("".join(f"{line},{colour}\n" for line, colour in zip(lines, colours)))
+    said = TINY.replace('inputs = ["a", "b"]', 'inputs = ["a", "colour"]')
+    (tmp_path / "tiny.toml").write_text(said)
+    with pytest.raises(InvalidInputError, match=r"line 2: column 'colour' holds text .* categorical = \['colour'\]"):
+        run_study(load_study(tmp_path / "tiny.toml"), tmp_path / "out")
+    (tmp_path / "tiny.toml").write_text(said.replace("[attack]", 'categorical = ["colour"]\n\n[attack]'))
+    study = load_study(tmp_path / "tiny.toml")
+    data = split_of(study, "mine", 0).load(tmp_path)
+    assert data.feature_names == ("a", "colour_blue", "colour_green", "colour_rare", "colour_red")
+    run_study(study, tmp_path / "out")
+    assert {row["status"] for row in table(study, tmp_path / "out")} == {"done"}
+    wrong = load_study(tmp_path / "tiny.toml", overrides=["tables.0.categorical=['color']"])
+    with pytest.raises(InvalidInputError, match=r"--set tables.0.categorical: .*did you mean 'colour'\?"):
+        run_study(wrong, tmp_path / "out")
+
+
 def test_a_row_is_written_once(finished, tmp_path):
     store = Store.create(tmp_path / "out", finished[0])
     row = {"task": "one", "status": "done", "reason": "", "seconds": 0.0}

@@ -25,7 +25,7 @@ from certnet.cli.regions import (
     RowOf,
     say_region,
 )
-from certnet.cli.samples import Decimal, Drop, Encoding, NoHeader, Sep, Target, table_format
+from certnet.cli.samples import Categorical, Decimal, Drop, Encoding, NoHeader, Sep, Target, table_format
 from certnet.cli.terminal import (
     Activation,
     BatchNormEps,
@@ -102,6 +102,7 @@ def certify_command(
     decimal: Decimal = ".",
     encoding: Encoding = "utf-8",
     no_header: NoHeader = False,
+    categorical: Categorical = None,
     activation: Activation = None,
     layer: Layer = None,
     key: Key = None,
@@ -139,7 +140,7 @@ def certify_command(
         units=units,
         target=() if target is None else (target,),
         drop=tuple(drop or ()),
-        form=table_format(sep, decimal, encoding, no_header),
+        form=table_format(sep, decimal, encoding, no_header, categorical),
     )
     network = read_network(model, activation, layer, key, batch_norm_eps, quiet=as_json)
     region, names, notes = place.region(network, norm)

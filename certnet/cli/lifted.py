@@ -16,6 +16,7 @@ from certnet.cli.lifted_infer import infer_command
 from certnet.cli.lifted_model import Model, Net, read_model
 from certnet.cli.lifted_train import train_command
 from certnet.cli.samples import (
+    Categorical,
     Decimal,
     Drop,
     Encoding,
@@ -79,6 +80,7 @@ def certify_command(
     decimal: Decimal = ".",
     encoding: Encoding = "utf-8",
     no_header: NoHeader = False,
+    categorical: Categorical = None,
     limit: Limit = None,
     seed: Annotated[int, typer.Option(help="Of the samples drawn for --limit.", min=0)] = 0,
     force: Force = False,
@@ -93,14 +95,22 @@ def certify_command(
         check_writable(out, force=force)
     if data is None:
         given = {"radius": radius, "pairs": pairs, "limit": limit, "target": target, "drop": drop, "labels": labels}
-        given |= {"sep": sep != ",", "decimal": decimal != ".", "encoding": encoding != "utf-8", "no_header": no_header}
+        given |= {
+            "sep": sep != ",",
+            "decimal": decimal != ".",
+            "encoding": encoding != "utf-8",
+            "no_header": no_header,
+            "categorical": categorical,
+        }
         _require_no(given | {"grey": grey})
     radii = _radii(radius)
     model = read_model(net)
     samples, X = None, None
     if data is not None:
         model.require_classes()
-        source = Source(data, target, tuple(drop or ()), labels, grey, sep, decimal, encoding, no_header)
+        source = Source(
+            data, target, tuple(drop or ()), labels, grey, sep, decimal, encoding, no_header, tuple(categorical or ())
+        )
         samples = one_part(source, part).drawn(limit, seed)
         X = model.inputs(samples.X, source)
     chosen: Any = None if not output else output[0] if len(output) == 1 else tuple(output)

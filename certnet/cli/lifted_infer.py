@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from certnet.cli.choices import BoxSolver
 from certnet.cli.lifted_model import Model, Net, read_model
 from certnet.cli.samples import (
+    Categorical,
     Data,
     Decimal,
     Drop,
@@ -60,6 +61,7 @@ def infer_command(
     decimal: Decimal = ".",
     encoding: Encoding = "utf-8",
     no_header: NoHeader = False,
+    categorical: Categorical = None,
     limit: Limit = None,
     seed: Annotated[int, typer.Option(help="Of the samples drawn for --limit.", min=0)] = 0,
     force: Force = False,
@@ -71,7 +73,9 @@ def infer_command(
         if out.suffix.lower() not in (".npz", ".csv"):
             raise OutputError(f"{out} has the suffix {out.suffix!r}: name an .npz or a .csv file")
     model = read_model(net)
-    source = Source(data, target, tuple(drop or ()), labels, grey, sep, decimal, encoding, no_header)
+    source = Source(
+        data, target, tuple(drop or ()), labels, grey, sep, decimal, encoding, no_header, tuple(categorical or ())
+    )
     samples = one_part(source, part).drawn(limit, seed)
     X = model.inputs(samples.X, source)
     begin = time.perf_counter()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from certnet.cli.choices import Objective, Optimizer, Schedule
 from certnet.cli.samples import (
+    Categorical,
     Data,
     Decimal,
     Drop,
@@ -85,6 +86,7 @@ def train_command(
     decimal: Decimal = ".",
     encoding: Encoding = "utf-8",
     no_header: NoHeader = False,
+    categorical: Categorical = None,
     limit: Limit = None,
     force: Force = False,
     as_json: Json = False,
@@ -119,7 +121,11 @@ def train_command(
     supervised = {"objective": objective, "weight_decay": weight_decay, "pretrain_epochs": pretrain}
     sizes = _listed(layers, int, "layers", always=True)
     model = _model(objective, regress, sizes, {**shape, **how}, supervised)
-    parts = read_parts(Source(data, target, tuple(drop or ()), labels, grey, sep, decimal, encoding, no_header))
+    parts = read_parts(
+        Source(
+            data, target, tuple(drop or ()), labels, grey, sep, decimal, encoding, no_header, tuple(categorical or ())
+        )
+    )
     train = _ready(parts.get("train", parts.get("all")), data, objective, regress).drawn(limit, seed)
     begin = time.perf_counter()
     again = "" if checkpoint is None else "; the same command with --force goes on from the checkpoint"

@@ -12,7 +12,7 @@ import typer
 
 from certnet.cli.asked import Asked, effort_of, kept_of, limits_of, signs_of
 from certnet.cli.choices import KeptPart, Loss, Penalty, RefineMethod, SolverName
-from certnet.cli.samples import Decimal, Encoding, NoHeader, Sep, table_format
+from certnet.cli.samples import Categorical, Decimal, Encoding, NoHeader, Sep, table_format
 from certnet.cli.tables import Table, in_memory, squared_error
 from certnet.cli.terminal import (
     Activation,
@@ -32,7 +32,7 @@ from certnet.cli.terminal import (
     working,
 )
 from certnet.cli.told import Done, Limits, Told
-from certnet.core.errors import OutputError, SolverError
+from certnet.core.errors import InvalidInputError, OutputError, SolverError
 from certnet.core.files import check_writable
 from certnet.core.outcome import Status
 from certnet.io import SUFFIXES, WITHOUT_UNITS, save_model
@@ -108,6 +108,7 @@ def refine_command(
     decimal: Decimal = ".",
     encoding: Encoding = "utf-8",
     no_header: NoHeader = False,
+    categorical: Categorical = None,
     cells: Annotated[
         int | None, typer.Option(help="The papers' programs: cells that may be visited; 1 is the model's own.")
     ] = None,
@@ -148,7 +149,9 @@ def refine_command(
         optimality_gap=optimality_gap,
         time_limit=time_limit,
     )
-    table = Table(tuple(target), tuple(drop or ()), sample_weight, table_format(sep, decimal, encoding, no_header))
+    table = Table(
+        tuple(target), tuple(drop or ()), sample_weight, table_format(sep, decimal, encoding, no_header, categorical)
+    )
     proof = certificate if certificate is not None else out.with_suffix(".certificate.json")
     for path in (out, proof):
         check_writable(path, force=force)
@@ -160,6 +163,11 @@ def refine_command(
     _require_written(network, out)
     rows = table.rows(data, network)
     held_out = None if validation is None else table.rows(validation, network)
+    if held_out is not None and table.form.categorical and held_out.names != rows.names:
+        raise InvalidInputError(
+            f"{validation} and {data} hold other categories, or in other columns: name all of them, in one order "
+            "(--categorical COLUMN=A,B,…)"
+        )
     limits = Limits(signs_of(monotone or (), rows.names), limits_of(slope_limit or (), rows.names))
     stop = threading.Event()
     with working(f"refining {network!r} on {len(rows)} rows and the inputs {', '.join(rows.names)}"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from certnet.cli.choices import DecimalPoint, PartOf
 from certnet.core.errors import FileFormatError, InvalidInputError
-from certnet.data import IMAGE_SETS, TableFormat, load_table, read_idx, table_columns
+from certnet.data import IMAGE_SETS, TableFormat, load_columns, load_table, read_idx, table_columns
 from certnet.data import grey as to_grey
 from certnet.data.idx import read_idx_pair
 from certnet.data.npz import read_npz_samples
 
 __all__ = [
+    "Categorical",
     "Data",
     "Decimal",
     "Drop",
@@ -51,6 +52,13 @@ Encoding = Annotated[str, typer.Option(help="CSV: encoding of its text, such as 
 NoHeader = Annotated[
     bool, typer.Option("--no-header", help="CSV: the first line holds numbers; columns are x1, x2, ….")
 ]
+Categorical = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="CSV: a column of categories, an input of 0 and 1 for each; A,B,… name them in order; may be repeated.",
+        metavar="COLUMN|COLUMN=A,B,…",
+    ),
+]
 Part = Annotated[PartOf, typer.Option(help="Of data that have both.")]
 
 
@@ -67,11 +75,12 @@ class Source:
     decimal: str = "."
     encoding: str = "utf-8"
     no_header: bool = False
+    categorical: tuple[str, ...] = ()
 
     @property
     def form(self) -> TableFormat:
         """How the table is written."""
-        return table_format(self.sep, self.decimal, self.encoding, self.no_header)
+        return table_format(self.sep, self.decimal, self.encoding, self.no_header, self.categorical)
 
     @property
     def is_table(self) -> bool:
@@ -93,14 +102,17 @@ class Samples:
         return Samples(self.X[rows], None if self.y is None else self.y[rows])
 
 
-def table_format(sep: str, decimal: str, encoding: str, no_header: bool) -> TableFormat:
+def table_format(
+    sep: str, decimal: str, encoding: str, no_header: bool, categorical: Sequence[str] | None = None
+) -> TableFormat:
     """What the options of a table say, ``tab`` and ``\\t`` for a tabulator.
 
     Raises
     ------
     InvalidInputError
     """
-    return TableFormat("\t" if sep in ("tab", "\\t") else sep, decimal, encoding, not no_header)
+    sep = "\t" if sep in ("tab", "\\t") else sep
+    return TableFormat(sep, decimal, encoding, not no_header, tuple(categorical or ()))
 
 
 def read_parts(source: Source, wanted: tuple[str, ...] = ("train", "test")) -> dict[str, Samples]:
@@ -180,12 +192,10 @@ def _table(source: Source, wanted: tuple[str, ...]) -> dict[str, Samples]:
     if source.target is not None:
         X, y, _ = load_table(source.data, source.target, drop=source.drop, form=source.form)
         return {"all": Samples(X, y)}
-    # the reader of tables sets one column apart: the last one that is used, which is put back
-    *others, last = [name for name in table_columns(source.data, source.form) if name not in source.drop] or [""]
-    if not others:
+    names = [name for name in table_columns(source.data, source.form) if name not in source.drop]
+    if len(names) < 2:
         raise InvalidInputError(f"{source.data} has no two columns to use as inputs: name the target by --target")
-    X, y, _ = load_table(source.data, last, drop=source.drop, form=source.form)
-    return {"all": Samples(np.column_stack([X, y]))}
+    return {"all": Samples(load_columns(source.data, names, form=source.form))}
 
 
 def _rows(images: NDArray[np.uint8], source: Source) -> NDArray[Any]:
@@ -201,5 +211,5 @@ _READERS: Final[dict[str, tuple[_Reader, tuple[str, ...]]]] = {
     "an image set": (_named, ("grey",)),
     "an NPZ file": (_npz, ("grey",)),
     "an IDX file": (_idx, ("grey", "labels")),
-    "a table": (_table, ("target", "drop", "sep", "decimal", "encoding", "no_header")),
+    "a table": (_table, ("target", "drop", "sep", "decimal", "encoding", "no_header", "categorical")),
 }

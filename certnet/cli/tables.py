@@ -11,7 +11,7 @@ import numpy as np
 
 from certnet.core.errors import InvalidInputError
 from certnet.core.spelling import did_you_mean
-from certnet.data.table import COMMAS, TableFormat, load_table, table_columns
+from certnet.data.table import COMMAS, TableFormat, load_columns, table_columns
 from certnet.networks.network import Network
 from certnet.programs.loss import SQUARED
 from certnet.programs.objectives import outputs_of
@@ -21,7 +21,7 @@ from certnet.rows.sums import Sums
 
 __all__ = ["Table", "in_memory", "squared_error"]
 
-_CSV: Final = "--sep, --decimal, --encoding and --no-header are for CSV files"
+_CSV: Final = "--sep, --decimal, --encoding, --no-header and --categorical are for CSV files"
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,8 @@ class Table:
             return rows_of(
                 path, target=self.targets, sample_weight=self.weight, columns=inputs, n_inputs=n, n_outputs=m
             )
-        d, more = len(inputs), () if self.weight is None else (self.weight,)
-        first, *others = self.targets
-        values, y, _ = load_table(path, first, inputs=[*inputs, *others, *more], form=self.form)
+        more = () if self.weight is None else (self.weight,)
+        values = load_columns(path, [*inputs, *self.targets, *more], form=self.form)
         weights = values[:, -1] if more else None
         if weights is not None and (weights < 0.0).any():
             i = int(np.argmax(weights < 0.0))
@@ -86,9 +85,7 @@ class Table:
                 f"{path}, row {i + 1} below the header: column {self.weight!r} holds {weights[i]:g}, and a weight is "
                 "at least zero (--sample-weight)"
             )
-        targets = y[:, None].repeat(len(self.targets), axis=1)
-        targets[:, 1:] = values[:, d : d + len(others)]
-        return rows_of(values[:, :d], targets, weights, names=inputs, n_inputs=n, n_outputs=m)
+        return rows_of(values[:, :n], values[:, n : n + m], weights, names=inputs, n_inputs=n, n_outputs=m)
 
     def _inputs(self, columns: Sequence[str], path: Path, named: tuple[str, ...]) -> tuple[str, ...]:
         """The columns that are the model's inputs, in its order: by name where it has names, else all others."""

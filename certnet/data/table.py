@@ -1,4 +1,4 @@
-"""A user's own table: a CSV file, plain or gzipped, every used cell a finite number."""
+"""A user's own table: a CSV file, plain or gzipped, every used cell a finite number, or a category."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from certnet.core.errors import FileFormatError, InvalidInputError
 from certnet.core.files import path_of
 from certnet.core.spelling import did_you_mean
 from certnet.core.validation import Float
+from certnet.data.categories import categories_in
 
 __all__ = ["TableFormat", "load_columns", "load_table", "table_columns"]
 
@@ -45,6 +46,9 @@ class TableFormat:
         Of the text, such as "utf-8", "latin-1" or "utf-16".
     header : bool
         Does the first line name the columns? Otherwise they are x1, x2, ….
+    categorical : tuple of str
+        Columns of categories: ``"colour"`` becomes columns of 0 and 1 in its place, ``colour_blue``, ``colour_red``,
+        one for every category of the file, sorted; ``"colour=red,green,blue"`` names the categories and their order.
 
     Raises
     ------
@@ -55,6 +59,7 @@ class TableFormat:
     decimal: str = "."
     encoding: str = "utf-8"
     header: bool = True
+    categorical: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.sep) != 1 or self.sep in '\r\n" ' or self.sep.isalnum():
@@ -121,7 +126,7 @@ def load_table(
     X : ndarray of float64, shape (N, d)
     y : ndarray of float64, shape (N,)
     feature_names : tuple of str, length d
-        In the order of the file, or of ``inputs``.
+        In the order of the file, or of ``inputs``; columns of categories by category.
 
     Raises
     ------
@@ -140,10 +145,14 @@ def load_table(
             (drop,) if isinstance(drop, str) else tuple(drop),
             (inputs,) if isinstance(inputs, str) else inputs,
         )
-        values = np.array([_numbers(row, names, used, source, form) for row in rows], dtype=np.float64)
+        if used[-1] in categories_in(form.categorical, names, source):
+            raise InvalidInputError(
+                f"the target {target!r} is a column of numbers, and categorical names it: choose one"
+            )
+        values, called = _values(rows, names, used, source, form)
     if not len(values):
         raise FileFormatError(f"{source} has a header and no rows: at least one sample is needed")
-    return values[:, :-1].copy(), values[:, -1].copy(), tuple(names[j] for j in used[:-1])
+    return values[:, :-1].copy(), values[:, -1].copy(), called[:-1]
 
 
 def load_columns(
@@ -168,28 +177,36 @@ def load_columns(
     source = path_of(path)
     with _readable(source, form) as rows:
         names, rows = _header(rows, source, form)
-        for name in columns:
-            if name not in names:
-                near = did_you_mean(name, names)
-                raise InvalidInputError(f"{source} has no column {name!r}: its columns are {', '.join(names)}{near}")
-        used = [names.index(name) for name in columns]
-        values = np.array([_numbers(row, names, used, source, form, infinite) for row in rows], dtype=np.float64)
+        used = _owners(columns, names, source, form)
+        values, called = _values(rows, names, used, source, form, infinite)
     if not len(values):
         raise FileFormatError(f"{source} has a header and no rows: at least one is needed")
-    return values
+    for name in columns:
+        if name not in called:  # a category
+            raise InvalidInputError(
+                f"{source} has no row of the category {name!r}: name all categories of its column "
+                "(--categorical COLUMN=A,B,…)"
+            )
+    return values[:, [called.index(name) for name in columns]]
 
 
 def table_columns(path: str | os.PathLike[str], form: TableFormat = COMMAS) -> tuple[str, ...]:
-    """The names in the header of a table.
+    """The names in the header of a table; columns of categories by category.
 
     Raises
     ------
-    FileFormatError
+    FileFormatError, InvalidInputError
         As :func:`load_table`.
     """
     source = path_of(path)
     with _readable(source, form) as rows:
-        return tuple(_header(rows, source, form)[0])
+        names, rows = _header(rows, source, form)
+        kinds = categories_in(form.categorical, names, source)
+        called: dict[int, tuple[str, ...]] = {}
+        if kinds:
+            lines, cells = _cells(rows, names, list(kinds), source)
+            called = {j: kinds[j].encoded(cells[j], lines, source)[1] for j in kinds}
+        return _distinct([name for j, one in enumerate(names) for name in called.get(j, (one,))], source)
 
 
 @contextmanager
@@ -269,6 +286,70 @@ def _used_columns(
     return [*inputs, names.index(target)]
 
 
+def _values(
+    rows: Iterator[Row], names: list[str], used: list[int], source: Path, form: TableFormat, infinite: bool = False
+) -> tuple[Float, tuple[str, ...]]:
+    """The columns that are used, (N, n), those of categories by category, and their names."""
+    kinds = categories_in(form.categorical, names, source)
+    plain = [j for j in used if j not in kinds]
+    if len(plain) == len(used):
+        values = np.array([_numbers(row, names, used, source, form, infinite) for row in rows], dtype=np.float64)
+        return values, tuple(names[j] for j in used)
+    read = list(rows)
+    numbers = np.array([_numbers(row, names, plain, source, form, infinite) for row in read], dtype=np.float64)
+    lines, cells = _cells(iter(read), names, [j for j in used if j in kinds], source)
+    blocks: list[Float] = []
+    called: list[str] = []
+    for j in used:
+        if j in kinds:
+            block, several = kinds[j].encoded(cells[j], lines, source)
+        else:
+            block, several = numbers.reshape(len(read), -1)[:, [plain.index(j)]], (names[j],)
+        blocks.append(block)
+        called += several
+    return np.hstack(blocks), _distinct(called, source)
+
+
+def _cells(
+    rows: Iterator[Row], names: list[str], used: list[int], source: Path
+) -> tuple[list[int], dict[int, list[str]]]:
+    """The lines of the file, and the text of these columns."""
+    lines: list[int] = []
+    cells: dict[int, list[str]] = {j: [] for j in used}
+    for line, row in rows:
+        _require_whole(row, names, line, source)
+        lines.append(line)
+        for j in used:
+            if row[j].lower() in _MISSING:
+                raise InvalidInputError(_no_value(row[j], names[j], line, source))
+            cells[j].append(row[j])
+    return lines, cells
+
+
+def _distinct(called: Sequence[str], source: Path) -> tuple[str, ...]:
+    """The names, unless a category's is that of another column."""
+    twice = sorted({name for name in called if called.count(name) > 1})
+    if twice:
+        raise InvalidInputError(f"{source}: a column and a category are both called {twice[0]!r}: rename the column")
+    return tuple(called)
+
+
+def _owners(columns: Sequence[str], names: list[str], source: Path, form: TableFormat) -> list[int]:
+    """Positions of the columns that these are, or that they are categories of."""
+    kinds = categories_in(form.categorical, names, source)
+    found: dict[int, None] = {}
+    for name in columns:
+        of = [j for j, kind in kinds.items() if name.startswith(f"{kind.column}_")]
+        if name in names and names.index(name) not in kinds:
+            found[names.index(name)] = None
+        elif of:
+            found |= dict.fromkeys(of)
+        else:
+            near = did_you_mean(name, names)
+            raise InvalidInputError(f"{source} has no column {name!r}: its columns are {', '.join(names)}{near}")
+    return list(found)
+
+
 def _hint(header: str) -> str:
     """What a table with one column may mean."""
     seps = [sep for sep in _SEPARATORS if sep in header]
@@ -279,22 +360,31 @@ def _numbers(
     row: Row, names: list[str], used: list[int], source: Path, form: TableFormat, infinite: bool = False
 ) -> list[float]:
     line, cells = row
+    _require_whole(cells, names, line, source)
+    return [_cell(cells[j], names[j], line, source, form, infinite) for j in used]
+
+
+def _require_whole(cells: Sequence[str], names: Sequence[str], line: int, source: Path) -> None:
     if len(cells) != len(names):
         raise FileFormatError(f"{source}, line {line}: {len(cells)} cells, the header has {len(names)}")
-    return [_cell(cells[j], names[j], line, source, form, infinite) for j in used]
+
+
+def _no_value(text: str, name: str, line: int, source: Path, infinite: bool = False) -> str:
+    advice = "write inf or -inf where there is no limit" if infinite else "remove such rows or impute them first"
+    return f"{source}, line {line}: column {name!r} has no value ({text!r}): {advice}"
 
 
 def _cell(text: str, name: str, line: int, source: Path, form: TableFormat, infinite: bool) -> float:
     if text.lower() in _MISSING:
-        advice = "write inf or -inf where there is no limit" if infinite else "remove such rows or impute them first"
-        raise InvalidInputError(f"{source}, line {line}: column {name!r} has no value ({text!r}): {advice}")
+        raise InvalidInputError(_no_value(text, name, line, source, infinite))
     number = form.number(text)
     if number is None:
         other = TableFormat(sep="|", decimal="." if form.decimal == "," else ",").number(text) is not None
         advice = (
             f"if its numbers have a decimal {'point' if form.decimal == ',' else 'comma'}, say so (--decimal)"
             if other
-            else "encode the column as numbers, drop it, or train a pipeline that encodes it in Python "
+            else f"name it as one of categories, which become inputs of 0 and 1 (--categorical {name!r}; in a study's "
+            f"table categorical = [{name!r}]), leave the column out, or train a pipeline that encodes it in Python "
             "(CertifiedRegressor with OneHotEncoder)"
         )
         raise InvalidInputError(

@@ -12,7 +12,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from certnet.core.errors import FileFormatError
 from certnet.core.spelling import did_you_mean
@@ -119,6 +127,8 @@ class Table(Part):
         Share of the rows that are held out, drawn anew for every trial.
     test_column : str, optional
         Instead of that: a column of 0 and 1 (1 is held out), which is no input; the same for all trials.
+    categorical : list of str
+        Columns of categories, ``"colour"`` or ``"colour=red,green,blue"``: an input of 0 and 1 for every category.
     """
 
     name: Name
@@ -127,6 +137,15 @@ class Table(Part):
     inputs: list[str] | None = None
     test_fraction: Fraction = 0.1
     test_column: str | None = None
+    categorical: list[str] = Field(default_factory=list)
+
+    @model_serializer(mode="wrap")
+    def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without columns of categories as before there were any: rows are named by this."""
+        plain: dict[str, Any] = handler(self)
+        if not self.categorical:
+            plain.pop("categorical", None)
+        return plain
 
 
 class Attack(Part):

@@ -15,7 +15,8 @@ from certnet.core.errors import CertnetError, CertnetWarning, DatasetError, File
 from certnet.core.spelling import did_you_mean
 from certnet.core.validation import Float
 from certnet.data import Dataset, Scaling, dataset_info, load_dataset, load_table
-from certnet.data.table import table_columns
+from certnet.data.categories import categories_in
+from certnet.data.table import TableFormat, table_columns
 from certnet.study.spec import Part, Study, StudySpec, Table
 from certnet.study.tasks import seed_for
 
@@ -150,6 +151,8 @@ def _check_table(study: Study[StudySpec], path: tuple[str | int, ...], table: Ta
                     raise InvalidInputError(
                         f"{table.csv} has no column {name!r}: its columns are {', '.join(columns)}{hint}"
                     )
+        key = "categorical"
+        categories_in(table.categorical, columns, study.folder / table.csv)
         key = "inputs"
         _inputs(columns, table)
         key = "csv"
@@ -179,7 +182,7 @@ def standardised(X: Float, y: Float, train: NDArray[Any], test: NDArray[Any], **
 
 
 def _of_table(table: Table, X: Float, y: Float, read: tuple[str, ...], is_test: NDArray[np.bool_]) -> Dataset:
-    names = _inputs(read, table)
+    names = tuple(name for name in read if name != table.test_column)
     return standardised(
         X[:, [read.index(name) for name in names]],
         y,
@@ -199,7 +202,8 @@ def _read(table: Table, folder: Path) -> tuple[Float, Float, tuple[str, ...]]:
     needed = None
     if table.inputs is not None:
         needed = [*table.inputs, *([] if table.test_column is None else [table.test_column])]
-    return load_table(folder / table.csv, table.target, inputs=needed)
+    form = TableFormat(categorical=tuple(table.categorical))
+    return load_table(folder / table.csv, table.target, inputs=needed, form=form)
 
 
 def _inputs(columns: Sequence[str], table: Table) -> tuple[str, ...]:
