@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
+from typing import Any
 
 import cvxpy as cp
 import numpy as np
@@ -193,19 +195,26 @@ def test_the_loss_has_a_name() -> None:
     assert Objective("contrastive", "margin").loss == MarginLoss(1.0)
 
 
-def test_a_classifier_learns_margins_and_keeps_its_loss(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_classifier_learns_margins_and_keeps_its_loss(tmp_path: Path) -> None:
     X, y = load_digits(return_X_y=True)
     X = X / 16.0
-    settings = {"optimizer": "adam", "learning_rate": 0.005, "batch_size": 20, "max_epochs": 8, "random_state": 0}
+    settings: dict[str, Any] = {
+        "optimizer": "adam",
+        "learning_rate": 0.005,
+        "batch_size": 20,
+        "max_epochs": 8,
+        "random_state": 0,
+    }
+    settings["schedule"] = "linear"
     models = {
         decay: LiftedClassifier((32,), loss=MarginLoss(), weight_decay=decay, **settings).fit(X[:1200], y[:1200])
-        for decay in (1e-4, 3e-2)
+        for decay in (1e-4, 1e-2)
     }
-    radii = {decay: model.certified_radius(X[1200:], pairs=True) for decay, model in models.items()}
+    radii = {decay: model.certified_radius(X[1200:], "theorem", pairs=True) for decay, model in models.items()}
     right = {decay: model.predict(X[1200:]) == y[1200:] for decay, model in models.items()}
-    assert min(share.mean() for share in right.values()) > 0.8
+    assert min(share.mean() for share in right.values()) > 0.85
     # decay trades accuracy for radii
-    assert np.median(radii[3e-2]) > 1.2 * np.median(radii[1e-4])
+    assert np.median(radii[1e-2]) > 1.1 * np.median(radii[1e-4])
     model = models[1e-4]
     model.save(tmp_path / "model.npz")
     again = LiftedClassifier.load(tmp_path / "model.npz")
@@ -213,10 +222,16 @@ def test_a_classifier_learns_margins_and_keeps_its_loss(tmp_path) -> None:  # ty
     np.testing.assert_array_equal(again.predict(X[1200:]), model.predict(X[1200:]))
 
 
-def test_a_training_with_margins_goes_on_from_its_checkpoint(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_training_with_margins_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     X, y = load_digits(return_X_y=True)
     X, y = X[:300] / 16.0, y[:300]
-    settings = {"loss": "margin", "optimizer": "adam", "learning_rate": 0.005, "batch_size": 20, "random_state": 0}
+    settings: dict[str, Any] = {
+        "loss": "margin",
+        "optimizer": "adam",
+        "learning_rate": 0.005,
+        "batch_size": 20,
+        "random_state": 0,
+    }
     whole = LiftedClassifier((16,), max_epochs=4, **settings).fit(X, y)
     file = tmp_path / "training.npz"
     LiftedClassifier((16,), max_epochs=2, checkpoint=file, **settings).fit(X, y)
