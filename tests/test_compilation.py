@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from numba import config
+from numba import config, njit
 
 from certnet.kernels import compilation
-from certnet.kernels.compilation import compiled, kept_in
+from certnet.kernels.compilation import compile_seconds, compiled, kept_in
 from certnet.kernels.elliptope import ascend
 
 
@@ -82,3 +82,13 @@ def test_a_folder_that_others_may_write_is_not_taken(read_only, tmp_path, monkey
     assert "NUMBA_CACHE_DIR" in caplog.text
     assert kept_in(kernel) is None
     assert kernel(1.5) == 3.0
+
+
+def test_seconds_of_compiling_are_counted_and_those_of_running_are_not() -> None:
+    kernel = njit(lambda x: 2.0 * x)
+    before = compile_seconds()
+    assert kernel(2.0) == 4.0
+    after = compile_seconds()
+    assert after > before
+    assert kernel(3.0) == 6.0
+    assert compile_seconds() == after

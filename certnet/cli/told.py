@@ -139,6 +139,7 @@ class Told:
             "notes": self.notes,
             "widths": list(self.done.network.widths),
             "seconds": record.trace[-1].seconds,
+            "compile_seconds": self._compiling(),
         }
 
     def print(self) -> None:
@@ -150,6 +151,7 @@ class Told:
             kept = "yes" if row.accepted else "no"
             rows.append((row.stage, f"{row.objective:.6g}", f"{row.mse:.6g}", upper, kept, f"{row.seconds:.1f}"))
         print_table(rows)
+        say(f"compiled kernels were made or loaded in {self._compiling():.1f} s more")
         if self.asked.standardise:
             say("the table is in units standardised by the data; network and certificate are in the model's own")
         say(f"{record.status.name}: {record.status.advice}{self._gap()}")
@@ -163,6 +165,9 @@ class Told:
         say(f"mean squared error on the training rows {self.errors[0]:.4g} -> {self.errors[1]:.4g}")
         if self.validation is not None:
             say(f"mean squared error on held-out rows {self.validation[0]:.4g} -> {self.validation[1]:.4g}")
+        else:
+            say("the error on new data may have risen all the same: --validation tells it on a table of held-out rows")
+        say(f"certified L at most {above(self.upper_before, 5)} -> {above(self.done.certificate.upper, 5)}")
         for name, (low, high) in self.slopes.items():
             say(
                 f"the slope along {name!r} is proved to lie between {below(low, 4)} and {above(high, 4)} for all inputs"
@@ -170,6 +175,12 @@ class Told:
         for note in self.notes:
             warn(note)
         say(meaning(self.done.certificate))
+
+    @staticmethod
+    def _compiling() -> float:
+        from certnet.kernels.compilation import compile_seconds  # here, as numba, which a refinement has loaded by now
+
+        return compile_seconds()
 
     def _gap(self) -> str:
         gap = self.done.record.gap

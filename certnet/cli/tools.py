@@ -12,7 +12,7 @@ import typer
 
 from certnet.backends import cvxpy_
 from certnet.cli.health import box_solvers, cone_solvers, system
-from certnet.cli.terminal import Force, Json, interruptible, print_json, print_table, say, working
+from certnet.cli.terminal import Force, Json, interruptible, print_json, print_table, say, warn, working
 
 __all__ = ["demo_command", "doctor_command"]
 
@@ -38,6 +38,7 @@ def demo_command(
 ) -> None:
     """Train, certify, refine, certify, check and attack on scikit-learn's diabetes data; write a report."""
     from certnet import demo
+    from certnet.report import findings
 
     demo.prepare(out, force=force)
     with working("loading") as tell:
@@ -48,6 +49,9 @@ def demo_command(
         return
     print_table(result.rows())
     say(f"diabetes data, weight {weight:g}, standardised units; both certificates were checked")
+    for line in findings(result.evaluations["before"], result.evaluations["after"]):
+        warn(line)
+    say(f"compiled kernels were made or loaded in {result.compiling:.1f} s more")
     say("wrote " + ", ".join(str(path) for path in files))
     if len(files) < len(demo.OUTPUTS):
         say(demo.WITHOUT_PICTURES)

@@ -7,16 +7,48 @@ import logging
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from numba import config, njit
+from numba.core import event
 
-__all__ = ["compiled", "kept_in"]
+__all__ = ["compile_seconds", "compiled", "kept_in"]
 
 _log = logging.getLogger("certnet")
+
+
+class _Clock(event.Listener):  # type: ignore[misc]
+    """Seconds between the first taking and the last giving back of numba's lock, which compiling and loading hold."""
+
+    def __init__(self) -> None:
+        self._inside, self._since, self._sum = 0, 0.0, 0.0
+
+    def on_start(self, event: Any) -> None:
+        if self._inside == 0:
+            self._since = time.perf_counter()
+        self._inside += 1
+
+    def on_end(self, event: Any) -> None:
+        self._inside -= 1
+        if self._inside == 0:
+            self._sum += time.perf_counter() - self._since
+
+    @property
+    def seconds(self) -> float:
+        return self._sum
+
+
+_clock = _Clock()
+event.register("numba:compiler_lock", _clock)
+
+
+def compile_seconds() -> float:
+    """Seconds that this process has spent so far on compiling kernels, or on loading them from where they are kept."""
+    return _clock.seconds
 
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:

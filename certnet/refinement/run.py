@@ -12,6 +12,7 @@ from certnet.certification.bracket import certify_checked
 from certnet.claims.region import ALL, All, Region
 from certnet.core.errors import CertificateError
 from certnet.core.outcome import Status
+from certnet.kernels.compilation import compile_seconds
 from certnet.networks.network import Network
 from certnet.programs.restriction import Solution
 from certnet.refinement.task import Task
@@ -51,7 +52,7 @@ class Run:
     settings: Settings
 
     def __init__(self, network: Network, task: Task, settings: Settings) -> None:
-        self._begin = time.perf_counter()
+        self._begin, self._compiling = time.perf_counter(), compile_seconds()
         self.task, self.settings = task, settings
         self.input = network
         self.stopped: Status | None = None
@@ -64,6 +65,11 @@ class Run:
     def begin(self) -> None:
         """The trace's first row."""
         self.record("input", self.before, Solved(None, Status.OPTIMAL, ""), accepted=True)
+
+    @property
+    def seconds(self) -> float:
+        """Since it began, without those that went into compiling and loading kernels."""
+        return time.perf_counter() - self._begin - (compile_seconds() - self._compiling)
 
     def over(self) -> bool:
         """Is there a reason to start nothing more?"""
@@ -96,7 +102,7 @@ class Run:
         return certify_checked(network, X=self.task.probes, tol=1e-7, random_state=seed, region=region)
 
     def record(self, stage: str, measured: Measured | None, solved: Solved, *, accepted: bool) -> None:
-        row = TraceRow.of(stage, measured, solved, time.perf_counter() - self._begin, accepted=accepted)
+        row = TraceRow.of(stage, measured, solved, self.seconds, accepted=accepted)
         self.trace.append(row)
         _log.info("%s: objective %.6g, L <= %.6g, %.1f s", stage, row.objective, row.upper, row.seconds)
         if self.settings.callback is not None:

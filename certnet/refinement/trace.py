@@ -28,6 +28,7 @@ class TraceRow:
 
     ``objective``, ``mse`` and ``upper`` (certified Lipschitz bound) are recomputed from the network and the data; NaN
     where the solver gave no point. ``gap`` is the relative duality gap of the program that gave it, NaN where unknown.
+    ``seconds`` since the refinement began, without those that went into compiling and loading kernels.
     """
 
     stage: str
