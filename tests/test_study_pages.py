@@ -17,7 +17,8 @@ from certnet.study.kinds import ReportTable
 from certnet.study.kinds.refinement import objectives, robustness
 from certnet.study.kinds.refinement.evaluation import median_error
 from certnet.study.kinds.refinement.objectives import improvement
-from certnet.study.page import grid
+from certnet.study.kinds.refinement.rises import rises
+from certnet.study.page import grid, markdown
 from certnet.study.parquet_ import parquet_bytes
 from certnet.study.tables import columns_of, flat
 
@@ -256,3 +257,47 @@ def test_several_weights_are_told_apart(tmp_path):
     assert [line[0] for line in body] == ["servo, weight 0.01", "servo, weight 0.1"]
     tasks = {task.name for task in objectives.KIND.tasks(study)}
     assert "mine/trial 0/weight 0.1/mlp/joint" in tasks
+
+
+# ---------------------------------------------------------------------------------------------------------- what rose
+
+
+def overfitted(trial: int) -> list[dict[str, Any]]:
+    """A table on which the objective fell by a fifth while test error and L rose."""
+    before = made_up(trial, "sgd", "", 1.0, mse=0.8, mse_test=0.506, upper=1.36)
+    after = made_up(trial, "sgd", "joint", 0.8, mse=0.5, mse_test=0.603, upper=1.87)
+    return [before, after]
+
+
+def test_a_page_shows_test_error_and_l_beside_the_objective_and_says_that_they_rose(tmp_path):
+    study = tiny_study(tmp_path, TINY.replace("[starts.mlp]", "[starts.sgd]"))
+    report = objectives.report(study, [*overfitted(0), *overfitted(1)])
+    head, line = report.tables[0].rows
+    cells = dict(zip(head, line))
+    assert cells["mean"] == "+20.00 %"
+    assert (cells["test error"], cells["L at most"]) == ("0.506 → 0.603", "1.36 → 1.87")
+    test, steep = report.warnings
+    assert test.startswith("servo: joint over sgd: the test error rose from 0.506 to 0.603 (mean over 2 trials)")
+    assert "try a larger weight" in test
+    assert "the certified L rose from 1.361 to 1.871" in steep
+    text = markdown(study, overfitted(0), 6, report, [])
+    assert "## What rose" in text
+    assert test in text
+
+
+def test_what_rose_in_the_other_kinds():
+    rows = overfitted(0)
+    flat = [rows[0], rows[1] | {"mse": 0.9, "upper": 0.5}]
+    assert (
+        "the training error rose as well, so the network was made too flat: try a smaller weight"
+        in (rises(flat, by_weight=True, several=True)[0])
+    )
+    assert rises(flat, by_weight=True, several=True)[0].startswith("servo, weight 0.001: joint over sgd: ")
+    other = [rows[0], rows[1] | {"weight": 0.1}]  # chosen by each for itself
+    assert rises(other, by_weight=True, several=False) == ()
+    assert "its weight was chosen on validation data" in rises(other, by_weight=False, several=False)[0]
+    better = [rows[0], rows[1] | {"mse_test": 0.4, "upper": 1.2}]
+    assert rises(better, by_weight=True, several=False) == ()
+    assert rises([rows[1]], by_weight=True, several=False) == ()  # the start failed
+    study = load_study("yin-robustness", quick=True)
+    assert len(robustness.report(study, rows).warnings) == 2

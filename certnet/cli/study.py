@@ -251,6 +251,10 @@ def _compute(asked: Asked, how: Workers, *, begun: bool) -> bool:
         say(f"{check.statement}: {check.verdict}")
         for violation in check.violations[:_SHOWN]:
             say(f"  {violation}")
+    for warning in report.warnings[:_SHOWN]:
+        warn(warning)
+    if len(report.warnings) > _SHOWN:
+        warn(f"{len(report.warnings) - _SHOWN} more such sentences are on the page")
     failed = _failed(rows)
     _print_failed(failed)
     if failed:

@@ -60,6 +60,8 @@ def markdown(
     if spec.choices:
         parts += ["## Choices", "What the source leaves open, and what was chosen here:", _bullets(spec.choices)]
     parts += [text for table in report.tables for text in (f"## {table.title}", grid(table), table.note) if text]
+    if report.warnings:
+        parts += ["## What rose", _bullets(report.warnings)]
     if report.checks:
         parts += ["## Checks", "\n".join(_checks(report))]
     if report.notes:

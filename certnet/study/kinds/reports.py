@@ -67,8 +67,9 @@ class Check:
 
 @dataclass(frozen=True)
 class Report:
-    """What the rows say: tables, checks, and paragraphs (Markdown)."""
+    """What the rows say: tables, checks, paragraphs (Markdown), and what a reader must not overlook."""
 
     tables: tuple[ReportTable, ...]
     checks: tuple[Check, ...] = ()
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()

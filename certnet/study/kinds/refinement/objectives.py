@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 from pydantic import Field, model_validator
 
 from certnet.study.kinds.base import Kind
+from certnet.study.kinds.refinement.rises import rises
 from certnet.study.kinds.refinement.spec import RefinementSpec, refinement_check
 from certnet.study.kinds.refinement.tasks import refinement_execute, refinement_tasks
 from certnet.study.kinds.reports import Check, Column, Report, tabulated
@@ -27,7 +28,9 @@ __all__ = ["KIND", "Expected", "ObjectivesSpec", "Summary", "improvement", "summ
 _SAME = 1e-6  # relative: what two solvers may differ by
 _IMPROVEMENTS = (
     "`least`, `largest` and `mean` are of the improvements trial by trial; `of min`, `of max` and `of avg` are the "
-    "improvements of the least, the largest and the mean objective over the trials."
+    "improvements of the least, the largest and the mean objective over the trials. The objective is one of training: "
+    "`test error` and `L at most` are means over the same trials, of the start and of what the method made of it, and "
+    "either may rise."
 )
 _LEVELS = (
     "`J l2` is `MSE + λ (‖W‖² + ‖b‖² + ‖V‖²)` and `J Lipschitz` is `MSE + λ L²`, both on the training part and with L "
@@ -82,7 +85,10 @@ class ObjectivesSpec(RefinementSpec):
 
 @dataclass(frozen=True)
 class Summary:
-    """A method on a data set, over trials; improvements in per cent of the start's objective."""
+    """A method on a data set, over trials; improvements in per cent of the start's objective.
+
+    ``test`` and ``upper`` are mean test errors and certified bounds, of the start and of the method.
+    """
 
     data: str
     weight: float
@@ -95,6 +101,8 @@ class Summary:
     objective_start: float
     objective: float
     seconds: float
+    test: tuple[float, float]
+    upper: tuple[float, float]
 
 
 def improvement(before: float, after: float) -> float:
@@ -137,7 +145,13 @@ def _summary(key: tuple[Any, ...], pairs: Sequence[tuple[Row, Row]]) -> Summary:
         objective_start=fmean(before),
         objective=fmean(after),
         seconds=fmean(row["method_seconds"] for _, row in pairs),
+        test=_both(pairs, "mse_test"),
+        upper=_both(pairs, "upper"),
     )
+
+
+def _both(pairs: Sequence[tuple[Row, Row]], name: str) -> tuple[float, float]:
+    return fmean(start[name] for start, _ in pairs), fmean(row[name] for _, row in pairs)
 
 
 def report(study: Study[ObjectivesSpec], rows: Sequence[Row]) -> Report:
@@ -147,7 +161,8 @@ def report(study: Study[ObjectivesSpec], rows: Sequence[Row]) -> Report:
         tabulated("Improvement of the objective over the start", _improvements(spec), found, _IMPROVEMENTS),
         tabulated("Means over trials", _MEANS, named_groups(finished(rows), "data", "start", "method"), _LEVELS),
     )
-    return Report(tables, tuple(_checks(found, rows, spec)), tuple(_differences(found, spec)))
+    rose = rises(rows, by_weight=True, several=len(spec.weights) > 1)
+    return Report(tables, tuple(_checks(found, rows, spec)), tuple(_differences(found, spec)), rose)
 
 
 _MEANS: Final = (
@@ -174,6 +189,8 @@ def _improvements(spec: ObjectivesSpec) -> list[Column[Summary]]:
         Column("of min", lambda one: _signed(one.of_least)),
         Column("of max", lambda one: _signed(one.of_largest)),
         Column("of avg", lambda one: _signed(one.of_mean)),
+        Column("test error", lambda one: _change(one.test)),
+        Column("L at most", lambda one: _change(one.upper)),
     ]
     if spec.published:
         columns += [
@@ -190,6 +207,10 @@ def _printed(head: str, spec: ObjectivesSpec, figure: Callable[[Published], floa
         return "" if paper is None else _signed(figure(paper))
 
     return Column(head, cell)
+
+
+def _change(both: tuple[float, float]) -> str:
+    return f"{both[0]:.4g} → {both[1]:.4g}"
 
 
 def _signed(value: float) -> str:

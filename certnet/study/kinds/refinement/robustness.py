@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from certnet.study.kinds.base import Kind
 from certnet.study.kinds.refinement.evaluation import curve_mean, median_error
+from certnet.study.kinds.refinement.rises import rises
 from certnet.study.kinds.refinement.spec import RefinementSpec, refinement_check
 from certnet.study.kinds.refinement.tasks import refinement_execute, refinement_tasks
 from certnet.study.kinds.reports import Check, Column, Report, tabulated
@@ -85,12 +86,14 @@ class Case:
 
 def report(study: Study[RobustnessSpec], rows: Sequence[Row]) -> Report:
     """Median errors per data set and start, the best of each, and the check that certificates hold."""
-    cases = cases_of(rows, by_weight=len(study.spec.weights) > 1)
+    several = len(study.spec.weights) > 1
+    cases = cases_of(rows, by_weight=several)
     tables = (
         tabulated("Median over radii of the adversarial test error (mean over trials)", median_columns(cases), cases),
         tabulated("Test errors, clean and at the largest radius (means over trials)", ERRORS, networks_of(cases)),
     )
-    return Report(tables, (certificates_hold(rows),), tuple(_notes(cases, study.spec)))
+    rose = rises(rows, by_weight=True, several=several)
+    return Report(tables, (certificates_hold(rows),), tuple(_notes(cases, study.spec)), rose)
 
 
 def certificates_hold(rows: Sequence[Row]) -> Check:
