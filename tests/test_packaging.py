@@ -20,6 +20,7 @@ if not (ROOT / "pyproject.toml").is_file():
 TEXT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 PROJECT = tomllib.loads(TEXT)["project"]
 SCRIPT = ROOT / "scripts" / "lowest_constraints.py"
+LOCK = ROOT / "scripts" / "lock_environment.py"
 lowest = runpy.run_path(str(SCRIPT))["lowest"]
 
 
@@ -71,15 +72,84 @@ def test_an_upper_bound_does_not_matter_and_an_unknown_extra_does() -> None:
         list(lowest(text, ["plots"]))
 
 
-def test_the_recipe_for_conda_has_the_same_bounds() -> None:
-    recipe = ROOT / "packaging" / "conda" / "recipe.yaml"
-    if not recipe.is_file():
+def test_the_recipe_for_conda_has_the_same_requirements() -> None:
+    path = ROOT / "packaging" / "conda" / "recipe.yaml"
+    if not path.is_file():
         pytest.skip("the recipe is not part of the sdist")
-    text = recipe.read_text(encoding="utf-8")
-    assert f'version: "{certnet.__version__}"' in text
-    for requirement in PROJECT["dependencies"]:
+    recipe = pytest.importorskip("yaml").safe_load(path.read_text(encoding="utf-8"))
+    assert recipe["context"]["version"] == certnet.__version__
+    needed = [one.replace("cvxpy-base", "cvxpy").replace(" ", "") for one in recipe["requirements"]["run"]]
+    assert sorted(needed) == sorted([*PROJECT["dependencies"], "python>=${{python_min}}"])
+    host = {one.replace(" ", "") for one in recipe["requirements"]["host"]}
+    assert {one.partition(";")[0] for one in tomllib.loads(TEXT)["build-system"]["requires"]} <= host
+    variants = path.with_name("variants.yaml").read_text(encoding="utf-8")
+    assert f'python_min: ["{PROJECT["requires-python"].removeprefix(">=")}"]' in variants
+
+
+def test_workflows_use_actions_by_version_and_files_that_there_are() -> None:
+    folder = ROOT / ".github" / "workflows"
+    if not folder.is_dir():
+        pytest.skip("the workflows are not part of the sdist")
+    yaml = pytest.importorskip("yaml")
+    for path in sorted(folder.glob("*.yml")):
+        text = path.read_text(encoding="utf-8")
+        jobs = yaml.safe_load(text)["jobs"]
+        for name, job in jobs.items():
+            assert {*([job["needs"]] if "needs" in job else [])} <= {*jobs}, name
+            for step in job.get("steps", []):
+                assert ("uses" in step) != ("run" in step), (path.name, name, step)
+                assert re.fullmatch(r"[\w./-]+@[\w./-]+", step.get("uses", "a/b@v1")), step
+        for file in re.findall(r"(?:scripts|tests)/\w+\.py|constraints[\w-]*\.txt", text):
+            assert (ROOT / file).is_file(), f"{path.name} names {file}"
+
+
+REPORT = {
+    "version": "1",
+    "install": [
+        {"metadata": {"name": "certnet", "version": "0"}, "download_info": {"url": "file:///x", "dir_info": {}}},
+        {
+            "metadata": {"name": "Two_Words", "version": "2.0", "license": "MIT\nand the whole text"},
+            "download_info": {"url": "https://host/two.whl", "archive_info": {"hashes": {"sha256": "ab"}}},
+        },
+        {
+            "metadata": {"name": "one", "version": "1.5+cpu", "license_expression": "BSD-3-Clause"},
+            "download_info": {"url": "https://host/one.whl", "archive_info": {"hashes": {"sha256": "cd"}}},
+        },
+    ],
+}
+
+
+def test_a_lock_and_a_bill_of_materials_of_a_report() -> None:
+    script = runpy.run_path(str(LOCK))
+    packages = script["of_report"](REPORT)
+    assert list(script["locked"](packages)) == ["one==1.5+cpu --hash=sha256:cd", "two-words==2.0 --hash=sha256:ab"]
+    bill = script["sbom"](packages)
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    assert [one["purl"] for one in bill["components"]] == ["pkg:pypi/one@1.5+cpu", "pkg:pypi/two-words@2.0"]
+    assert [one["licenses"][0]["license"]["name"] for one in bill["components"]] == ["BSD-3-Clause", "MIT"]
+    assert "host" not in str(bill)
+
+
+def test_what_is_no_report_is_refused() -> None:
+    script = runpy.run_path(str(LOCK))
+    with pytest.raises(ValueError, match="no report"):
+        script["of_report"]({"version": "2", "install": []})
+    unknown = {"metadata": {"name": "a", "version": "1"}, "download_info": {"url": "x", "archive_info": {}}}
+    with pytest.raises(ValueError, match="a has no sha256"):
+        script["of_report"]({"version": "1", "install": [unknown]})
+
+
+def test_the_versions_of_ci_are_those_of_all_that_is_needed_and_within_the_bounds() -> None:
+    lines = (ROOT / "constraints-ci.txt").read_text(encoding="utf-8").splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+
+    def numbers(version: str) -> list[int]:
+        return [int(number) for number in re.findall(r"\d+", version)[:3]]
+
+    extras = PROJECT["optional-dependencies"]
+    for requirement in {*PROJECT["dependencies"], *(one for extra in extras.values() for one in extra)}:
         name, low = requirement.split(">=")
-        assert re.search(rf"- {name}(-base)? >={re.escape(low)}\n", text), requirement
+        assert numbers(pinned[name.lower()]) >= numbers(low), requirement
 
 
 def test_types_are_part_of_the_package() -> None:
