@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from certnet.cli.choices import KeptPart
+from certnet.cli.regions import Place
 from certnet.core.errors import InvalidInputError
 
 __all__ = ["Asked", "effort_of", "kept_of", "limits_of", "signs_of"]
@@ -76,6 +77,27 @@ class Asked:
                     raise InvalidInputError(
                         f"--{name.replace('_', '-')} is for the model in its own units: leave out --standardise"
                     )
+
+    def require_fits(self, place: Place) -> None:
+        """Refuse a region beside what is of all inputs.
+
+        Raises
+        ------
+        InvalidInputError
+        """
+        ways = {"--box": place.box, "--around-data": place.around_data, "--around": place.around}
+        region = next((name for name, given in ways.items() if given is not None), None)
+        names = ("cells", "method", "penalty", "solver", "optimality_gap")
+        others = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name)]
+        if region is not None and others:
+            raise InvalidInputError(
+                f"{region} is for the default work, and {', '.join(others)} for all inputs: choose one"
+            )
+        if self.standardise and place.around is not None and place.units == "model":
+            raise InvalidInputError(
+                "--around with --radius is a ball in the model's own units, which is none in those of --standardise: give "
+                "--box, or leave --standardise out"
+            )
 
     @property
     def heard(self) -> bool:

@@ -10,8 +10,10 @@ from typing import Annotated, Final
 
 import typer
 
+from certnet.claims.region import All, Region
 from certnet.cli.asked import Asked, effort_of, kept_of, limits_of, signs_of
 from certnet.cli.choices import KeptPart, Loss, Penalty, RefineMethod, SolverName
+from certnet.cli.regions import Around, AroundData, BoxFiles, Margin, Place, Radius, RegionUnits, RowOf
 from certnet.cli.samples import Categorical, Decimal, Encoding, NoHeader, Sep, table_format
 from certnet.cli.tables import Table, in_memory, squared_error
 from certnet.cli.terminal import (
@@ -99,6 +101,13 @@ def refine_command(
             help="State weight, limits on error and constant in units standardised by the data.",
         ),
     ] = False,
+    box: BoxFiles = None,
+    around_data: AroundData = None,
+    margin: Margin = None,
+    around: Around = None,
+    row: RowOf = None,
+    radius: Radius = None,
+    units: RegionUnits = "model",
     drop: Annotated[list[str] | None, typer.Option(help="Column to leave out; may be repeated.")] = None,
     activation: Activation = None,
     layer: Layer = None,
@@ -152,6 +161,20 @@ def refine_command(
     table = Table(
         tuple(target), tuple(drop or ()), sample_weight, table_format(sep, decimal, encoding, no_header, categorical)
     )
+    place = Place(
+        box=box,
+        around_data=around_data,
+        margin=margin,
+        around=around,
+        radius=radius,
+        row=row,
+        data=data if box or around else None,  # the table of --units, and of a word where the region leaves it
+        units=units,
+        target=table.beside if box or around or around_data else (),
+        drop=table.drop if box or around or around_data else (),
+        form=table.form,
+    )
+    asked.require_fits(place)
     proof = certificate if certificate is not None else out.with_suffix(".certificate.json")
     for path in (out, proof):
         check_writable(path, force=force)
@@ -168,10 +191,15 @@ def refine_command(
             f"{validation} and {data} hold other categories, or in other columns: name all of them, in one order "
             "(--categorical COLUMN=A,B,…)"
         )
+    region, names, notes = place.region(network, "l2")
+    for note in notes:
+        warn(note)
     limits = Limits(signs_of(monotone or (), rows.names), limits_of(slope_limit or (), rows.names))
     stop = threading.Event()
     with working(f"refining {network!r} on {len(rows)} rows and the inputs {', '.join(rows.names)}"):
-        done = interruptible(lambda: _refined(network, rows, asked, limits, stop), stop if asked.heard else None)
+        done = interruptible(
+            lambda: _refined(network, rows, asked, limits, region, stop), stop if asked.heard else None
+        )
     _warn_of_units(network, rows)
     interrupted = stop.is_set() or done.record.status is Status.INTERRUPTED
     if interrupted and not done.record.improved:
@@ -184,7 +212,7 @@ def refine_command(
     done = replace(done, network=done.network.described(network.about))
     save_model(done.network, out, force=force)
     done.certificate.save(proof, force=force)
-    told = Told(network, rows, held_out, asked, limits, done)
+    told = Told(network, rows, held_out, asked, limits, done, region, names)
     if as_json:
         print_json(told.plain() | {"network": str(out), "certificate": str(proof)})
         return
@@ -222,18 +250,26 @@ def _require_written(network: ShallowNetwork | FeedForward, out: Path) -> None:
 
 
 def _refined(
-    network: ShallowNetwork | FeedForward, rows: Rows, asked: Asked, limits: Limits, stop: threading.Event
+    network: ShallowNetwork | FeedForward,
+    rows: Rows,
+    asked: Asked,
+    limits: Limits,
+    region: Region,
+    stop: threading.Event,
 ) -> Done:
     from certnet.refinement import refine
 
     options = {**asked.options(), **limits.options()}
+    if not isinstance(region, All):
+        options["region"] = region
     if not asked.standardise:
         done = refine(network, rows, None, asked.weight, should_stop=stop.is_set, **options)
-        return Done.of(done, done.network, done.certificate)
+        return Done.of(done, done.network, done.certificate, done.certificate_everywhere)
     from certnet.estimators import CertifiedRegressor
 
     table = in_memory(rows, "--standardise")
     y = table.y[:, 0] if table.n_outputs == 1 else table.y
     fitted = CertifiedRegressor(network, weight=asked.weight, random_state=0, **options)
     fitted.fit(table.X, y, sample_weight=table.weights)
-    return Done.of(fitted.refinement_, fitted.network_, fitted.certificate_)
+    everywhere = None if isinstance(region, All) else fitted.certificate_everywhere_
+    return Done.of(fitted.refinement_, fitted.network_, fitted.certificate_, everywhere)

@@ -43,6 +43,11 @@ class Table:
     weight: str | None = None
     form: TableFormat = COMMAS
 
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Columns that are neither inputs nor left out."""
+        return (*self.targets, *(() if self.weight is None else (self.weight,)))
+
     def rows(self, path: Path, network: Network) -> Rows:
         """The samples of a file for a network.
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from certnet.certification import Certificate, certify, meaning
+from certnet.claims.region import ALL, Region
 from certnet.cli.asked import Asked
+from certnet.cli.regions import plain_region, say_region
 from certnet.cli.tables import squared_error
 from certnet.cli.terminal import finite_or_none, print_table, say, warn
 from certnet.core.digits import above, below
@@ -42,16 +44,22 @@ class Limits:
 
 @dataclass(frozen=True, eq=False)
 class Done:
-    """A refinement; its network and certificate in the model's own units."""
+    """A refinement; its network and certificate in the model's own units.
+
+    ``everywhere`` is of all inputs, where ``certificate`` is of a region.
+    """
 
     record: RefineResult
     network: ShallowNetwork | FeedForward
     certificate: Certificate
+    everywhere: Certificate | None = None
 
     @classmethod
-    def of(cls, record: RefineResult, network: Network, certificate: Certificate) -> Self:
+    def of(
+        cls, record: RefineResult, network: Network, certificate: Certificate, everywhere: Certificate | None = None
+    ) -> Self:
         """With a network of layers, which files are of."""
-        return cls(record, cast("ShallowNetwork | FeedForward", network), certificate)
+        return cls(record, cast("ShallowNetwork | FeedForward", network), certificate, everywhere)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +72,8 @@ class Told:
     asked: Asked
     limits: Limits
     done: Done
+    region: Region = ALL
+    names: Sequence[str] = ()
 
     @cached_property
     def errors(self) -> tuple[float, float]:
@@ -78,8 +88,10 @@ class Told:
 
     @cached_property
     def upper_before(self) -> float:
-        """The certified constant of the model."""
-        return certify(self.before).upper if self.asked.standardise else self.done.record.certificate_before.upper
+        """The certified constant of the model, in the region if there is one."""
+        if self.asked.standardise:
+            return certify(self.before, region=self.region).upper
+        return self.done.record.certificate_before.upper
 
     @property
     def notes(self) -> list[str]:
@@ -130,6 +142,8 @@ class Told:
             "lipschitz_upper_before": self.upper_before,
             "lipschitz_upper_after": claim.upper,
             "lipschitz_lower_after": claim.lower,
+            "lipschitz_upper_everywhere": None if self.done.everywhere is None else self.done.everywhere.upper,
+            "region": plain_region(self.region, "l2"),
             "duality_gap": finite_or_none(record.gap),
             "floor": None if record.floor is None else record.floor.value,
             "mse_before": self.errors[0],
@@ -175,6 +189,9 @@ class Told:
         for note in self.notes:
             warn(note)
         say(meaning(self.done.certificate))
+        say_region(self.region, "l2", self.names)
+        if self.done.everywhere is not None:
+            say(f"for all inputs L is at most {above(self.done.everywhere.upper, 5)}")
 
     @staticmethod
     def _compiling() -> float:
