@@ -8,9 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from certnet import cli
+from certnet import ShallowNetwork, certification, certify, cli
 from certnet.backends import cvxpy_
 from certnet.cli import health
+from certnet.kernels import compilation
 
 
 def doctor(capsys, monkeypatch, *words: str) -> tuple[int, str]:
@@ -63,3 +64,24 @@ def test_the_doctor_tells_of_the_machine(capsys, monkeypatch) -> None:
     assert data["python"] == ".".join(map(str, sys.version_info[:3]))
     for what in ("threads", "BLAS", "GPU", "compiled kernels", "cpus", "CERTNET_DATA_HOME"):
         assert what in data
+
+
+def test_certnets_own_search_is_tried_and_believed_only_where_it_is_right(capsys, monkeypatch) -> None:
+    code, out = doctor(capsys, monkeypatch, "--json")
+    assert code == 0
+    assert json.loads(out)["solvers"]["CERTNET"] == {"usable": True, "reason": None}
+
+    def wrong(network):  # type: ignore[no-untyped-def]
+        return certify(ShallowNetwork(2.0 * network.W, network.b, network.V, network.c))
+
+    monkeypatch.setattr(certification, "certify", wrong, raising=False)
+    assert "does not solve a tiny problem" in str(health.own_search())
+
+
+def test_a_folder_of_kernels_elsewhere_is_explained(monkeypatch, tmp_path) -> None:
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    assert "cannot be written" not in health.system()["compiled kernels"]
+    monkeypatch.setattr(compilation, "kept_in", lambda kernel: tmp_path)
+    assert health.system()["compiled kernels"].startswith(f"{tmp_path} (certnet's own folder cannot be written")
+    monkeypatch.setattr(compilation, "kept_in", lambda kernel: None)
+    assert "set NUMBA_CACHE_DIR" in health.system()["compiled kernels"]

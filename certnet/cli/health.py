@@ -5,19 +5,36 @@ from __future__ import annotations
 import os
 import platform
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 
 from certnet.backends import cvxpy_
 from certnet.core.errors import CertnetError
+from certnet.networks.shallow import ShallowNetwork
 from certnet.programs.box_qp import BoxQP
 from certnet.solvers.box import SOLVERS as BOX_SOLVERS
 from certnet.solvers.box import Limits, solver_named
 
-__all__ = ["box_solvers", "cone_solvers", "system"]
+__all__ = ["box_solvers", "cone_solvers", "own_search", "system"]
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _TOL = 1e-4
+
+
+def own_search() -> str | None:
+    """The same of certnet's own: ``2 relu(3 x)`` has L = 6, and the certificate is checked."""
+    from certnet.certification import certify
+
+    network = ShallowNetwork(np.array([[3.0]]), np.zeros(1), np.array([[2.0]]), np.zeros(1))
+    try:
+        found = certify(network)
+        verdict = found.check(network)
+    except Exception as error:  # noqa: BLE001 - as below
+        return f"cannot be used ({_first_line(error)}): reinstall certnet, numpy and scipy"
+    if verdict and found.lower <= 6.0 <= found.upper <= 6.0 + _TOL:
+        return None
+    return f"does not solve a tiny problem ([{found.lower!r}, {found.upper!r}] for 6): reinstall certnet and numpy"
 
 
 def cone_solvers() -> dict[str, str | None]:
@@ -100,10 +117,12 @@ def _gpu() -> str:
 
 
 def _kernels() -> str:
-    from certnet.kernels.compilation import kept_in
+    from certnet.kernels import compilation
     from certnet.kernels.elliptope import ascend
 
-    folder = kept_in(ascend)
+    folder = compilation.kept_in(ascend)
     if folder is None:
         return "not kept, compiled in every process: set NUMBA_CACHE_DIR to a folder that can be written"
-    return str(folder)
+    if "NUMBA_CACHE_DIR" in os.environ or folder.parent == Path(compilation.__file__).parent:
+        return str(folder)
+    return f"{folder} (certnet's own folder cannot be written; NUMBA_CACHE_DIR names another)"

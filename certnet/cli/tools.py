@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from certnet.backends import cvxpy_
-from certnet.cli.health import box_solvers, cone_solvers, system
+from certnet.cli.health import box_solvers, cone_solvers, own_search, system
 from certnet.cli.terminal import Force, Json, interruptible, print_json, print_table, say, warn, working
 
 __all__ = ["demo_command", "doctor_command"]
@@ -60,7 +60,7 @@ def demo_command(
 def doctor_command(as_json: Json = False) -> None:
     """Which solvers and optional packages are installed and usable, and why not."""
     with working("solving a tiny problem with each solver"):
-        solvers, boxes = cone_solvers(), box_solvers()
+        solvers, boxes = {"CERTNET": own_search()} | cone_solvers(), box_solvers()
         machine = system()
     core = ("numpy", "scipy", "scikit-learn", "numba", "cvxpy", "clarabel", "scs", "osqp")
     packages = {name: _installed(name) for name in (*core, *_OPTIONAL)}
