@@ -95,8 +95,8 @@ class Asked:
             )
         if self.standardise and place.around is not None and place.units == "model":
             raise InvalidInputError(
-                "--around with --radius is a ball in the model's own units, which is none in those of --standardise: give "
-                "--box, or leave --standardise out"
+                "--around with --radius is a ball in the model's own units, which is none in those of --standardise: "
+                "give --box, or leave --standardise out"
             )
 
     @property
