@@ -52,6 +52,7 @@ OPTIONAL = {
         "train.classifier_",
         "train.penalty_",
         "train.torch_",
+        "lifted.device_",
         "lifted.torch_",
         "lifted.twin_",
     ),
