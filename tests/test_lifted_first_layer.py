@@ -21,7 +21,8 @@ def test_spans_are_the_steps_on_the_matrix(d, m, moves):
     one, two = Parameters.of(net), Parameters.of(net)
     batches = [rng.standard_normal((rows, d)) for rows in (4, 4, 3)]
     gradient = Parameters.over(np.full_like(one.flat, np.nan), net.widths)
-    explicit, span = Explicit(one, 1.0), Spanned(two, np.concatenate(batches), moves=moves)
+    explicit, span = Explicit(one, 1.0), Spanned(two, moves=moves)
+    span.begin(np.concatenate(batches))
     rate = 0.05
     for X in batches:
         A = np.maximum(rng.standard_normal((2 * len(X), m)), 0.0)
@@ -121,3 +122,14 @@ def test_what_stops_in_a_span_leaves_the_network_of_the_epoch_before(monkeypatch
         stopped = trained(monkeypatch, True, how)
     assert isinstance(stopped.network, LiftedNetwork)
     assert stopped.network.digest == whole.network.digest
+
+
+def test_large_batches_are_shared_by_threads_with_the_same_bits():
+    rng = np.random.default_rng(4)
+    X, y = rng.random((120, 60)), rng.random((120, 3))
+    how = Training(learning_rate=0.02, batch_size=60, max_epochs=2)
+    one, three = (train(start(), X, y, how, random_state=5, threads=threads) for threads in (1, 3))
+    assert one.network.digest == three.network.digest
+    assert one.loss_curve == three.loss_curve
+    small = train(start(), X, y, Training(learning_rate=0.02, batch_size=40, max_epochs=1), random_state=5, threads=3)
+    assert small.network.digest != one.network.digest

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certnet.core.validation import Float
-from certnet.kernels.box_descent import descend, passes_of_descent
+from certnet.kernels.box_descent import passes_of_descent
+from certnet.kernels.box_refine import refine
 from certnet.kernels.compilation import compiled
 
 __all__ = [
     "clamped_phase",
+    "contrasted",
     "curvature",
     "differences",
     "eliminated_phase",
@@ -115,7 +117,7 @@ def linear_terms(flat: Float, widths: Index, product: Float, scale: Float, beta:
 def settled(
     H: Float, q: Float, lower: Float, upper: Float, z: Float, tol: float, max_passes: int, fixed: int
 ) -> tuple[int, float]:
-    """The first units of every sample, as many as H has rows, by descent or, if ``fixed`` is not 0, so many passes.
+    """The first units of every sample, as many as H has rows, to tolerance, or in ``fixed`` passes if that is not 0.
 
     Parameters
     ----------
@@ -143,7 +145,8 @@ def settled(
         passes_of_descent(H, q, lower[:h], upper[:h], units, fixed)
         passes, residual = fixed * len(z), 0.0
     else:
-        passes, residual = descend(H, q, lower[:h], upper[:h], units, tol, max_passes)
+        g = np.dot(units, H) - q
+        passes, residual = refine(H, q, (lower[:h], upper[:h]), units, g, tol, max_passes)
     z[:, :h] = units
     return passes, residual
 
@@ -224,6 +227,79 @@ def clamped_phase(
     right = q[:, :h].copy()
     right[:, first:] -= np.dot(y, H[h:, first:h].copy())
     return settled(H[:h, :h].copy(), right, lower, upper, z, tol, max_passes, fixed)
+
+
+@compiled(nogil=True)
+def contrasted(
+    H: Float,
+    first: int,
+    inverse: Float,
+    q: Float,
+    y: Float,
+    lower: Float,
+    upper: Float,
+    free: Float,
+    target: Float,
+    tol: float,
+    max_passes: int,
+) -> tuple[int, float, float, Float]:
+    """Both phases of :func:`eliminated_phase` and :func:`clamped_phase`, the second from the solution of the first.
+
+    The gradient that ends the one begins the other: with z free, ``g ← g + H_AO (y − z_O)``. The energies differ by
+
+        ½ (y − z_O)ᵀ M (y − z_O) + ½ (g + g′)ᵀ (z′_A − z_A),   M = H_OO,
+
+    with the clamped activations z′ and gradients g, g′ of the clamped energy at both: two terms, none of which cancels.
+
+    Parameters
+    ----------
+    y : ndarray, shape (n, n_L), n ≤ B
+        Of the first n samples; the others have a free phase alone.
+    free, target : ndarray, shapes (B, units), (n, units)
+        The first is where to start, inside of the boxes; both are overwritten.
+
+    Returns
+    -------
+    passes : int
+        Over single samples; −1 where the diagonal of H has no scale.
+    residuals : two floats
+        The largest of either phase.
+    differences : ndarray, shape (n,)
+    """
+    h, n = len(H) - len(inverse), len(y)
+    box = lower[:h], upper[:h]
+    H_OA = H[h:, first:h].copy()
+    A, last = H[:h, :h].copy(), H[first:h, first:h].copy()
+    K = np.dot(inverse, H_OA)
+    A[first:, first:] -= np.dot(H_OA.T, K)  # for the free phase
+    q_O, right = q[:, h:].copy(), q[:, :h].copy()
+    right[:, first:] -= np.dot(q_O, K)
+    z = free[:, :h].copy()
+    g = np.dot(z, A) - right
+    passes, of_free = refine(A, right, box, z, g, tol, max_passes)
+    if passes < 0:
+        return -1, of_free, of_free, np.zeros(n)
+    free[:, :h] = z
+    free[:, h:] = np.dot(q_O - np.dot(z[:, first:].copy(), H_OA.T), inverse)
+    # the clamped phase
+    A[first:, first:] = last
+    before = z[:n].copy()
+    moved = y - free[:n, h:]
+    pulled = q[:n, :h].copy()
+    pulled[:, first:] -= np.dot(y, H_OA)
+    slope = g[:n].copy()
+    slope[:, first:] += np.dot(moved, H_OA)
+    start = slope.copy()
+    more, of_target = refine(A, pulled, box, z[:n], slope, tol, max_passes)
+    target[:, :h], target[:, h:] = z[:n], y
+    bent = np.dot(moved, H[h:, h:].copy())
+    values = np.zeros(n)
+    for r in range(n):
+        for j in range(moved.shape[1]):
+            values[r] += 0.5 * moved[r, j] * bent[r, j]
+        for j in range(h):
+            values[r] += 0.5 * (start[r, j] + slope[r, j]) * (z[r, j] - before[r, j])
+    return passes + more, of_free, of_target, values
 
 
 @compiled(nogil=True)

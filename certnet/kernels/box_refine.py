@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certnet.core.validation import Float
-from certnet.kernels.box_descent import longer_than, longest_of
+from certnet.kernels.box_descent import descend, fill_gradient, longer_than, residual_of
 from certnet.kernels.compilation import compiled
 
-__all__ = ["Single", "correct"]
+__all__ = ["Single", "correct", "refine"]
 
 Single = NDArray[np.float32]
 Index = NDArray[np.int64]
@@ -67,31 +67,142 @@ def correct(
     todo = np.empty(n + 1, np.int64)
     most = 0
     for k in rows:
-        scale = _pose(z[k], g[k], box, root, work)
-        if not 0.0 < scale < np.inf:
-            continue
-        # passes over the coordinates whose step is long enough, until the longest is short or they creep
-        goal = max(np.float32(0.5 * tol / scale), _FLOOR)
-        threshold, mark = goal, np.float32(np.inf)
-        for count in range(max_passes):
-            _look(work, weight)
-            longest = longest_of(work[4], lanes)
-            if longest <= goal:
-                break
-            if count % _LOOK == 0:
-                if longest > _PROGRESS * mark:
-                    break
-                mark = longest
-            movers = longer_than(work[4], threshold, todo)
-            if movers:
-                if len(reach):
-                    _pass_of_bands(H, reach, work, todo, movers)
-                else:
-                    _pass(H, work, todo, movers)
-            threshold = max(goal, _SHARE * longest)
-            most = max(most, count + 1)
-        _apply(z[k], box, root, scale, work)
+        most = max(most, _correct_one(H, reach, root, weight, box, z[k], g[k], tol, max_passes, work, lanes, todo))
     return most
+
+
+@compiled(nogil=True, fastmath=_FAST)
+def refine(
+    H: Float, q: Float, box: tuple[Float, Float], z: Float, g: Float, tol: float, max_passes: int
+) -> tuple[int, float]:
+    """Every sample until its natural residual, in double precision, is at most ``tol``: rounds of correction.
+
+    What rounds no longer bring forward is finished by passes in double precision.
+
+    Parameters
+    ----------
+    H : ndarray, shape (n, n)
+        Symmetric positive definite, in double precision.
+    q : ndarray, shape (N, n)
+    box : pair of ndarrays, shape (n,)
+    z, g : ndarray, shape (N, n)
+        Points inside of the box, and ``H z − q``; both are overwritten.
+    tol : float
+    max_passes : int
+        Limit for each sample.
+
+    Returns
+    -------
+    passes : int
+        Sum over the samples; −1 where the diagonal of H has no scale.
+    residual : float
+        The largest ``max |z − Π(z − g)|`` of a sample.
+    """
+    n, N = len(H), len(q)
+    lower, upper = box
+    if n == 0:
+        return 0, 0.0
+    root, weight, single = np.empty(n), np.empty(n, np.float32), np.empty((n, n), np.float32)
+    top = _scaled(H, root, weight, single)
+    if not top > 0.0:
+        return -1, np.nan
+    reach = np.empty((0, 2), np.int64)
+    work, lanes, todo = np.zeros((5, n), np.float32), np.empty(8, np.float32), np.empty(n + 1, np.int64)
+    residual, taken, going = np.empty(N), np.zeros(N, np.int64), np.zeros(N, np.bool_)
+    left = 0
+    for k in range(N):
+        residual[k] = residual_of(z[k], g[k], lower, upper)
+        going[k] = not residual[k] <= tol
+        left += going[k]
+    while left:
+        for k in range(N):
+            if going[k]:
+                most = max_passes - taken[k]
+                given = single, reach, root, weight, box, z[k], g[k], tol / top, most, work, lanes, todo
+                taken[k] += _correct_one(*given)
+        g[:] = np.dot(z, H)
+        left = 0
+        for k in range(N):
+            for j in range(n):
+                g[k, j] -= q[k, j]
+            if going[k]:
+                before = residual[k]
+                residual[k] = residual_of(z[k], g[k], lower, upper)
+                going[k] = tol < residual[k] and residual[k] < 0.5 * before and taken[k] < max_passes
+                left += going[k]
+    worst = 0.0
+    for k in range(N):
+        if not residual[k] <= tol and taken[k] < max_passes:
+            here = slice(k, k + 1)
+            more, residual[k] = descend(H, q[here], lower, upper, z[here], tol, max_passes - taken[k])
+            taken[k] += more
+            fill_gradient(H, q[k], z[k], g[k])
+        if not residual[k] <= worst:
+            worst = residual[k]
+    return taken.sum(), worst
+
+
+@compiled(nogil=True, fastmath=_FAST)
+def _scaled(H: Float, root: Float, weight: Single, single: Single) -> float:
+    """``D^{−½}``, weights relative to their largest, and ``D^{−½} H D^{−½}``; the largest weight, or not a number."""
+    n = len(H)
+    top = 0.0
+    for i in range(n):
+        if not H[i, i] > 0.0:
+            return np.nan
+        root[i] = 1.0 / np.sqrt(H[i, i])
+        top = max(top, max(1.0, H[i, i]) * root[i])
+    if not 0.0 < top < np.inf:
+        return np.nan
+    for i in range(n):
+        weight[i] = max(1.0, H[i, i]) * root[i] / top
+        for j in range(n):
+            single[i, j] = H[i, j] * (root[i] * root[j])
+    return top
+
+
+@compiled(nogil=True, fastmath=_FAST)
+def _correct_one(
+    H: Single,
+    reach: Index,
+    root: Float,
+    weight: Single,
+    box: tuple[Float, Float],
+    z: Float,
+    g: Float,
+    tol: float,
+    max_passes: int,
+    work: Single,
+    lanes: Single,
+    todo: Index,
+) -> int:
+    """Move one sample, in place; the passes that it took."""
+    scale = _pose(z, g, box, root, work)
+    if not 0.0 < scale < np.inf:
+        return 0
+    # passes over the coordinates whose step is long enough, until the longest is short or they creep
+    goal = max(np.float32(0.5 * tol / scale), _FLOOR)
+    threshold, mark = goal, np.float32(np.inf)
+    taken = 0
+    for count in range(max_passes):
+        _look(work, weight)
+        longest = _longest(work[4], lanes)
+        if longest <= goal:
+            break
+        if count % _LOOK == 0:
+            if longest > _PROGRESS * mark:
+                break
+            mark = longest
+        movers = longer_than(work[4], threshold, todo)
+        if movers:
+            if len(reach):
+                _pass_of_bands(H, reach, work, todo, movers)
+            else:
+                _pass(H, work, todo, movers)
+        threshold = max(goal, _SHARE * longest)
+        taken = count + 1
+    _apply(z, box, root, scale, work)
+    return taken
 
 
 @compiled(nogil=True, fastmath=_FAST)
@@ -120,6 +231,16 @@ def _look(work: Single, weight: Single) -> None:
     e, slope, low, high, steps = work[0], work[1], work[2], work[3], work[4]
     for i in range(len(e)):
         steps[i] = abs(min(max(e[i] - slope[i], low[i]), high[i]) - e[i]) * weight[i]
+
+
+@compiled(nogil=True, fastmath=_FAST)
+def _longest(steps: Single, lanes: Single) -> np.float32:
+    """The largest of numbers that are not negative; their bits are in the same order, and their maximum vectorises."""
+    bits, top = steps.view(np.int32), np.int32(0)
+    for i in range(len(bits)):
+        top = max(top, bits[i])
+    lanes.view(np.int32)[0] = top
+    return lanes[0]
 
 
 @compiled(nogil=True, fastmath=_FAST)

@@ -60,7 +60,7 @@ class Explicit:
     def __init__(self, params: Parameters, beta: float) -> None:
         self._params, self._beta = params, beta
         m, d = params.weights[0].shape
-        self.gram = np.zeros((m, m))
+        self.gram: Float = np.zeros((m, m))
         self._inputs = 0
         self._wide = np.empty((0, d))  # rows [X; c_0; A W_0], or [X; c_0; W_0] where that has fewer
 
@@ -113,29 +113,37 @@ def batches_of_a_span(widths: tuple[int, ...], beta: float, batch_size: int) -> 
 
 
 class Spanned:
-    """The first layer for the batches of ``X``, in order; every one of them moves it by a rate.
+    """The first layer for the next batches; every one of them moves it by a rate.
 
     Parameters
     ----------
     params : Parameters
-        W_0 and c_0 are read now, and written by :meth:`close`; in between they are those of the start.
-    X : ndarray, shape (R, d)
+        W_0 and c_0 are read by :meth:`begin` and written by :meth:`close`; in between they are those of the start.
     moves : bool
         Does c_0 move?
     """
 
-    def __init__(self, params: Parameters, X: Float, *, moves: bool) -> None:
-        W, c = params.weights[0], params.reconstruction_biases[0]
-        m = len(W)
-        self._params, self._moves, self._at = params, moves, m + 1
-        self._rows = np.empty((m + 1 + len(X), len(c)))
+    def __init__(self, params: Parameters, *, moves: bool) -> None:
+        self._params, self._moves = params, moves
+        self._at = 0
+        self._rows = self._S = np.empty((0, 0))
+        self.gram = self._C = self._v = self._product = self._of_c = np.empty(0)
+
+    def begin(self, X: Float) -> None:
+        """With the inputs (R, d) of the batches to come, in their order."""
+        W, c = self._params.weights[0], self._params.reconstruction_biases[0]
+        m, D = len(W), len(W) + 1 + len(X)
+        if len(self._rows) != D:  # large arrays are kept: memory that is new must be cleared first
+            self._rows, self._S = np.empty((D, len(c))), np.empty((D, D))
+            self._C, self._v = np.empty((D, m)), np.empty(D)
+        self._at = m + 1
         self._rows[:m], self._rows[m], self._rows[m + 1 :] = W, c, X
-        self._S = self._rows @ self._rows.T
-        self._C, self._v = np.zeros((len(self._rows), m)), np.zeros(len(self._rows))
-        np.fill_diagonal(self._C[:m], 1.0)
+        np.dot(self._rows, self._rows.T, out=self._S)
+        self._C.fill(0.0)
+        np.fill_diagonal(self._C, 1.0)
+        self._v.fill(0.0)
         self._v[m] = 1.0
         self.gram = self._S[:m, :m].copy()
-        self._product = self._of_c = np.empty(0)
 
     def pose(self, X: Float) -> Float:
         self._product, self._of_c = span_posed(self._S, self._C, self._v, self._at, len(X))

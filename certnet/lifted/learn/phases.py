@@ -13,6 +13,7 @@ moves.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -23,6 +24,7 @@ from scipy.linalg.lapack import dposv
 from certnet.core.validation import Float
 from certnet.kernels.batch import (
     clamped_phase,
+    contrasted,
     curvature,
     differences,
     eliminated_phase,
@@ -30,11 +32,12 @@ from certnet.kernels.batch import (
     linear_terms,
     settled,
 )
+from certnet.kernels.entropy import entropy_phase
 from certnet.kernels.margin import margin_phase
 from certnet.lifted.learn.first_layer import Explicit, FirstLayer, Spanned, batches_of_a_span
 from certnet.lifted.learn.objective import Objective
 from certnet.lifted.learn.parameters import Parameters
-from certnet.lifted.loss_functions import MarginLoss
+from certnet.lifted.loss_functions import CrossEntropy, MarginLoss
 from certnet.lifted.loss_newton import Augmented, newton
 from certnet.lifted.network import LiftedNetwork
 from certnet.programs.box_qp import BoxQP
@@ -42,6 +45,11 @@ from certnet.programs.box_qp import BoxQP
 __all__ = ["Phases", "Work"]
 
 _FLAT: Final = "the energy has lost its curvature to rounding"
+
+_PART: Final = 25
+"""Samples that are worth a call of their own."""
+_PARTS: Final = 8
+"""Parts of a batch at most."""
 
 
 @dataclass
@@ -72,6 +80,8 @@ class Phases:
         Start the phase that sees the target at the free solution, whatever it was given.
     biases : bool
         Does c_0 move with W_0 inside of :meth:`spanning`?
+    threads : int
+        That share the samples of batches of 50 and more, where the phases are those of the contrast with a clamp.
 
     Attributes
     ----------
@@ -89,8 +99,9 @@ class Phases:
         max_passes: int = 1000,
         follow: bool = True,
         biases: bool = True,
+        threads: int = 1,
     ) -> None:
-        self.work = Work()
+        self.work: Work = Work()
         self._net, self._params, self._objective = net, params, objective
         self._tol, self._passes, self._max_passes, self._follow = tol, passes, max_passes, follow
         self._layers, self._beta = net.layers, np.asarray(net.beta, np.float64)
@@ -102,9 +113,13 @@ class Phases:
         self._before = self._layers[-2].start if net.depth > 1 else 0
         self._H = np.zeros((net.n_units, net.n_units))
         self._unit = np.eye(net.widths[-1])
-        self._first: FirstLayer = Explicit(params, net.beta[0])
-        self._biases = biases
         self._limited = bool(np.isfinite(net.lower[-1]).any() or np.isfinite(net.upper[-1]).any())
+        self._first: FirstLayer = Explicit(params, net.beta[0])
+        self._span = Spanned(params, moves=biases)
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+        plain = not self._limited and passes is None and net.depth > 1
+        self._both = plain and follow and objective.contrasts and objective.clamps
 
     # ---------------------------------------------------------------------------------------------------- first layer
 
@@ -118,11 +133,11 @@ class Phases:
 
         After an exception W_0 and c_0 are those of the beginning.
         """
-        explicit, span = self._first, Spanned(self._params, X, moves=self._biases)
-        self._first = span
+        explicit, self._first = self._first, self._span
         try:
+            self._span.begin(X)
             yield
-            span.close()
+            self._span.close()
         finally:
             self._first = explicit
 
@@ -159,13 +174,14 @@ class Phases:
         self.work.samples += len(X)
         room = self._room(len(X), 2 * len(X) if both else len(X))
         self._pose(X, room)
-        if self._objective.free_sign:
-            self._solve_free(room.q, free)
-            if self._follow:
-                target[:] = free
-        if sees and y is not None:
-            self._solve_target(room.q, y, target)
-        values = self._values(X, room, y, free, target)
+        if both and y is not None:
+            values = self._contrast(room.q, y, free, target)
+        else:
+            if self._objective.free_sign:
+                self._solve_free(room.q, free)
+            if sees and y is not None:
+                self._solve_target(room.q, y, target)
+            values = self._values(X, room, y, free, target)
         room.z[: len(X)] = target if sees else free
         if both:
             room.z[len(X) :] = free
@@ -202,11 +218,7 @@ class Phases:
         self.work.samples += B
         room = self._room(B, B + n)
         self._pose(X, room)
-        self._solve_free(room.q, free)
-        if self._follow:
-            target[:] = free[:n]
-        self._solve_target(room.q[:n], y, target)
-        differing = self._contrasts(room.q[:n], y, free[:n], target)
+        differing = self._contrast(room.q, y, free, target)
         energies = self._energies(X, room, free)
         # rows of z: free, then those that see a target
         room.z[:B], room.z[B:] = free, target
@@ -221,6 +233,9 @@ class Phases:
         flat, sizes = self._params.flat, (self._scale, self._beta)
         product = self._first.pose(X)
         curvature(flat, self._widths, self._first.gram, *sizes, self._H)
+        own = self._H.diagonal()
+        if not ((own > 0.0) & (own < np.inf)).all():
+            raise np.linalg.LinAlgError(_FLAT)
         linear_terms(flat, self._widths, product, *sizes, room.pre, room.q)
 
     def _room(self, rows: int, phases: int) -> _Room:
@@ -228,6 +243,42 @@ class Phases:
         if (rows, phases) not in self._rooms:
             self._rooms[rows, phases] = _Room.of(rows, phases, self._net)
         return self._rooms[rows, phases]
+
+    def _contrast(self, q: Float, y: Float, free: Float, target: Float) -> Float:
+        """Both phases, that with targets of the first samples, and how their energies differ, shape (n,)."""
+        n = len(y)
+        if self._both:
+            return self._contrast_in_parts(q, y, free, target)
+        self._solve_free(q, free)
+        if self._follow:
+            target[:] = free[:n]
+        self._solve_target(q[:n], y, target)
+        return self._with_loss(differences(self._H, q[:n], free[:n], target), y, target)
+
+    def _contrast_in_parts(self, q: Float, y: Float, free: Float, target: Float) -> Float:
+        """Samples in parts that do not depend on the number of threads, so that bits do not either."""
+        B, inverse = len(q), self._inverse(0.0)
+        limits = self._tol, self._max_passes
+        size = B if B < 2 * _PART else max(_PART, -(-B // _PARTS))
+        parts = [slice(first, min(first + size, B)) for first in range(0, B, size)]
+
+        def solve(part: slice) -> tuple[int, float, float, Float]:
+            box, rows = (self._lower, self._upper), (free[part], target[part])
+            done: tuple[int, float, float, Float] = contrasted(
+                self._H, self._before, inverse, q[part], y[part], *box, *rows, *limits
+            )
+            return done
+
+        if len(parts) == 1 or self._threads == 1:
+            found = [solve(part) for part in parts]
+        else:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._threads)
+            found = list(self._pool.map(solve, parts))
+        passes, of_free, of_target, values = zip(*found)
+        self._heed(0, float(np.max(of_free)))
+        self._heed(-1 if min(passes) < 0 else sum(passes), float(np.max(of_target)))
+        return np.concatenate(values)
 
     def _solve_free(self, q: Float, z: Float) -> None:
         if self._limited or self._passes is not None:
@@ -246,6 +297,8 @@ class Phases:
             box = self._lower, self._upper
             limits = loss.margin, weight, *box, z, self._tol, self._max_passes
             self._heed(*margin_phase(self._H, self._before, h, q, y.argmax(axis=1), *limits))
+        elif isinstance(loss, CrossEntropy) and not (self._limited or self._beta[-1] or self._passes):
+            self._cross_entropy(q, y, z)
         elif not isinstance(loss, str):
             problem = BoxQP(self._H, self._lower, self._upper, self._layers)
             z[:], running = newton(Augmented(problem, q, loss, y, weight), z, self._tol, self._max_passes)
@@ -258,14 +311,26 @@ class Phases:
         else:
             self._eliminate(weight, q, weight * y, z)
 
+    def _cross_entropy(self, q: Float, y: Float, z: Float) -> None:
+        """Hidden units and output in turn."""
+        weight, limits = self._objective.weight, (self._tol, self._max_passes)
+        passes, residual = entropy_phase(
+            self._H, self._before, self._hidden, q, y, weight, self._lower, self._upper, z, *limits
+        )
+        self._heed(passes, residual)
+
     def _eliminate(self, weight: float, q: Float, pull: Float, z: Float) -> None:
         """Hidden units by descent with the output at its minimiser, then the output."""
+        inverse, box = self._inverse(weight), (self._lower, self._upper)
+        self._heed(*eliminated_phase(self._H, self._before, inverse, q, pull, *box, z, self._tol, self._max_passes))
+
+    def _inverse(self, weight: float) -> Float:
+        """Of the output's block of H, the weight of its loss included."""
         M = self._H[self._hidden :, self._hidden :]
         _, inverse, info = dposv(M + weight * self._unit if weight else M, self._unit)
         if info:
             raise np.linalg.LinAlgError(_FLAT)
-        box = self._lower, self._upper
-        self._heed(*eliminated_phase(self._H, self._before, inverse.T, q, pull, *box, z, self._tol, self._max_passes))
+        return np.asarray(inverse.T)
 
     def _settle(self, H: Float, q: Float, z: Float) -> None:
         limits = self._tol, self._max_passes, self._passes or 0
@@ -281,14 +346,9 @@ class Phases:
     # ------------------------------------------------------------------------------------------- objective and gradient
 
     def _values(self, X: Float, room: _Room, y: Float | None, free: Float, target: Float) -> Float:
-        """The objective of every sample; of the contrastive one the difference, not two energies that cancel."""
-        if self._objective.contrasts and y is not None:
-            return self._contrasts(room.q, y, free, target)
+        """The objective of every sample, but for the contrastive one."""
         values = self._energies(X, room, free if self._objective.kind == "unsupervised" else target)
         return values if y is None else self._with_loss(values, y, target)
-
-    def _contrasts(self, q: Float, y: Float, free: Float, target: Float) -> Float:
-        return self._with_loss(differences(self._H, q, free, target), y, target)
 
     def _energies(self, X: Float, room: _Room, z: Float) -> Float:
         return np.einsum("ij,ij->i", (0.5 * z) @ self._H - room.q, z) + self._constant(X, room.pre)
