@@ -126,7 +126,8 @@ def test_every_word_of_a_refusal_is_the_shells():
         ("name the layers of one path, layers=[...]", "name the layers of one path, --layer"),
         ("batch_size is 10", "--batch-size is 10"),
         ("--time-limit 3 is over", "--time-limit 3 is over"),
-        ("a.time_limit: unknown key", "a.time_limit: unknown key"),
+        ("x.toml, line 3: starts.sgd: learning_rate must be", "x.toml, line 3: starts.sgd: learning_rate must be"),
+        ("d.csv, line 3: column 'a' holds text: by columns=", "d.csv, line 3: column 'a' holds text: by --drop"),
     ):
         assert in_shell_words(python) == shell
         assert in_shell_words(shell) == shell

@@ -148,7 +148,10 @@ def test_help_names_the_table_of_the_reduced_version(run, monkeypatch):
         (["run", "tiny.toml", "--shard", "5/2"], "i goes from 1 to n"),
         (["run", "tiny.toml", "--backend", "slurm"], "'slurm' is not one of 'loky', 'dask'"),
         (["run", "tiny.toml", "--backend", "dask"], "needs a scheduler, and --scheduler is missing"),
-        (["run", "tiny.toml", "--n-jobs", "-5"], "or -1 for one per core, got -5"),
+        (
+            ["run", "tiny.toml", "--n-jobs", "-5"],
+            "--n-jobs must be a number of processes from 1, or -1 for one per core, got -5",
+        ),
         (["run", "tiny.toml", "--timeout", "nan"], "--timeout, in seconds) must be a finite positive number, got nan"),
         (["run", "bad.toml"], "line 3: hiden: unknown key"),
     ],

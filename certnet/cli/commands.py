@@ -13,7 +13,6 @@ from certnet.core.spelling import did_you_mean
 
 __all__ = ["Command"]
 
-_OF_FILES: Final = "study"  # whose files have keys of the names that Python's parameters have
 _NONE_OF: Final = re.compile(r"'(?P<given>[^']*)' is not one of (?P<words>'.*')")
 
 
@@ -21,8 +20,6 @@ class Command(TyperCommand):
     """As typer's, which says what an option takes, and not what may have been meant."""
 
     def invoke(self, ctx: Any) -> Any:
-        if ctx.parent is not None and ctx.parent.info_name == _OF_FILES:
-            return super().invoke(ctx)
         with shell_words():
             return super().invoke(ctx)
 

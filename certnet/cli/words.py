@@ -43,6 +43,8 @@ _WORDS: Final = (
 _LISTS: Final = {"activations": "--activation", "activation": "--activation", "layers": "--layer"}
 """Given once for each entry in a shell."""
 
+_OF_A_STUDY: Final = re.compile(r"\bline \d+: [\w.+-]+: |--set [\w.+-]+: |no valid study|is no study")
+
 _CHANGES: Final = (
     (r"\S+ or, in a shell, (?=--)", ""),
     (r', method="joint" and patterns="all"', r' and method="joint"'),  # patterns are Python's alone
@@ -69,7 +71,9 @@ def _each(option: str, entries: str) -> str:
 
 
 def in_shell_words(text: str) -> str:
-    """The same message with every option as the shell spells it."""
+    """The same message with every option as the shell spells it; one about a study file speaks of that file's keys."""
+    if _OF_A_STUDY.search(text):
+        return text
     for pattern, words in _CHANGES:
         text = re.sub(pattern, words, text)
     return text
