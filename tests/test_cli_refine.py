@@ -443,7 +443,7 @@ class TestParquet:
             ),
             (
                 ("--drop", "b", "--drop", "name", "--sep", ";"),
-                "--sep, --decimal, --encoding and --no-header are for CSV",
+                "--no-header and --categorical are for CSV",
             ),
         ],
     )
