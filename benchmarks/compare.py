@@ -2,6 +2,7 @@
 
     CERTNET_DATA_HOME=... OMP_NUM_THREADS=1 python benchmarks/compare.py                    # all tables
     CERTNET_DATA_HOME=... OMP_NUM_THREADS=1 python benchmarks/compare.py --only deep box    # some of them
+    CERTNET_DATA_HOME=... OMP_NUM_THREADS=1 python benchmarks/compare.py --page docs/comparison.md   # into the page
 
 shallow    LipSDP of one hidden layer: certnet and CVXPY, solver by solver
 deep       several hidden layers: certnet, eclipse-nn, CVXPY
@@ -11,8 +12,8 @@ regressors errors and slopes on servo: certnet, scnn, scikit-learn
 lifted     inference of lifted networks, sample by sample: certnet, OSQP, DAQP, Clarabel
 limited    regression at a limit on L: certnet and deel-torchlip
 
-A package that is missing has a row that says so. Seconds are of the CPU, one thread: medians of three warm runs, of one
-run where the first took more than --patience. Bounds, objectives, errors and residuals are recomputed from what is
+A package that is missing has a row that says so. Seconds are of the CPU, one thread: medians of three warm runs, one
+warm run where the first took more than --patience. Bounds, objectives, errors and residuals are recomputed from what is
 returned; "L proved" is the bound of a certificate of certnet's for the weights of whoever made them.
 """
 
@@ -29,6 +30,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import lifted
@@ -41,6 +43,7 @@ from certnet import Box, CertifiedRegressor, FeedForward, ShallowNetwork, certif
 from certnet.backends import cvxpy_
 from certnet.data import Dataset
 from certnet.lifted import LiftedNetwork
+from certnet.networks.network import Network
 from certnet.programs.box_qp import natural_residual, posed
 from certnet.programs.goal import Weighted
 from certnet.programs.objectives import mean_squared_error
@@ -82,7 +85,7 @@ TOL: Final = 1e-6
 
 
 class Patience:
-    """CPU seconds that a first run may take to be repeated; seconds by the clock that generic solvers are given."""
+    """CPU seconds of a first run that three may follow, and seconds by the clock that generic solvers are given."""
 
     repeats: float = 1.0
     solver: float = 60.0
@@ -92,12 +95,10 @@ class Patience:
 
 
 def timed(call: Callable[[], T], *, repeat: int = 3) -> tuple[T, float]:
-    """What ``call`` returns and its CPU seconds: the median after a first run, or the first where that was long."""
+    """What ``call`` returns and its CPU seconds: the median after a first run, of one where the first was long."""
     result, first = _once(call)
-    if first > Patience.repeats:
-        return result, first
-    runs = [_once(call) for _ in range(repeat)]
-    return runs[-1][0], statistics.median(seconds for _, seconds in runs)
+    runs = [_once(call) for _ in range(repeat if first <= Patience.repeats else 1)]
+    return result, statistics.median(seconds for _, seconds in runs)
 
 
 def _once(call: Callable[[], T]) -> tuple[T, float]:
@@ -127,10 +128,11 @@ def entry(head: Row, needs: Sequence[str], measure: Callable[[], Row]) -> Row:
         return *head, f"no result: {type(error).__name__}: {words[-1]}"
 
 
-def shown(head: Row, rows: Sequence[Row]) -> None:
-    """The table; rows that end with a reason are filled up."""
-    print(flush=True)
-    print_table(head, [(*row, *[""] * (len(head) - len(row))) for row in rows])
+def table(head: Row, rows: Sequence[Row]) -> str:
+    """In Markdown; rows that end with a reason are filled up."""
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        print_table(head, [(*row, *[""] * (len(head) - len(row))) for row in rows])
+    return text.getvalue()
 
 
 def versions() -> str:
@@ -179,7 +181,7 @@ def _generic_shallow(network: ShallowNetwork, solver: str, upper: float, own: fl
     proved = BoundChecker(network, found.multipliers).smallest(found.upper)
     told = "no; none from its multipliers"
     if proved is not None:
-        told = f"no; certnet proves {proved:.6f} from its multipliers, {proved / upper - 1.0:.1e} above"
+        told = f"no; certnet proves {proved:.6f} from its multipliers, {proved / upper - 1.0:+.0e}"
     status = "" if found.status.ok else f" ({found.status.name})"
     return f"{found.upper:.6f}{status}", told, "", f"{seconds:.4f}", f"{seconds / own:.0f}"
 
@@ -272,7 +274,7 @@ def lirpa(network: FeedForward, centre: np.ndarray, radius: float, norm: str) ->
             size: torch.Tensor = self.size(JacobianOP.apply(self.model(x), x))
             return size
 
-    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("auto_LiRPA.utils").setLevel(logging.WARNING)
     x = torch.tensor(centre[None], dtype=torch.float32)
     bounded = BoundedModule(Slope(to_torch(network).float()), x, bound_opts={}, device="cpu")
     around = BoundedTensor(x, PerturbationLpNorm(norm=np.inf, eps=radius))
@@ -393,7 +395,7 @@ def regressor_rows(data: Dataset) -> list[Row]:
     return rows
 
 
-def _errors(network: ShallowNetwork | FeedForward, data: Dataset) -> Row:
+def _errors(network: Network, data: Dataset) -> Row:
     train, test = (
         mean_squared_error(network, X, y) for X, y in ((data.X_train, data.y_train), (data.X_test, data.y_test))
     )
@@ -532,49 +534,75 @@ def deel_network(data: Dataset, limit: float, *, sorts_pairs: bool, steps: int, 
 # ----------------------------------------------------------------------------------------------------------------- main
 
 
-def tables(names: Sequence[str]) -> None:
-    if "shallow" in names:
-        shown(("network", "by", "L at most", "proof", "gap", "CPU s", "times certnet"), shallow_rows())
-    if "deep" in names:
-        shown(("network", "by", "L at most", "proof", "L at least", "CPU s", "times certnet"), deep_rows())
-    if "box" in names:
-        head = ("network", "radius", "norm", "by", "L at most", "proof", "L at least", "CPU s", "times certnet")
-        shown(head, box_rows())
-    if {"convex", "regressors", "limited"} & set(names):
-        data = load_dataset("servo")
-    if "convex" in names:
-        head = ("by", "output bias", "objective", "above the optimum by at most", "CPU s", "times certnet")
-        shown(head, convex_rows(data.X_train, data.y_train))
-    if "regressors" in names:
-        shown(("by", "training error", "test error", "L proved", "CPU s"), regressor_rows(data))
-    if "lifted" in names:
-        from sklearn.datasets import load_digits
-
-        X = load_digits().data[:100] / 16.0
-        head = ("by", "largest residual", "missed", "µs per sample", "times the first", "settings")
-        shown(head, lifted_rows(lifted_network(64, 64), X))
-    if "limited" in names:
-        shown(("limit", "by", "training error", "test error", "L proved", "CPU s"), limited_rows(data))
+def servo() -> Dataset:
+    return load_dataset("servo")
 
 
-NAMES: Final = ("shallow", "deep", "box", "convex", "regressors", "lifted", "limited")
+def digits() -> np.ndarray:
+    from sklearn.datasets import load_digits
+
+    return np.asarray(load_digits().data[:100], dtype=float) / 16.0
+
+
+TABLES: Final[dict[str, tuple[Row, Callable[[], list[Row]]]]] = {
+    "shallow": (("network", "by", "L at most", "proof", "gap", "CPU s", "times certnet"), shallow_rows),
+    "deep": (("network", "by", "L at most", "proof", "L at least", "CPU s", "times certnet"), deep_rows),
+    "box": (
+        ("network", "radius", "norm", "by", "L at most", "proof", "L at least", "CPU s", "times certnet"),
+        box_rows,
+    ),
+    "convex": (
+        ("by", "output bias", "objective", "above the optimum by at most", "CPU s", "times certnet"),
+        lambda: convex_rows(servo().X_train, servo().y_train),
+    ),
+    "regressors": (("by", "training error", "test error", "L proved", "CPU s"), lambda: regressor_rows(servo())),
+    "lifted": (
+        ("by", "largest residual", "missed", "µs per sample", "times the first", "settings"),
+        lambda: lifted_rows(lifted_network(64, 64), digits()),
+    ),
+    "limited": (
+        ("limit", "by", "training error", "test error", "L proved", "CPU s"),
+        lambda: limited_rows(servo()),
+    ),
+}
+
+
+def placed(page: str, name: str, text: str) -> str:
+    """The page with ``text`` between the comments ``<!-- compare.py: name -->`` and ``<!-- end -->``."""
+    begin, end = f"<!-- compare.py: {name} -->\n", "<!-- end -->"
+    before, found, rest = page.partition(begin)
+    if not found or end not in rest:
+        raise SystemExit(f"the page has no place for the table {name}: {begin.strip()} … {end}")
+    return f"{before}{begin}{text.strip()}\n{end}{rest.partition(end)[2]}"
 
 
 def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES), metavar="TABLE", help=", ".join(NAMES))
+    parser.add_argument(
+        "--only", nargs="+", choices=TABLES, default=list(TABLES), metavar="TABLE", help=", ".join(TABLES)
+    )
+    parser.add_argument("--page", type=Path, help="a page that is given the tables, each at its place")
     parser.add_argument(
         "--limit", type=float, default=Patience.solver, help="seconds by the clock for each generic solve"
     )
-    parser.add_argument("--patience", type=float, default=Patience.repeats, help="of a run that is to be repeated")
+    parser.add_argument(
+        "--patience", type=float, default=Patience.repeats, help="CPU seconds of a first run that three follow"
+    )
     arguments = parser.parse_args(given)
     Patience.solver, Patience.repeats = arguments.limit, arguments.patience
     if why_missing("torch") is None:
         import torch
 
         torch.set_num_threads(1)
-    print(machine(), versions(), sep="\n", flush=True)
-    tables(arguments.only)
+    about = f"{machine()}; {versions()}"
+    print(about, flush=True)
+    for name in arguments.only:
+        head, rows = TABLES[name]
+        text = table(head, rows())
+        print(f"\n{text}", flush=True)
+        if arguments.page is not None:
+            page = placed(arguments.page.read_text(), name, text)
+            arguments.page.write_text(placed(page, f"machine of {name}", f"{about}."))
 
 
 if __name__ == "__main__":

@@ -45,9 +45,23 @@ def test_what_another_package_raises_is_a_row():
     assert compare.entry(("somebody",), (), broken) == ("somebody", "no result: RuntimeError: last")
 
 
-def test_short_rows_are_filled_up(capsys):
-    compare.shown(("a", "b", "c"), [("1", "not installed")])
-    assert capsys.readouterr().out.splitlines()[-1] == "| 1 | not installed |  |"
+def test_short_rows_are_filled_up():
+    text = compare.table(("a", "b", "c"), [("1", "not installed")])
+    assert text.splitlines()[-1] == "| 1 | not installed |  |"
+
+
+def test_tables_are_put_into_the_page():
+    page = "x\n<!-- compare.py: deep -->\nold\n<!-- end -->\ny\n<!-- compare.py: box -->\nkept\n<!-- end -->\n"
+    found = compare.placed(page, "deep", "new\n")
+    assert found == page.replace("old", "new")
+    with pytest.raises(SystemExit, match="lifted"):
+        compare.placed(page, "lifted", "new")
+
+
+def test_the_page_has_a_place_for_every_table():
+    page = (Path(__file__).parents[1] / "docs" / "comparison.md").read_text()
+    for name in compare.TABLES:
+        compare.placed(compare.placed(page, name, "new"), f"machine of {name}", "new")
 
 
 @clarabel
