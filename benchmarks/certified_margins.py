@@ -60,7 +60,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "margin, Adam 0.005, decay 4e-3": {"weight_decay": 4e-3, **FAST, **NARROW},
     "clamp, Adam 0.005, decay 4e-3": {"weight_decay": 4e-3, **FAST, "batch_size": 20, "loss": "clamp", **NARROW},
 }
-"""What was tried: five epochs on 10 000 images, radii by the theorem, whose bound of a pair is the norm of w_i − w_j."""
+"""What was tried: five epochs on 10 000 images, radii by the theorem, which bounds a pair by the norm of w_i − w_j."""
 PUBLISHED = (
     # name, radius, share; docs/margins.md has the sources
     ("GloRo, 2C2F", 0.3, 0.957),
