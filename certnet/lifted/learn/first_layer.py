@@ -123,6 +123,8 @@ class Spanned:
         Does c_0 move?
     """
 
+    gram: Float
+
     def __init__(self, params: Parameters, *, moves: bool) -> None:
         self._params, self._moves = params, moves
         self._at = 0
