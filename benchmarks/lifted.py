@@ -105,15 +105,17 @@ def osqp_solver(problem: BoxQP, q: np.ndarray, eps: float, **settings: Any) -> C
     return run
 
 
-def best_osqp(problem: BoxQP, q: np.ndarray, tol: float) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
+def best_osqp(
+    problem: BoxQP, q: np.ndarray, tol: float, *, tried: int = TRIED
+) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
     """The quickest setting whose points all meet ``tol`` (the most accurate where none does), and its name."""
     found = []
     for values in itertools.product(*GRID.values()):
         settings = dict(zip(GRID, values))
         for eps in POLISHED if settings["polishing"] else [tol * factor for factor in TIGHTER]:
             run = osqp_solver(problem, q, eps, **settings)
-            residual = natural_residual(problem, q[:TRIED], run(q[:TRIED])).max()
-            seconds = median_seconds(lambda run=run: run(q[:TRIED]), repeat=1)
+            residual = natural_residual(problem, q[:tried], run(q[:tried])).max()
+            seconds = median_seconds(lambda run=run: run(q[:tried]), repeat=1)
             name = f"eps {eps:g}, rho {values[1]}{', polished' if values[2] else ''}"
             found.append((residual > tol, seconds, residual, run, name))
             if residual <= tol:

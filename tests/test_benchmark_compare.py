@@ -25,7 +25,7 @@ clarabel = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def single_runs(monkeypatch):
-    monkeypatch.setattr(compare.Patience, "repeats", 0.0)
+    monkeypatch.setattr(compare.Patience, "repeats", 0.1)
 
 
 def rows_by(rows, column):
