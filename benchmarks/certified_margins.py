@@ -40,8 +40,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "mnist: 64-64, decay 3e-4": {"data": "mnist", "weight_decay": 3e-4, **FEW},
     "fashion: 64-64, decay 4e-3": {"data": "fashion_mnist", "weight_decay": 4e-3, **FEW},
     "mnist: 128-64, decay 4e-3": {"data": "mnist", "weight_decay": 4e-3, "max_epochs": 30, **WIDE},
-    "mnist: 128-64, decay 3e-4": {"data": "mnist", "weight_decay": 3e-4, "max_epochs": 12, **WIDE},
-    "fashion: 128-64, decay 5e-4": {"data": "fashion_mnist", "weight_decay": 5e-4, "max_epochs": 12, **WIDE},
+    "mnist: 128-64, decay 1e-3": {"data": "mnist", "weight_decay": 1e-3, "max_epochs": 30, **WIDE},
+    "fashion: 128-64, decay 1e-3": {"data": "fashion_mnist", "weight_decay": 1e-3, "max_epochs": 12, **WIDE},
 }
 """Runs by name: the data set, and what the classifier is given beside the schedule and the seed."""
 NARROW: dict[str, Any] = {"data": "mnist", "hidden_layer_sizes": (64, 64), "max_epochs": 5}
