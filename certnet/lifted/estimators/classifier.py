@@ -87,8 +87,9 @@ class LiftedClassifier(ClassifierMixin, BaseEstimator):
     learning_rate : float or "auto"
         "auto" is 0.05 of back-propagation up to two hidden layers, 0.15 for more.
         Of back-propagation (Z uses 0.05) where ``rate_scale`` is "backpropagation"; with "energy" it is
-        ``γ^{−(L−1)}`` times as large for the same steps. H's rate of 0.4 multiplies the sum over its batches of 10:
-        4 in the scale of the energy, 0.0625 in that of back-propagation.
+        ``γ^{−(L−1)}`` times as large for the same steps. H's rate of 0.4 is, to go by its
+        bounds and margins, of the mean gradient in the scale of the energy: 0.00625 in that of back-propagation, where
+        64 times as much trains too, in a third of the epochs (docs/studies/lifted-images.md).
     rate_scale, optimizer, schedule, momentum, batch_size, max_epochs, weight_decay, tol, passes, warm_activations
         See :class:`~certnet.lifted.learn.settings.Training`.
     pretrain_epochs : int
