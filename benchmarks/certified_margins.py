@@ -158,7 +158,7 @@ def draw(curves: dict[str, list[float]]) -> None:
         axes.set(xlim=(0.0, CURVE[-1]), ylim=(0.0, 1.01), title=titles[data])
         axes.set_xlabel(r"$\ell_2$ radius, pixels in [0, 1]")
         axes.grid(color="#dddddd", linewidth=0.6)
-        axes.legend(fontsize=8, loc="upper right")
+        axes.legend(fontsize=8, loc="lower left")
     panels[shown[0]].set_ylabel("Certified accuracy, test set")
     save_figure(figure, PICTURE, force=True)
     print(f"wrote {PICTURE.name}")

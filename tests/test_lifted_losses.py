@@ -282,7 +282,9 @@ def test_losses_by_name(name: str, loss: Loss) -> None:
 @pytest.mark.parametrize("loss", ["hinge", "SquaredLoss", CrossEntropy, None, 1.0])
 def test_what_is_no_loss(loss: object) -> None:
     net, X, clamp = instance(7, n=3)
-    with pytest.raises(InvalidInputError, match=r"'squared', 'huber', 'cross_entropy', 'squared_hinge', or .* Squared"):
+    with pytest.raises(
+        InvalidInputError, match=r"'squared', 'huber', 'cross_entropy', 'squared_hinge', 'margin', or .* Squared"
+    ):
         infer_with_loss(net, X, loss, clamp)  # type: ignore[arg-type]
 
 

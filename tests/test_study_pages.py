@@ -17,7 +17,7 @@ from certnet.study.kinds import ReportTable
 from certnet.study.kinds.refinement import objectives, robustness
 from certnet.study.kinds.refinement.evaluation import median_error
 from certnet.study.kinds.refinement.objectives import improvement
-from certnet.study.kinds.refinement.rises import rises
+from certnet.study.kinds.refinement.rises import what_rose
 from certnet.study.page import grid, markdown
 from certnet.study.parquet_ import parquet_bytes
 from certnet.study.tables import columns_of, flat
@@ -290,14 +290,14 @@ def test_what_rose_in_the_other_kinds():
     flat = [rows[0], rows[1] | {"mse": 0.9, "upper": 0.5}]
     assert (
         "the training error rose as well, so the network was made too flat: try a smaller weight"
-        in (rises(flat, by_weight=True, several=True)[0])
+        in (what_rose(flat, by_weight=True, several=True)[0])
     )
-    assert rises(flat, by_weight=True, several=True)[0].startswith("servo, weight 0.001: joint over sgd: ")
+    assert what_rose(flat, by_weight=True, several=True)[0].startswith("servo, weight 0.001: joint over sgd: ")
     other = [rows[0], rows[1] | {"weight": 0.1}]  # chosen by each for itself
-    assert rises(other, by_weight=True, several=False) == ()
-    assert "its weight was chosen on validation data" in rises(other, by_weight=False, several=False)[0]
+    assert what_rose(other, by_weight=True, several=False) == ()
+    assert "its weight was chosen on validation data" in what_rose(other, by_weight=False, several=False)[0]
     better = [rows[0], rows[1] | {"mse_test": 0.4, "upper": 1.2}]
-    assert rises(better, by_weight=True, several=False) == ()
-    assert rises([rows[1]], by_weight=True, several=False) == ()  # the start failed
+    assert what_rose(better, by_weight=True, several=False) == ()
+    assert what_rose([rows[1]], by_weight=True, several=False) == ()  # the start failed
     study = load_study("yin-robustness", quick=True)
     assert len(robustness.report(study, rows).warnings) == 2

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from pydantic import Field, model_validator
 
 from certnet.study.kinds.base import Kind
-from certnet.study.kinds.refinement.rises import rises
+from certnet.study.kinds.refinement.rises import what_rose
 from certnet.study.kinds.refinement.spec import RefinementSpec, refinement_check
 from certnet.study.kinds.refinement.tasks import refinement_execute, refinement_tasks
 from certnet.study.kinds.reports import Check, Column, Report, tabulated
@@ -161,7 +161,7 @@ def report(study: Study[ObjectivesSpec], rows: Sequence[Row]) -> Report:
         tabulated("Improvement of the objective over the start", _improvements(spec), found, _IMPROVEMENTS),
         tabulated("Means over trials", _MEANS, named_groups(finished(rows), "data", "start", "method"), _LEVELS),
     )
-    rose = rises(rows, by_weight=True, several=len(spec.weights) > 1)
+    rose = what_rose(rows, by_weight=True, several=len(spec.weights) > 1)
     return Report(tables, tuple(_checks(found, rows, spec)), tuple(_differences(found, spec)), rose)
 
 

@@ -11,7 +11,7 @@ from certnet.core.digits import above
 from certnet.study.kinds.statistics import finished, grouped
 from certnet.study.tasks import Row
 
-__all__ = ["Pair", "pairs_of", "rises"]
+__all__ = ["Pair", "pairs_of", "what_rose"]
 
 _RISE: Final = 1e-3  # relative, of means over trials: less is no finding
 _FITTED: Final = (
@@ -66,7 +66,7 @@ def pairs_of(rows: Sequence[Row], *, by_weight: bool) -> list[Pair]:
     ]
 
 
-def rises(rows: Sequence[Row], *, by_weight: bool, several: bool) -> tuple[str, ...]:
+def what_rose(rows: Sequence[Row], *, by_weight: bool, several: bool) -> tuple[str, ...]:
     """A sentence for every method whose mean test error or L is above that of its start, with what to try.
 
     Parameters

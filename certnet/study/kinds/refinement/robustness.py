@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from certnet.study.kinds.base import Kind
 from certnet.study.kinds.refinement.evaluation import curve_mean, median_error
-from certnet.study.kinds.refinement.rises import rises
+from certnet.study.kinds.refinement.rises import what_rose
 from certnet.study.kinds.refinement.spec import RefinementSpec, refinement_check
 from certnet.study.kinds.refinement.tasks import refinement_execute, refinement_tasks
 from certnet.study.kinds.reports import Check, Column, Report, tabulated
@@ -92,7 +92,7 @@ def report(study: Study[RobustnessSpec], rows: Sequence[Row]) -> Report:
         tabulated("Median over radii of the adversarial test error (mean over trials)", median_columns(cases), cases),
         tabulated("Test errors, clean and at the largest radius (means over trials)", ERRORS, networks_of(cases)),
     )
-    rose = rises(rows, by_weight=True, several=several)
+    rose = what_rose(rows, by_weight=True, several=several)
     return Report(tables, (certificates_hold(rows),), tuple(_notes(cases, study.spec)), rose)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from certnet.study.kinds.base import Kind
 from certnet.study.kinds.refinement.choosing import validated_execute, validated_tasks
-from certnet.study.kinds.refinement.rises import rises
+from certnet.study.kinds.refinement.rises import what_rose
 from certnet.study.kinds.refinement.robustness import (
     ERRORS,
     Case,
@@ -41,7 +41,7 @@ def report(study: Study[ValidatedSpec], rows: Sequence[Row]) -> Report:
         tabulated("Test errors, clean and at the largest radius (means over trials)", ERRORS, networks),
         tabulated("Weights that were chosen (median, least and largest over trials)", _CHOSEN, networks),
     )
-    rose = rises(rows, by_weight=False, several=False)
+    rose = what_rose(rows, by_weight=False, several=False)
     return Report(tables, (certificates_hold(rows),), tuple(_notes(cases, study.spec)), rose)
 
 
