@@ -53,6 +53,7 @@ OPTIONAL = {
         "train.penalty_",
         "train.torch_",
         "lifted.device_",
+        "lifted.device_training_",
         "lifted.torch_",
         "lifted.twin_",
     ),

@@ -28,7 +28,7 @@ from certnet.solvers.box.eliminated import Eliminated, without_free_units
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["infer_on_device"]
+__all__ = ["box_admm", "infer_on_device"]
 
 _RELAXATION: Final = 1.8
 _EVERY: Final = 10
@@ -84,42 +84,69 @@ def infer_on_device(
 
 def _iterated(program: Eliminated, q: Float, limits: Limits, place: torch.device) -> Float:
     """Activations of the bounded units, shape (N, m)."""
-    if not q.size:
-        return np.zeros_like(q)
     pt = import_torch()
 
     def moved(array: Float) -> Any:
         return pt.as_tensor(np.ascontiguousarray(array), dtype=pt.float64, device=place)
 
-    root = 1.0 / np.sqrt(np.maximum(np.diag(program.H), np.finfo(float).tiny))
-    H = moved(program.H * np.outer(root, root))
-    scale = moved(root)
-    lower, upper = moved(program.lower / root), moved(program.upper / root)
+    box = moved(program.lower), moved(program.upper)
+    found, _ = box_admm(moved(program.H), moved(q), *box, limits.tol, limits.max_passes)
+    return np.asarray(found.cpu().numpy(), dtype=np.float64)
+
+
+def box_admm(
+    H: torch.Tensor, q: torch.Tensor, lower: torch.Tensor, upper: torch.Tensor, tol: float, max_iterations: int
+) -> tuple[torch.Tensor, int]:
+    """``argmin ½ zᵀ H z − qᵀ z`` over the box for every row of q (N, m), and how many rows missed the tolerance.
+
+    Parameters
+    ----------
+    H : tensor, shape (m, m)
+        Symmetric, positive definite to working precision; all tensors are float64 and on one device.
+    q : tensor, shape (N, m)
+    lower, upper : tensor, shape (m,)
+    tol : float
+        Natural residual ``max |z − Π(z − (H z − q))|`` of a row.
+    max_iterations : int
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        H has no Cholesky factor.
+    """
+    pt = import_torch()
+    found = pt.zeros_like(q)
+    if not q.numel():
+        return found, 0
     # residuals are those of the units themselves: of a scaled point and its slope, times D^{−½} and D^{½}
+    scale = H.diagonal().clamp_min(float(np.finfo(float).tiny)).rsqrt()
+    H = H * scale[:, None] * scale
+    low, high = lower / scale, upper / scale
     eigenvalues = pt.linalg.eigvalsh(H)
     least, most = eigenvalues[0].clamp_min(_FLOOR * eigenvalues[-1]), eigenvalues[-1]
     penalty = float(pt.sqrt(least * most))
-    identity = pt.eye(len(H), dtype=pt.float64, device=place)
-    inverse = pt.cholesky_inverse(pt.linalg.cholesky(H + penalty * identity))
+    factor, failed = pt.linalg.cholesky_ex(H + penalty * pt.eye(len(H), dtype=H.dtype, device=H.device))
+    if int(failed):
+        raise np.linalg.LinAlgError("H is not positive definite to working precision")
+    inverse = pt.cholesky_inverse(factor)
 
-    found = pt.zeros((len(q), len(H)), dtype=pt.float64, device=place)
-    rows = pt.arange(len(q), device=place)
-    linear = moved(q) * scale
-    v = found.clamp(lower, upper)
+    rows = pt.arange(len(q), device=q.device)
+    linear = q * scale
+    v = found.clamp(low, high)
     u = pt.zeros_like(v)
-    for count in range(1, limits.max_passes + 1):
+    for count in range(1, max_iterations + 1):
         x = (linear + penalty * (v - u)) @ inverse
         x = _RELAXATION * x + (1.0 - _RELAXATION) * v + u
-        v = x.clamp(lower, upper)
+        v = x.clamp(low, high)
         u = x - v
-        if count % _EVERY and count != limits.max_passes:
+        if count % _EVERY and count != max_iterations:
             continue
         # the point and its slope in the units of the network
         z, slope = v * scale, (v @ H - linear) / scale
-        residual = (z - (z - slope).clamp(lower * scale, upper * scale)).abs().amax(dim=1)
+        residual = (z - (z - slope).clamp(lower, upper)).abs().amax(dim=1)
         found[rows] = z
-        going = ~(residual <= limits.tol)
+        going = ~(residual <= tol)
         if not bool(going.any()):
-            break
+            return found, 0
         rows, linear, v, u = rows[going], linear[going], v[going], u[going]
-    return np.asarray(found.cpu().numpy(), dtype=np.float64)
+    return found, len(rows)
