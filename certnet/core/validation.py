@@ -12,7 +12,16 @@ from numpy.typing import ArrayLike, NDArray
 from certnet.core.errors import InvalidInputError
 from certnet.core.frames import column_names, in_order, is_frame, plain_array
 
-__all__ = ["Float", "as_inputs", "as_samples", "as_weights", "finite_array", "positive_number", "whole_number"]
+__all__ = [
+    "Float",
+    "as_inputs",
+    "as_samples",
+    "as_weights",
+    "finite_array",
+    "one_of",
+    "positive_number",
+    "whole_number",
+]
 
 Float = NDArray[np.float64]
 
@@ -68,6 +77,19 @@ def whole_number(value: int, name: str, *, least: int = 0, most: int | None = No
         limits = f"at least {least}" if most is None else f"between {least} and {most}"
         raise InvalidInputError(f"{name} must be {limits}, got {value!r}")
     return number
+
+
+def one_of(value: str, name: str, known: Sequence[str]) -> str:
+    """``value``, where it is one of the known words.
+
+    Raises
+    ------
+    InvalidInputError
+        The message lists them.
+    """
+    if value not in known:
+        raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
+    return value
 
 
 def as_inputs(X: ArrayLike, n_inputs: int, names: Sequence[str] = ()) -> Float:

@@ -187,7 +187,14 @@ class _Run:
         for first in range(0, len(order), how.batch_size):
             rows = pt.as_tensor(order[first : first + how.batch_size], device=self._place)
             X = self._X[rows].to(pt.float64)
-            mean = self._step(X, None if self._y is None else self._y[rows], rate)
+            if not all(bool(pt.isfinite(W).all()) for W in self._weights):
+                raise SolverError(f"training diverged in epoch {epoch + 1}: lower the learning rate")
+            try:
+                mean = self._step(X, None if self._y is None else self._y[rows], rate)
+            except (np.linalg.LinAlgError, pt.linalg.LinAlgError) as error:
+                raise SolverError(
+                    f"in epoch {epoch + 1} the energy has lost its curvature to rounding: lower the learning rate"
+                ) from error
             self._heed(mean, epoch)
             total += mean * len(rows)
         return total / len(order)

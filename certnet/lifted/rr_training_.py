@@ -19,10 +19,10 @@ from threadpoolctl import threadpool_limits
 
 from certnet.backends.torch_ import import_torch, torch_device
 from certnet.core.errors import InvalidInputError, SolverError
-from certnet.core.validation import Float, as_inputs, positive_number, whole_number
+from certnet.core.validation import Float, one_of, positive_number, whole_number
 from certnet.lifted.learn.optimisers import OPTIMISERS, SCHEDULES, rate_factor
 from certnet.lifted.rr_ import rr_network
-from certnet.lifted.targets import accuracy, as_targets, labels_of
+from certnet.lifted.targets import accuracy, labelled_samples, labels_of
 from certnet.networks.feedforward import FeedForward
 from certnet.train.result import versions
 
@@ -144,15 +144,15 @@ def train_rr(
     settings = {
         "sizes": widths,
         "beta": positive_number(beta, "beta", zero=True),
-        "loss": _one_of(loss, "loss", _LOSSES),
+        "loss": one_of(loss, "loss", _LOSSES),
         "margin": positive_number(margin, "margin"),
         "epochs": whole_number(epochs, "epochs", least=1),
         "batch_size": whole_number(batch_size, "batch_size", least=1),
-        "optimizer": _one_of(optimizer, "optimizer", OPTIMISERS),
+        "optimizer": one_of(optimizer, "optimizer", OPTIMISERS),
         "learning_rate": positive_number(learning_rate, "learning_rate"),
-        "schedule": _one_of(schedule, "schedule", SCHEDULES),
+        "schedule": one_of(schedule, "schedule", SCHEDULES),
         "weight_decay": positive_number(weight_decay, "weight_decay", zero=True),
-        "dtype": _one_of(dtype, "dtype", _DTYPES),
+        "dtype": one_of(dtype, "dtype", _DTYPES),
         "device": str(torch_device(device)),
     }
     seed = whole_number(random_state, "random_state", most=2**63 - 1)
@@ -241,23 +241,10 @@ class _Run:
 
 
 def _samples(sizes: Sequence[int], X: ArrayLike, y: ArrayLike, loss: str) -> tuple[Float, Float]:
-    inputs = as_inputs(X, sizes[0])
-    if len(inputs) == 0:
-        raise InvalidInputError("X has no samples: at least one is needed")
-    targets = as_targets(y, sizes[-1], len(inputs))
+    inputs, targets = labelled_samples(X, y, sizes[0], sizes[-1], loss)
     if loss == "margin" and labels_of(targets) is None:
         raise InvalidInputError("the margin loss needs labels, or one-hot rows, of two classes or more")
-    if loss == "cross_entropy":
-        wrong = (targets < 0.0).any(axis=1) | (np.abs(targets.sum(axis=1) - 1.0) > 1e-6)
-        if targets.shape[1] < 2 or wrong.any():
-            raise InvalidInputError("cross_entropy needs labels or rows of probabilities, of two classes or more")
     return inputs, targets
-
-
-def _one_of(value: str, name: str, known: tuple[str, ...]) -> str:
-    if value not in known:
-        raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
-    return value
 
 
 def _accuracy(network: FeedForward, X: Float, y: Float) -> float | None:

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from certnet.core.errors import InvalidInputError
-from certnet.core.validation import Float, finite_array
+from certnet.core.validation import Float, as_inputs, finite_array
 
-__all__ = ["accuracy", "as_targets", "labels_of", "one_hot"]
+__all__ = ["accuracy", "as_targets", "labelled_samples", "labels_of", "one_hot"]
 
 
 def one_hot(labels: ArrayLike, n_classes: int) -> Float:
@@ -45,6 +45,26 @@ def as_targets(y: ArrayLike, n_outputs: int, n_samples: int) -> Float:
     if values.shape[1] != n_outputs:
         raise InvalidInputError(f"y has {values.shape[1]} columns, the network has {n_outputs} output(s)")
     return values
+
+
+def labelled_samples(X: ArrayLike, y: ArrayLike, n_inputs: int, n_outputs: int, loss: str) -> tuple[Float, Float]:
+    """Inputs (N, d) and targets (N, m) of a training by back-propagation with that loss.
+
+    Raises
+    ------
+    InvalidInputError
+        No samples, wrong shapes, NaN; targets of "cross_entropy" that are no labels and no rows of probabilities.
+    """
+    inputs = as_inputs(X, n_inputs)
+    if len(inputs) == 0:
+        raise InvalidInputError("X has no samples: at least one is needed")
+    targets = as_targets(y, n_outputs, len(inputs))
+    if loss == "cross_entropy":
+        wrong = (targets < 0.0).any(axis=1) | (np.abs(targets.sum(axis=1) - 1.0) > 1e-6)
+        if targets.shape[1] < 2 or wrong.any():
+            where = f"row {int(np.argmax(wrong))} of y is none" if wrong.any() else "there is one output"
+            raise InvalidInputError(f"cross_entropy needs labels or rows of probabilities, two or more, and {where}")
+    return inputs, targets
 
 
 def labels_of(targets: Float) -> NDArray[np.intp] | None:

@@ -13,9 +13,9 @@ from threadpoolctl import threadpool_limits
 
 from certnet.backends.torch_ import import_torch, torch_device
 from certnet.core.errors import InvalidInputError, SolverError
-from certnet.core.validation import Float, as_inputs, positive_number, whole_number
+from certnet.core.validation import Float, one_of, positive_number, whole_number
 from certnet.lifted.feed_forward import to_feed_forward
-from certnet.lifted.targets import accuracy, as_targets, labels_of
+from certnet.lifted.targets import accuracy, labelled_samples, labels_of
 from certnet.networks.energy import LiftedEnergy
 from certnet.networks.feedforward import FeedForward
 from certnet.train.result import versions
@@ -118,16 +118,20 @@ def train_twin(
     start = time.perf_counter()
     torch = import_torch()
     settings = {
-        "loss": _one_of(loss, "loss", LOSSES),
+        "loss": one_of(loss, "loss", LOSSES),
         "epochs": whole_number(epochs, "epochs", least=1),
         "batch_size": whole_number(batch_size, "batch_size", least=1),
         "learning_rate": positive_number(learning_rate, "learning_rate"),
-        "dtype": _one_of(dtype, "dtype", _DTYPES),
+        "dtype": one_of(dtype, "dtype", _DTYPES),
         "device": str(torch_device(device)),
     }
     seed = whole_number(random_state, "random_state", most=2**63 - 1)
-    inputs, targets = _samples(net, X, y, loss)
-    test = None if X_test is None or y_test is None else _samples(net, X_test, y_test, loss)
+    inputs, targets = labelled_samples(X, y, net.n_inputs, net.n_outputs, loss)
+    test = (
+        None
+        if X_test is None or y_test is None
+        else labelled_samples(X_test, y_test, net.n_inputs, net.n_outputs, loss)
+    )
     if test is None and (X_test is not None or y_test is not None):
         raise InvalidInputError("test data need both X_test and y_test")
     with threadpool_limits(limits=1):  # layers this small gain nothing from threads, and one thread sums in one order
@@ -207,29 +211,6 @@ class _Run:
 
     def _tensor(self, array: Float) -> torch.Tensor:
         return self._torch.tensor(array, dtype=self._dtype, device=self._device)
-
-
-def _samples(net: LiftedEnergy, X: ArrayLike, y: ArrayLike, loss: str) -> tuple[Float, Float]:
-    inputs = as_inputs(X, net.n_inputs)
-    if len(inputs) == 0:
-        raise InvalidInputError("X has no samples: at least one is needed")
-    targets = as_targets(y, net.n_outputs, len(inputs))
-    if loss == "cross_entropy":
-        _check_probabilities(targets)
-    return inputs, targets
-
-
-def _check_probabilities(targets: Float) -> None:
-    wrong = (targets < 0.0).any(axis=1) | (np.abs(targets.sum(axis=1) - 1.0) > 1e-6)
-    if targets.shape[1] < 2 or wrong.any():
-        where = f"row {int(np.argmax(wrong))} of y is none" if wrong.any() else "there is one output"
-        raise InvalidInputError(f"cross_entropy needs labels or rows of probabilities, two or more, and {where}")
-
-
-def _one_of(value: str, name: str, known: tuple[str, ...]) -> str:
-    if value not in known:
-        raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
-    return value
 
 
 def _accuracy(net: LiftedEnergy, X: Float, y: Float) -> float | None:

@@ -78,15 +78,9 @@ class Certificates(Measuring):
             "theorem": bounds["theorem"],
             "layerwise": bounds["layerwise"],
             "sdp": bounds.get("sdp"),
-            "lower": proof.lower,
-            "checked": bool(proof.check(network)),
-            "gap": proof.gap,
-            "bound_seconds": proof.seconds,
-            "margin": _summary(found.margin),
             "radius_theorem": float(np.median(by_theorem.radius)),
-            "last_layer": float(np.linalg.norm(network.weights[-1], 2)),
         }
-        return row | self._certified(pairs, seconds, found, by_pairs, data)
+        return row | self._certified(network, proof, pairs, seconds, found, by_pairs, data)
 
     def of_feed_forward(self, network: FeedForward, data: ImageDataset, seed: int) -> Row:
         """The same of an ordinary network, where H's bound is the product of its layers' norms."""
@@ -100,22 +94,29 @@ class Certificates(Measuring):
             "theorem": product,
             "layerwise": product,
             "sdp": proof.upper,
+            "radius_theorem": float(np.median(found.margin.clip(0.0))) / (np.sqrt(2.0) * product),
+        }
+        return row | self._certified(network, proof, pairs, seconds, found, by_pairs, data)
+
+    def _certified(
+        self,
+        network: LiftedNetwork | FeedForward,
+        proof: Certificate,
+        pairs: Mapping[Any, Certificate],
+        seconds: float,
+        found: Any,
+        by_pairs: Any,
+        data: ImageDataset,
+    ) -> Row:
+        """The bound of all outputs, radii by it and by those of every pair, the shares that are right and certified."""
+        right = found.predicted == data.y_test
+        return {
             "lower": proof.lower,
             "checked": bool(proof.check(network)),
             "gap": proof.gap,
             "bound_seconds": proof.seconds,
             "margin": _summary(found.margin),
-            "radius_theorem": float(np.median(found.margin.clip(0.0))) / (np.sqrt(2.0) * product),
             "last_layer": float(np.linalg.norm(network.weights[-1], 2)),
-        }
-        return row | self._certified(pairs, seconds, found, by_pairs, data)
-
-    def _certified(
-        self, pairs: Mapping[Any, Certificate], seconds: float, found: Any, by_pairs: Any, data: ImageDataset
-    ) -> Row:
-        """Radii by the bound of all outputs and by those of every pair, and the shares that are right and certified."""
-        right = found.predicted == data.y_test
-        return {
             "radius": float(np.median(found.radius)),
             "radius_pairs": float(np.median(by_pairs.radius)),
             "pairs_least": min(one.upper for one in pairs.values()),
@@ -136,7 +137,6 @@ class Energies(Measuring):
     """
 
     others: list[ImageSettings]
-    areas: bool = True
 
     def columns(self, network: LiftedNetwork, data: ImageDataset, seed: int) -> Row:
         samples = {"own": data.X_test}
@@ -148,7 +148,7 @@ class Energies(Measuring):
         own = energies["own"]
         areas = {name: _area(own, values) for name, values in energies.items() if name != "own"}
         return {
-            "areas": areas if self.areas else {},
+            "areas": areas,
             "energies": {name: _summary(values) for name, values in energies.items()},
             "quantiles": {name: _quantiles(values) for name, values in energies.items()},
         }
