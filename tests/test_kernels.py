@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import pkgutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numba.core.dispatcher import Dispatcher
 
+from certnet import kernels
 from certnet.kernels import compilation as module
 from certnet.kernels.bend import bend_kinks
 from certnet.kernels.curvature import two_loops
@@ -125,3 +130,15 @@ def test_bent_kinks_are_the_formula(left, delta):
     np.testing.assert_allclose(out, np.where(inside, bent, np.where(at > 0.0, at, left * at)), rtol=1e-13, atol=1e-15)
     slope = left + (1.0 - left) * (at + delta) / (2.0 * delta) if delta else at
     np.testing.assert_allclose(a, np.where(inside, slope, np.where(at > 0.0, 1.0, left)), rtol=1e-13)
+
+
+def test_ctrl_c_in_a_kernel_is_a_keyboard_interrupt():
+    """No kernel hands out a tuple with an array in it: numba makes a SystemError of what is heard then."""
+    found = 0
+    for part in pkgutil.iter_modules(kernels.__path__):
+        for name, kernel in vars(importlib.import_module(f"certnet.kernels.{part.name}")).items():
+            if isinstance(kernel, Dispatcher):
+                found += 1
+                given = str(inspect.signature(kernel.py_func).return_annotation)
+                assert not (given.startswith("tuple[") and "Float" in given), f"{part.name}.{name} gives {given}"
+    assert found > 40

@@ -240,9 +240,10 @@ def contrasted(
     upper: Float,
     free: Float,
     target: Float,
+    values: Float,
     tol: float,
     max_passes: int,
-) -> tuple[int, float, float, Float]:
+) -> tuple[int, float, float]:
     """Both phases of :func:`eliminated_phase` and :func:`clamped_phase`, the second from the solution of the first.
 
     The gradient that ends the one begins the other: with z free, ``g ← g + H_AO (y − z_O)``. The energies differ by
@@ -257,6 +258,8 @@ def contrasted(
         Of the first n samples; the others have a free phase alone.
     free, target : ndarray, shapes (B, units), (n, units)
         The first is where to start, inside of the boxes; both are overwritten.
+    values : ndarray, shape (n,)
+        Overwritten with the difference of the energies.
 
     Returns
     -------
@@ -264,7 +267,6 @@ def contrasted(
         Over single samples; −1 where the diagonal of H has no scale.
     residuals : two floats
         The largest of either phase.
-    differences : ndarray, shape (n,)
     """
     h, n = len(H) - len(inverse), len(y)
     box = lower[:h], upper[:h]
@@ -278,7 +280,8 @@ def contrasted(
     g = np.dot(z, A) - right
     passes, of_free = refine(A, right, box, z, g, tol, max_passes)
     if passes < 0:
-        return -1, of_free, of_free, np.zeros(n)
+        values[:] = 0.0
+        return -1, of_free, of_free
     free[:, :h] = z
     free[:, h:] = np.dot(q_O - np.dot(z[:, first:].copy(), H_OA.T), inverse)
     # the clamped phase
@@ -293,13 +296,13 @@ def contrasted(
     more, of_target = refine(A, pulled, box, z[:n], slope, tol, max_passes)
     target[:, :h], target[:, h:] = z[:n], y
     bent = np.dot(moved, H[h:, h:].copy())
-    values = np.zeros(n)
+    values[:] = 0.0
     for r in range(n):
         for j in range(moved.shape[1]):
             values[r] += 0.5 * moved[r, j] * bent[r, j]
         for j in range(h):
             values[r] += 0.5 * (start[r, j] + slope[r, j]) * (z[r, j] - before[r, j])
-    return passes + more, of_free, of_target, values
+    return passes + more, of_free, of_target
 
 
 @compiled(nogil=True)

@@ -57,6 +57,9 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
     The cache of a function looks at the file that defines it only: after a change to a kernel that other files' kernels
     call, remove ``kernels/__pycache__``.
+
+    A kernel returns numbers, or one array, never a tuple with an array in it: numba runs bytecode for every array that
+    it hands out, Ctrl-C is heard there, and inside of a tuple the KeyboardInterrupt becomes a SystemError.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:

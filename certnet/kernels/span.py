@@ -26,16 +26,16 @@ _FAST = {"reassoc", "contract", "nsz"}
 
 
 @compiled(nogil=True)
-def span_posed(S: Float, C: Float, v: Float, first: int, rows: int) -> tuple[Float, Float]:
-    """``[X_t; c_t] W_tᵀ``, shape (rows + 1, m), for the inputs ``X_t``, ``rows`` rows of Y from ``first`` on; and S v.
+def span_posed(S: Float, C: Float, v: Float, first: int, rows: int, of_c: Float) -> Float:
+    """``[X_t; c_t] W_tᵀ``, shape (rows + 1, m), for the inputs ``X_t``, ``rows`` rows of Y from ``first`` on.
 
-    Rows of C and v from ``first`` on are zero.
+    Rows of C and v from ``first`` on are zero; ``of_c``, shape (D,), is overwritten with S v.
     """
-    of_c = np.dot(S, v)
+    np.dot(S, v, of_c)
     right = np.empty((rows + 1, first))
     right[:rows] = S[first : first + rows, :first]
     right[rows] = of_c[:first]
-    return np.dot(right, C[:first]), of_c
+    return np.dot(right, C[:first])
 
 
 @compiled(nogil=True, fastmath=_FAST)
@@ -63,7 +63,7 @@ def span_step(
     first : int
         The row of Y at which the inputs of this batch begin.
     product, of_c : ndarray, shapes (B + 1, m), (D,)
-        What :func:`span_posed` gave.
+        What :func:`span_posed` gave and filled.
     left, weights : ndarray, shapes (B + 1 + len(A), m), (B + 1 + len(A),)
     A : ndarray, shape (·, m)
         Activations of the first layer.

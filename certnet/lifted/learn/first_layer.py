@@ -137,7 +137,7 @@ class Spanned:
         m, D = len(W), len(W) + 1 + len(X)
         if len(self._rows) != D:  # large arrays are kept: memory that is new must be cleared first
             self._rows, self._S = np.empty((D, len(c))), np.empty((D, D))
-            self._C, self._v = np.empty((D, m)), np.empty(D)
+            self._C, self._v, self._of_c = np.empty((D, m)), np.empty(D), np.empty(D)
         self._at = m + 1
         self._rows[:m], self._rows[m], self._rows[m + 1 :] = W, c, X
         np.dot(self._rows, self._rows.T, out=self._S)
@@ -148,7 +148,7 @@ class Spanned:
         self.gram = self._S[:m, :m].copy()
 
     def pose(self, X: Float) -> Float:
-        self._product, self._of_c = span_posed(self._S, self._C, self._v, self._at, len(X))
+        self._product = span_posed(self._S, self._C, self._v, self._at, len(X), self._of_c)
         return self._product
 
     def squares(self, X: Float) -> Float:

@@ -261,10 +261,11 @@ class Phases:
         limits = self._tol, self._max_passes
         size = B if B < 2 * _PART else max(_PART, -(-B // _PARTS))
         parts = [slice(first, min(first + size, B)) for first in range(0, B, size)]
+        values = np.empty(len(y))
 
-        def solve(part: slice) -> tuple[int, float, float, Float]:
-            box, rows = (self._lower, self._upper), (free[part], target[part])
-            done: tuple[int, float, float, Float] = contrasted(
+        def solve(part: slice) -> tuple[int, float, float]:
+            box, rows = (self._lower, self._upper), (free[part], target[part], values[part])
+            done: tuple[int, float, float] = contrasted(
                 self._H, self._before, inverse, q[part], y[part], *box, *rows, *limits
             )
             return done
@@ -275,10 +276,10 @@ class Phases:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._threads)
             found = list(self._pool.map(solve, parts))
-        passes, of_free, of_target, values = zip(*found)
+        passes, of_free, of_target = zip(*found)
         self._heed(0, float(np.max(of_free)))
         self._heed(-1 if min(passes) < 0 else sum(passes), float(np.max(of_target)))
-        return np.concatenate(values)
+        return values
 
     def _solve_free(self, q: Float, z: Float) -> None:
         if self._limited or self._passes is not None:
