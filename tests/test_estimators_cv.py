@@ -15,8 +15,7 @@ from sklearn.model_selection import KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
-from sklearn.utils.estimator_checks import parametrize_with_checks
-from test_estimators import data, mlp, quiet, small_network
+from test_estimators import data, mlp, quiet, scikit_learn_checks, small_network
 
 from certnet import ShallowNetwork
 from certnet.core.errors import InvalidInputError, SolverUnavailableError
@@ -33,7 +32,7 @@ def model(estimator: object = None, **options: object) -> CertifiedRegressorCV:
     return CertifiedRegressorCV(start, **{"weights": GRID, "cv": 2, "effort": "quick", "random_state": 0} | options)
 
 
-@parametrize_with_checks(
+@scikit_learn_checks(
     [CertifiedRegressorCV(mlp(3, max_iter=20), weights=[0.01, 0.1], cv=2, effort="quick", random_state=0)],
     expected_failed_checks=lambda _: {
         "check_sample_weight_equivalence_on_dense_data": "repeated rows are split otherwise than weighted ones"

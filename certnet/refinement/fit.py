@@ -42,7 +42,7 @@ class Bend:
             a += b
             return self.phi(a), self.phi.derivative(a)
         out = np.empty_like(a)
-        bend_kinks(a, b, left, delta, out)
+        bend_kinks(a, np.ascontiguousarray(b), left, delta, out)  # one layout: compiled once
         return out, a
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from certnet.core.validation import Float
-from certnet.kernels import cells
+from certnet.solvers import cells
 from certnet.solvers.block import Block, BlockSystem
 from certnet.solvers.maps import DataMaps
 from certnet.solvers.newton import NewtonSystem

@@ -6,7 +6,7 @@ The arrow inequality of the joint restriction splits into
 
 with ``G = ½ V W``, ``K = I − ½ V diag(η) Vᵀ``. Their duals share one corner P: ``Z_j = [P, y_j; y_jᵀ, ζ_j]`` and
 ``Z_0 = [P, Y_0; Y_0ᵀ, Q]``, with ``<M, P> = λ`` and ``ζ_j = ¼ V_:jᵀ Q V_:j``. Nesterov–Todd scaling of each block
-(:mod:`certnet.kernels.arrow`) leaves, after the corners C are eliminated, one block per unit and rows for P: d(d+1)/2
+(:mod:`certnet.solvers.arrow`) leaves, after the corners C are eliminated, one block per unit and rows for P: d(d+1)/2
 of them, whatever the number of units (:mod:`certnet.solvers.lipschitz_system`).
 """
 
@@ -16,12 +16,12 @@ import numpy as np
 from scipy.linalg import cholesky
 
 from certnet.core.validation import Float
-from certnet.kernels import arrow
 from certnet.programs.goal import SlopeAtMost, Weighted
 from certnet.programs.penalties import certified_rho
 from certnet.programs.restriction import Solution
+from certnet.solvers.arrow import ArrowScaling
 from certnet.solvers.dual_bound import DualPoint
-from certnet.solvers.lipschitz_system import ArrowScaling, Frame, LipschitzStep, LipschitzSystem, Packing
+from certnet.solvers.lipschitz_system import Frame, LipschitzStep, LipschitzSystem, Packing
 from certnet.solvers.whitened import Whitened
 
 __all__ = ["LipschitzBlock"]
@@ -219,24 +219,17 @@ class LipschitzBlock:
     # ------------------------------------------------------------------------------------------------ along a direction
 
     def longest(self, step: LipschitzStep, primal: float, dual: float) -> tuple[float, float]:
-        for scaling, (dT, dZ) in ((self._units, step.units), (self._output, step.output)):
-            primal = arrow.longest_step(scaling.T, dT, primal)
-            dual = arrow.longest_step(scaling.Z, dZ, dual)
-        return primal, dual
+        primal, dual = self._units.longest(step.units, primal, dual)
+        return self._output.longest(step.output, primal, dual)
 
     def ahead(self, step: LipschitzStep, primal: float, dual: float) -> float:
         value = 0.0
-        for scaling, (dT, dZ) in ((self._units, step.units), (self._output, step.output)):
-            value += float(np.sum((scaling.T + primal * dT) * (scaling.Z + dual * dZ)))
+        for scaling, move in ((self._units, step.units), (self._output, step.output)):
+            value += float(np.sum((scaling.T + primal * move.T) * (scaling.Z + dual * move.Z)))
         return value
 
     def second_order(self, step: LipschitzStep) -> tuple[Float, Float]:
-        out = []
-        for scaling, (dT, dZ) in ((self._units, step.units), (self._output, step.output)):
-            X = np.empty_like(dT)
-            arrow.second_order(scaling.R, scaling.Ri, dT, dZ, 1.0, X)
-            out.append(X)
-        return out[0], out[1]
+        return ArrowScaling.second_order(step.units), ArrowScaling.second_order(step.output)
 
     def clipped(
         self,
@@ -245,17 +238,15 @@ class LipschitzBlock:
         bounds: tuple[float, float],
         corrections: tuple[Float, Float],
     ) -> tuple[Float, Float]:
-        out = []
-        pairs = ((self._units, step.units, corrections[0]), (self._output, step.output, corrections[1]))
-        for scaling, (dT, dZ), before in pairs:
-            X = np.empty_like(dT)
-            arrow.clipped(scaling.R, scaling.Ri, scaling.roots, dT, dZ, *steps, *bounds, X)
-            out.append(before - X)
-        return out[0], out[1]
+        units, output = corrections
+        return (
+            units - self._units.clipped(step.units, *steps, *bounds),
+            output - self._output.clipped(step.output, *steps, *bounds),
+        )
 
     def move(self, step: LipschitzStep, primal: float, dual: float) -> None:
         d = len(self._M)
-        (dT, dZ), (dT0, dZ0) = step.units, step.output
+        (dT, dZ), (dT0, dZ0) = step.units[:2], step.output[:2]
         e, K = self._units.T[:, d, d], self._output.T[0, d:, d:]
         # primal: S moves by dS less what w wᵀ / e gains to second order, S_0 the same
         delta = dT[:, :d, d]

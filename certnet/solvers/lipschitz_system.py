@@ -2,7 +2,7 @@ r"""One step's part of the certified Lipschitz penalty: its blocks scaled, η an
 
 In the scaled frames the unit blocks ``T_j = [C_j, w_j; w_jᵀ, e_j]`` and their duals are told by a matrix Y_j (d, d) of
 the corner, a number ω_j of the last entry and a vector θ_j between them, the output block ``T_0 = [C_0, Gᵀ; G, K]`` by
-Y_0, ω_0 (m, m) and θ_0 (d, m) (:mod:`certnet.kernels.arrow`). Eliminated are
+Y_0, ω_0 (m, m) and θ_0 (d, m) (:mod:`certnet.solvers.arrow`). Eliminated are
 
     C_j, C_0    they sum to ρ M: what is left of them are the rows for P
     η           through ``hη_j dη_j = reta_j − hu_jᵀ dw_j − (slopes of the rows)ᵀ v``
@@ -20,34 +20,11 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky
 
 from certnet.core.validation import Float
-from certnet.kernels import arrow
+from certnet.solvers import arrow
+from certnet.solvers.arrow import ArrowScaling, Move
 from certnet.solvers.block import BlockAim
 
-__all__ = ["ArrowScaling", "Frame", "LipschitzStep", "LipschitzSystem", "Packing"]
-
-
-class ArrowScaling:
-    """Nesterov–Todd scaling of blocks of one order, and buffers for their directions."""
-
-    Ri: Float
-    theta: Float
-    omega: Float
-    Yi: Float
-
-    def __init__(self, n_blocks: int, d: int, m: int) -> None:
-        q = d + m
-        self.T, self.Z = np.zeros((n_blocks, q, q)), np.zeros((n_blocks, q, q))
-        self.R, self.Ri = np.empty((n_blocks, q, q)), np.empty((n_blocks, q, q))
-        self.roots: Float = np.empty((n_blocks, q))
-        self.theta, self.omega = np.empty((n_blocks, d, m)), np.empty((n_blocks, m, m))
-        self.Y, self.Yi = np.empty((n_blocks, d, d)), np.empty((n_blocks, d, d))
-        self.none: Float = np.zeros((n_blocks, q, q))
-
-    def update(self) -> bool:
-        d = self.Y.shape[1]
-        S, E = np.ascontiguousarray(self.T[:, :d, :d]), np.ascontiguousarray(self.T[:, d:, d:])
-        parts = (self.R, self.Ri, self.roots, self.theta, self.omega, self.Y, self.Yi)
-        return bool(arrow.scale(S, E, self.Z, *parts))
+__all__ = ["Frame", "LipschitzStep", "LipschitzSystem", "Packing"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,10 +99,10 @@ class LipschitzStep:
 
     eta: Float
     rho: float
-    units: tuple[Float, Float]
-    output: tuple[Float, Float]
+    units: Move
+    output: Move
 
-    def __init__(self, eta: Float, rho: float, units: tuple[Float, Float], output: tuple[Float, Float]) -> None:
+    def __init__(self, eta: Float, rho: float, units: Move, output: Move) -> None:
         self.eta, self.rho, self.units, self.output = eta, rho, units, output
 
 
@@ -143,12 +120,11 @@ class LipschitzSystem:
         omega, phi, phi0 = units.omega[:, 0, 0], at.beta + units.theta[:, :, 0], at.beta0 + output.theta[0]
         # unit blocks: with η a variable, hu = −4 Y⁻¹φ / ω and hη = 8 φᵀY⁻¹φ / ω + 4 / ω²; their part of H, η eliminated
         turned = np.einsum("jab,jb->ja", units.Yi, phi)
-        self._own = np.empty((h, d, d))
         self._hu, self._heta, ratio = np.zeros((h, d)), np.ones(h), np.zeros((h, d))
         if fixed:
-            np.multiply(units.Yi, (2.0 / omega)[:, None, None], out=self._own)
+            self._own = units.Yi * (2.0 / omega)[:, None, None]
         else:
-            arrow.shifted_inverse(units.Y, omega, phi, self._own)
+            self._own = arrow.shifted_inverse(units.Y, omega, phi)
             self._hu = -4.0 * turned / omega[:, None]
             self._heta = 8.0 * np.sum(turned * phi, axis=1) / omega + 4.0 / omega**2
             ratio = self._hu / self._heta[:, None]
@@ -170,9 +146,8 @@ class LipschitzSystem:
             squares -= 2.0 * (phi[:, packing.left] * phi[:, packing.right]).T
             self._slopes[n_shared:] = packing.weights[:, None] * squares
         own_rows = phi + 0.5 * phiV.T
-        arrow.fill_rows(
-            rows, first, own_rows, shared, ratio, self._slopes, packing.left, packing.right, packing.weights
-        )
+        ours = rows[:, :, first : first + n_rows]
+        arrow.fill_rows(ours, own_rows, shared, ratio, self._slopes, packing.left, packing.right, packing.weights)
         # D: slopes diag(1 / hη) slopesᵀ of the eliminated η, I of the squares, Σ Y ⊗ Y of the rows of P
         self.D = np.zeros((n_rows, n_rows)) if fixed else (self._slopes / self._heta) @ self._slopes.T
         self.D[np.arange(n_shared), np.arange(n_shared)] += 1.0
@@ -193,12 +168,9 @@ class LipschitzSystem:
         V, d = packing.V, packing.d
         # target · T⁻¹ − Z less the corrections, in the frames: A of the corners beside what pulls w, e and G, K
         n_own, n_output = corrections if corrections is not None else (units.none, output.none)
-        own, joint = np.empty_like(units.T), np.empty_like(output.T)
-        arrow.centring(target, units.roots, units.Ri, n_own, own)
-        arrow.centring(target, output.roots, output.Ri, n_output, joint)
+        own, joint = units.centred(target, n_own), output.centred(target, n_output)
         # units: forces on w_j and e_j with the corner eliminated, and Σ Y A Y for the rows of P
-        hw, he, kappa = np.empty((len(own), d)), np.empty(len(own)), np.zeros((d, d))
-        arrow.pulled(own, units.theta[:, :, 0], self._at.beta, units.Y, hw, he, kappa)
+        hw, he, kappa = arrow.pulled(own, units.theta[:, :, 0], self._at.beta, units.Y)
         # output: forces on G and K, the same
         A, theta = joint[0, :d, :d], output.theta[0]
         hw0 = joint[0, :d, d:] + A @ theta
@@ -237,10 +209,9 @@ class LipschitzSystem:
         dP = np.empty((d, d))
         dP[packing.left, packing.right] = dP[packing.right, packing.left] = v[n_shared:] / packing.weights
         # unit blocks: dT and dZ from dw, de = 2 dη, dP and that force
-        dT, dZ = np.empty_like(units.T), np.empty_like(units.T)
         de = 2.0 * deta
         delta = dW - self._at.beta * de[:, None]
-        arrow.coupled(own, dP, delta, de, g, units.theta[:, :, 0], units.omega[:, 0, 0], units.Y, dT, dZ)
+        moves = arrow.coupled(own, dP, delta, de, g, units.theta[:, :, 0], units.omega[:, 0, 0], units.Y)
         # output block: dG and dK, the forces from the multipliers of the shared rows
         dG, dK = 0.5 * V @ dW, -0.5 * (V * deta) @ V.T
         delta, theta = dG.T - self._at.beta0 @ dK, output.theta[0]
@@ -261,4 +232,4 @@ class LipschitzSystem:
         dZ0[0, d:, :d] = dZ0[0, :d, d:].T
         slope = theta.T @ g0
         dZ0[0, d:, d:] = joint[0, d:, d:] - pushed + slope + slope.T - theta.T @ A @ theta
-        return LipschitzStep(deta, float(t[0]) if len(t) else 0.0, (dT, dZ), (dT0, dZ0))
+        return LipschitzStep(deta, float(t[0]) if len(t) else 0.0, units.move(*moves), output.move(dT0, dZ0))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from certnet.core.validation import Float
-from certnet.kernels import cells
+from certnet.solvers import cells
 from certnet.solvers.whitened import Whitened
 
 __all__ = ["DataMaps"]
@@ -49,7 +49,7 @@ class DataMaps:
             here, at = slacks[chunk.at], outputs[chunk.at]
             # z = X̃ Uᵀ, then slacks S z in its place and outputs (D z) Vᵀ
             np.matmul(chunk.X, U[:n_cone].T, out=here)
-            cells.split(here, chunk.pattern, data.outputs, at)
+            cells.split(here, chunk.pattern, data.outputs[:, :n_cone], at)
             if n_cone < len(U):  # units without inequalities are always active, or silent
                 at += chunk.X[:, :-1] @ (U[n_cone:, :-1].T @ data.outputs[:, n_cone:].T)
         return outputs

@@ -18,7 +18,7 @@ from scipy.linalg import blas, lapack
 
 from certnet.core.errors import SolverError
 from certnet.core.validation import Float
-from certnet.kernels.arrow import inverse_factors
+from certnet.solvers.arrow import inverse_factors
 from certnet.solvers.whitened import Whitened, WhitenedChunk
 
 __all__ = ["NewtonSystem"]
@@ -96,8 +96,7 @@ class NewtonSystem:
             self._half = blas.dtrsm(1.0, self._L, flat, lower=1, overwrite_b=1) if n_rows else flat
             inner = blas.dsyrk(1.0, self._half, trans=1, lower=1) if n_rows else np.zeros((0, 0), order="F")
         else:
-            self._Li = np.empty_like(H)
-            inverse_factors(H, self._Li)
+            self._Li = inverse_factors(H)
             self._half = np.matmul(self._Li, self.rows).reshape(order, width)
             inner = blas.dsyrk(1.0, self._half.T, lower=1)
             inner[np.arange(self.first), np.arange(self.first)] += 0.5
