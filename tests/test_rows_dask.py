@@ -22,8 +22,10 @@ from certnet.rows.dask_ import DaskRows
 dask = pytest.importorskip("dask", reason="Dask is not installed (certnet[dask])")
 da = pytest.importorskip("dask.array")
 needs_frames = pytest.mark.skipif(
-    importlib.util.find_spec("dask.dataframe") is None or importlib.util.find_spec("pyarrow") is None,
-    reason="Dask's DataFrame needs pandas and pyarrow",
+    importlib.util.find_spec("dask.dataframe") is None
+    or importlib.util.find_spec("pyarrow") is None
+    or (int(dask.__version__.split(".")[0]) < 2025 and importlib.util.find_spec("dask_expr") is None),
+    reason="Dask's DataFrame needs pandas and pyarrow, and before 2025 dask-expr (dask[dataframe])",
 )
 needs_cluster = pytest.mark.skipif(
     importlib.util.find_spec("distributed") is None, reason="distributed is not installed (certnet[dask])"
