@@ -15,6 +15,7 @@ from certnet.networks.about import About
 from certnet.networks.activations import Activation
 from certnet.networks.layers import Dense, Layer
 from certnet.networks.operators import Blocks, Identity
+from certnet.programs.goal import FitAtMost, SlopeAtMost
 from certnet.refinement.result import Validation
 from certnet.report import (
     Evaluation,
@@ -179,10 +180,15 @@ def changed(one: Evaluation, *, train: float, test: float, attacked: float, uppe
         ),
         ({"train": 1.5, "test": 1.2, "attacked": 0.9, "upper": 0.5}, ["was made too flat: try a smaller weight"]),
         ({"train": 0.5, "test": 0.9, "attacked": 1.1, "upper": 0.5}, ["under attacks of radius 0.2 rose"]),
+        (
+            {"train": 1.5, "test": 1.2, "attacked": 1.1, "upper": 0.5},
+            ["try a smaller weight", "too flat: try a smaller weight, or choose it on validation data by the error"],
+        ),
+        ({"train": 1.0, "test": 1.2, "attacked": 0.9, "upper": 0.5}, ["does not tell which weight is better"]),
         ({"train": 0.5, "test": 0.9, "attacked": 0.9, "upper": 2.0}, ["Lipschitz constant rose from"]),
         (
             {"train": 0.5, "test": 1.2, "attacked": 1.2, "upper": 1.2},
-            ["test error rose", "chosen on validation data by the error under attack", "target_lipschitz"],
+            ["test error rose", "or choose it on validation data by the error under attack", "target_lipschitz"],
         ),
     ],
 )
@@ -191,6 +197,16 @@ def test_what_rose_is_said_with_what_to_try(pieces, factors, said):
     found = findings(one, changed(one, **factors))
     assert len(found) == len(said)
     assert all(part in sentence for part, sentence in zip(said, found))
+
+
+@pytest.mark.parametrize(
+    ("goal", "closer"),
+    [(SlopeAtMost(1.0), "try a larger target_lipschitz"), (FitAtMost(1.0), "try a smaller max_mse")],
+)
+def test_what_rose_is_said_in_the_words_of_the_goal(pieces, goal, closer):
+    *_, one = pieces
+    (sentence,) = findings(one, changed(one, train=1.5, test=1.2, attacked=0.9, upper=0.5), goal)
+    assert closer in sentence
 
 
 @needs_matplotlib
@@ -209,7 +225,7 @@ def test_a_page_about_a_deep_refinement():
     assert "held out" not in page
     seen = replace(result, validation=Validation(0.5, 0.75))
     page = refinement_report(start, seen, (X[:30], Y[:30]), (X[30:], Y[30:]), weight=0.1, epsilons=[0.0, 0.2])
-    assert "samples held out from the refinement rose from 0.5 to 0.75" in page
+    assert "samples held out from the refinement rose from 0.5 to 0.75; the training error" in page
     assert "http" not in page  # self-contained
     body = trace_rows(result.trace)[1:]
     assert [row[0] for row in body] == [row.stage for row in result.trace]

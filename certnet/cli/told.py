@@ -18,6 +18,7 @@ from certnet.networks.feedforward import FeedForward
 from certnet.networks.network import Network
 from certnet.networks.shallow import ShallowNetwork
 from certnet.proofs.slopes import SlopeIntervals
+from certnet.refinement.rises import Change, Knob
 from certnet.rows import Rows
 
 if TYPE_CHECKING:
@@ -101,20 +102,25 @@ class Told:
         if record.improved and after > before * (1.0 + _RISEN):
             units = " in standardised units" if self.asked.standardise else ""
             found.append(f"the certified L rose from {above(before, 4)} to {above(after, 4)}{units}: {self._why}")
-        if record.improved and self.validation is not None and self.validation[1] > self.validation[0]:
+        held_out = None if self.validation is None else Change(*self.validation)
+        if record.improved and held_out is not None and held_out.rose:
             found.append(
-                f"the error on held-out rows rose from {self.validation[0]:.4g} to {self.validation[1]:.4g} while the "
-                "training objective fell: try a larger --weight or a smaller --target-lipschitz"
+                f"the error on held-out rows rose {held_out} while the training objective fell; "
+                f"{self._knob.advice(Change(*self.errors), held_out)}"
             )
         return found
+
+    @property
+    def _knob(self) -> Knob:
+        return Knob.of(self.done.record.goal, shell=True)
 
     @property
     def _why(self) -> str:
         """L may rise."""
         if self.asked.target_lipschitz is not None:
-            return "--target-lipschitz allows it, and the fit gained"
+            return f"--target-lipschitz allows it, and the fit gained; {self._knob.flatter} keeps it down"
         if self.asked.max_mse is not None:
-            return "the model's error was above --max-mse"
+            return f"the model's error was above --max-mse; {self._knob.flatter} keeps it down"
         return "the fit gained more than the weight charges; a larger --weight, or --target-lipschitz, keeps it down"
 
     @cached_property

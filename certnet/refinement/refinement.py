@@ -459,4 +459,5 @@ def _result(run: Run, floor: Floor | None, validation: Validation | None) -> Ref
         solution=run.solution,
         floor=floor,
         validation=validation,
+        goal=run.task.goal,
     )

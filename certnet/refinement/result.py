@@ -10,7 +10,9 @@ from certnet.core.digits import above
 from certnet.core.outcome import Status
 from certnet.networks.network import Network
 from certnet.programs.floor import Floor
+from certnet.programs.goal import Goal, SlopeAtMost, Weighted
 from certnet.programs.restriction import Solution
+from certnet.refinement.rises import Change, Knob
 from certnet.refinement.trace import TraceRow
 
 __all__ = ["RefineResult", "Validation"]
@@ -24,8 +26,13 @@ class Validation:
     mse: float
 
     @property
+    def change(self) -> Change:
+        return Change(self.mse_before, self.mse)
+
+    @property
     def rose(self) -> bool:
-        return self.mse > self.mse_before
+        """By more than rounding."""
+        return self.change.rose
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +63,8 @@ class RefineResult:
         Errors on held-out samples, where they were given.
     certificate_everywhere : Certificate or None
         Of the result for all inputs, where ``certificate`` is of a region.
+    goal : Weighted, SlopeAtMost, FitAtMost or None
+        What was minimised, by which :attr:`notes` say what to try.
     floor : Floor or None
         With ``optimality_gap=True``: a lower bound on the objective of every function; None where an interrupt came
         before it.
@@ -77,24 +86,32 @@ class RefineResult:
     floor: Floor | None = None
     validation: Validation | None = None
     certificate_everywhere: Certificate | None = None
+    goal: Goal | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences on what rose although the objective did not: the bound on L, the error on held-out samples."""
         before, after, found = self.certificate_before.upper, self.certificate.upper, []
-        if self.improved and after > before * (1.0 + 1e-6):
-            found.append(
-                f"the certified L rose from {above(before, 4)} to {above(after, 4)}: the weight charges less for it "
-                "than the fit gained; a larger weight, or target_lipschitz, keeps it down"
-            )
-        held_out = self.validation
+        knob, held_out = Knob.of(self.goal), self.validation
+        if self.improved and Change(before, after).rose:
+            found.append(f"the certified L rose from {above(before, 4)} to {above(after, 4)}: {self._why(knob)}")
         if self.improved and held_out is not None and held_out.rose:
             found.append(
-                f"the error on held-out samples rose from {held_out.mse_before:.4g} to {held_out.mse:.4g} while the "
-                "training objective fell: try a larger weight or a smaller target_lipschitz, or choose one by "
-                "validation (CertifiedRegressorCV)"
+                f"the error on held-out samples rose {held_out.change} while the training objective fell; "
+                f"{knob.advice(Change(self.mse_before, self.mse), held_out.change)}"
             )
         return tuple(found)
+
+    def _why(self, knob: Knob) -> str:
+        """L may rise, and what keeps it down."""
+        if self.goal is None or isinstance(self.goal, Weighted):
+            return (
+                "the weight charges less for it than the fit gained; a larger weight, or target_lipschitz, keeps it "
+                "down"
+            )
+        if isinstance(self.goal, SlopeAtMost):
+            return f"the limit allows it, and the fit gained; {knob.flatter} keeps it down"
+        return f"the input's error was above the limit; {knob.flatter} keeps it down"
 
     @property
     def optimality_gap(self) -> float:
@@ -109,6 +126,7 @@ class RefineResult:
             certificate=other.certificate,
             certificate_everywhere=other.certificate_everywhere,
             mse=other.mse,
+            validation=other.validation,
             objective_after=value,
             improved=value < self.objective_before,
             status=Status.OPTIMAL if self.status is Status.NOT_IMPROVED else self.status,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -21,9 +21,11 @@ from certnet.claims.families import identity
 from certnet.core.digits import above, below
 from certnet.core.errors import InvalidInputError
 from certnet.networks.network import Network
+from certnet.programs.goal import Goal, Weighted
 from certnet.programs.objectives import mean_squared_error
 from certnet.proofs.slopes import SlopeIntervals
 from certnet.refinement import RefineResult, TraceRow
+from certnet.refinement.rises import Change, Knob
 from certnet.report.page import html_page
 from certnet.robust import AdversarialCurve, PGDAttack, adversarial_mse
 
@@ -46,7 +48,6 @@ READING: Final = (
     "is what an attack found that may move every sample's inputs by a length of ε. The Lipschitz constant L is the "
     "largest change of the prediction per change of the input; no attack can exceed what is certified of it."
 )
-_RISE: Final = 1e-9  # relative: what rounding may do
 _PICTURES: Final = 4  # of slopes, one per output
 _PARTS: Final[Mapping[str, str]] = MappingProxyType({"Dense": "matrix", "Convolution": "convolution"})
 
@@ -217,42 +218,32 @@ def slope_rows(features: SlopeIntervals, *, most: int = 60) -> list[tuple[str, .
     return [head, *shown, *rest]
 
 
-def findings(before: Evaluation, after: Evaluation) -> list[str]:
+def findings(before: Evaluation, after: Evaluation, goal: Goal | None = None) -> list[str]:
     """What rose from one network to the other although it should not, in plain sentences, with what to try.
 
-    Looked at are the test error, the test error under attack at the largest radius, and the certified L.
+    Looked at are the test error, the test error under attack at the largest radius, and the certified L. ``goal`` is
+    what was minimised between the two, by default a weighted sum.
     """
-    return list(_findings(before, after))
+    return list(_findings(before, after, goal))
 
 
-def _findings(before: Evaluation, after: Evaluation) -> Iterator[str]:
-    fitted = after.train_mse < before.train_mse
-    cure = (
-        "the training error fell, so the network fits its training data too closely: try a larger weight, or one that "
-        "is chosen on validation data (CertifiedRegressorCV)"
-        if fitted
-        else "the training error rose too, so the network was made too flat: try a smaller weight, or one that is "
-        "chosen on validation data (CertifiedRegressorCV)"
-    )
-    if _rose(before.test_mse, after.test_mse):
-        yield f"The test error rose from {before.test_mse:.4g} to {after.test_mse:.4g}; {cure}."
-    first, last = float(before.curve.adversarial[-1]), float(after.curve.adversarial[-1])
+def _findings(before: Evaluation, after: Evaluation, goal: Goal | None) -> Iterator[str]:
+    train, test = Change(before.train_mse, after.train_mse), Change(before.test_mse, after.test_mse)
+    knob = Knob.of(goal)
+    if test.rose:
+        yield f"The test error rose {test}; {knob.advice(train, test)}."
+    attacked = Change(float(before.curve.adversarial[-1]), float(after.curve.adversarial[-1]))
     radius = float(after.curve.epsilons[-1])
-    if radius > 0.0 and _rose(first, last):
-        yield (
-            f"The test error under attacks of radius {radius:g} rose from {first:.4g} to {last:.4g}: try a larger "
-            "weight, or one that is chosen on validation data by the error under attack."
-        )
-    if _rose(before.certificate.upper, after.certificate.upper):
+    if radius > 0.0 and attacked.rose:
+        chosen = replace(knob, choice="choose it on validation data by the error under attack")
+        yield f"The test error under attacks of radius {radius:g} rose {attacked}; {chosen.advice(train, attacked)}."
+    if Change(before.certificate.upper, after.certificate.upper).rose:
+        limit = ", or target_lipschitz with the L that you want" if goal is None or isinstance(goal, Weighted) else ""
         yield (
             f"The certified Lipschitz constant rose from {above(before.certificate.upper, 4)} to "
-            f"{above(after.certificate.upper, 4)}: the gain in training error outweighed it. Try a larger weight, or "
-            "target_lipschitz with the L that you want."
+            f"{above(after.certificate.upper, 4)}: the gain in training error outweighed it. Try "
+            f"{knob.flatter}{limit}."
         )
-
-
-def _rose(before: float, after: float) -> bool:
-    return after > before * (1.0 + _RISE)
 
 
 def pictures_of(
@@ -353,14 +344,14 @@ def refinement_report(
     }
     rows = table(models, {"after": result.trace[-1].seconds})
     told = [("objective of the refinement", f"{result.objective_before:.6g}", f"{result.objective_after:.6g}")]
-    warnings = findings(models["before"], models["after"])
+    warnings = findings(models["before"], models["after"], result.goal)
     held_out = result.validation
     if held_out is not None:
         told.append(("MSE on the refinement's held-out samples", f"{held_out.mse_before:.4f}", f"{held_out.mse:.4f}"))
         if held_out.rose:
             warnings.append(
-                f"The error on the samples held out from the refinement rose from {held_out.mse_before:.4g} to "
-                f"{held_out.mse:.4g}: try another weight, or choose it by that error (CertifiedRegressorCV)."
+                f"The error on the samples held out from the refinement rose {held_out.change}; "
+                f"{Knob.of(result.goal).advice(Change(result.mse_before, result.mse), held_out.change)}."
             )
     rows[1:1] = told
     sizes = "-".join(map(str, result.network.widths))
