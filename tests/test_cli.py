@@ -499,8 +499,9 @@ def interrupted(arguments: list[str], folder: Path, sign: str, delay: float = 1.
     [
         (("--cells", "50"), "joint restriction: objective"),
         (("--effort", "thorough", "--checkpoint", "run.npz"), "descent, smooth kinks: objective"),
+        (("--effort", "thorough", "--standardise"), "descent, smooth kinks: objective"),
     ],
-    ids=["programs", "descents"],
+    ids=["programs", "descents", "standardised"],
 )
 def test_ctrl_c_keeps_the_best_network_so_far(long_job, tmp_path, more, sign):
     code, err = interrupted([*long_job, *more], tmp_path, sign)

@@ -30,7 +30,7 @@ from certnet.claims.claim import NORMS, Claim, parse_output
 from certnet.claims.families import identity
 from certnet.claims.region import ALL, All, Ball, Box, Region, require_region
 from certnet.core.errors import CertificateError, InvalidInputError, NotConvergedWarning, SolverError
-from certnet.core.until import Until, listening
+from certnet.core.until import FOREVER, Until, listening
 from certnet.core.validation import Float, as_inputs, finite_array, positive_number, whole_number
 from certnet.networks.feedforward import require_network
 from certnet.networks.network import Network
@@ -288,10 +288,16 @@ def _bracket(
 
 
 def certify_checked(
-    network: Network, X: Float | None = None, *, tol: float, random_state: int, region: Region = ALL
+    network: Network,
+    X: Float | None = None,
+    *,
+    tol: float,
+    random_state: int,
+    region: Region = ALL,
+    until: Until = FOREVER,
 ) -> Certificate:
     """:func:`certify` for callers inside, whose arguments are checked; no warning: the gap is in the certificate."""
-    options = Options(tol=tol, random_state=random_state)
+    options = Options(tol=tol, random_state=random_state, until=until)
     return _bracket(Claim(network, region), X, AUTO, options, None, time.perf_counter()).certificate
 
 

@@ -102,7 +102,7 @@ class Asked:
     @property
     def heard(self) -> bool:
         """Is Ctrl-C heard between the steps of the work?"""
-        return not self.standardise and str(self.solver or "auto").upper() in ("AUTO", "CERTNET")
+        return str(self.solver or "auto").upper() in ("AUTO", "CERTNET")
 
     @property
     def told_effort(self) -> str | float | None:

@@ -13,6 +13,7 @@ import typer
 from certnet.certification import Certificate, certify, certify_outputs, meaning
 from certnet.cli.choices import CertifyMethod, Each, Form, Norm
 from certnet.cli.features import Features, refuse_others
+from certnet.cli.outputs import require_apart
 from certnet.cli.regions import (
     Around,
     AroundData,
@@ -142,6 +143,7 @@ def certify_command(
         drop=tuple(drop or ()),
         form=table_format(sep, decimal, encoding, no_header, categorical),
     )
+    require_apart({"--out": out, "--plot": plot}, {"MODEL": model, **place.inputs})
     network = read_network(model, activation, layer, key, batch_norm_eps, quiet=as_json)
     region, names, notes = place.region(network, norm)
     for note in notes:

@@ -15,6 +15,7 @@ from certnet.cli.commands import Command
 from certnet.cli.lifted_infer import infer_command
 from certnet.cli.lifted_model import Model, Net, read_model
 from certnet.cli.lifted_train import train_command
+from certnet.cli.outputs import require_apart
 from certnet.cli.samples import (
     Categorical,
     Decimal,
@@ -104,6 +105,7 @@ def certify_command(
         }
         _require_no(given | {"grey": grey})
     radii = _radii(radius)
+    require_apart({"--out": out}, {"NET": net, "--data": data, "--labels": labels})
     model = read_model(net)
     samples, X = None, None
     if data is not None:
@@ -223,6 +225,7 @@ def filters_command(
     if out.suffix.lower() not in (".png", ".svg"):
         raise OutputError(f"{out} has the suffix {out.suffix!r}: pictures are .png or .svg")
     check_writable(out, force=force)
+    require_apart({"--out": out}, {"NET": net})
     network = read_model(net).network
     sizes = _square(network.n_inputs) if shape is None else _sizes(shape)
     display = FilterDisplay.from_filters(network.weights[0], sizes, columns=columns)

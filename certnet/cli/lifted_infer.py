@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from certnet.cli.choices import BoxSolver
 from certnet.cli.lifted_model import Model, Net, read_model
+from certnet.cli.outputs import require_apart
 from certnet.cli.samples import (
     Categorical,
     Data,
@@ -72,6 +73,7 @@ def infer_command(
         check_writable(out, force=force)
         if out.suffix.lower() not in (".npz", ".csv"):
             raise OutputError(f"{out} has the suffix {out.suffix!r}: name an .npz or a .csv file")
+    require_apart({"--out": out}, {"NET": net, "DATA": data, "--labels": labels})
     model = read_model(net)
     source = Source(
         data, target, tuple(drop or ()), labels, grey, sep, decimal, encoding, no_header, tuple(categorical or ())

@@ -14,6 +14,7 @@ import typer
 from numpy.typing import NDArray
 
 from certnet.cli.choices import Objective, Optimizer, Schedule
+from certnet.cli.outputs import require_apart
 from certnet.cli.samples import (
     Categorical,
     Data,
@@ -98,8 +99,7 @@ def train_command(
     if out.suffix.lower() != ".npz":
         raise OutputError(f"{out} has the suffix {out.suffix!r}: a lifted network is an .npz file")
     check_writable(out, force=force)
-    if checkpoint is not None and checkpoint.resolve() == out.resolve():
-        raise InvalidInputError(f"--checkpoint and --out are both {out}: a checkpoint is another file")
+    require_apart({"--out": out, "--checkpoint": checkpoint}, {"DATA": data, "--labels": labels})
     shape = {"units": _listed(units, str, "units"), "beta": _listed(beta, float, "beta")}
     if gamma is not None:
         shape["gamma"] = gamma

@@ -13,6 +13,7 @@ import typer
 from certnet.claims.region import All, Region
 from certnet.cli.asked import Asked, effort_of, kept_of, limits_of, signs_of
 from certnet.cli.choices import KeptPart, Loss, Penalty, RefineMethod, SolverName
+from certnet.cli.outputs import require_apart
 from certnet.cli.regions import Around, AroundData, BoxFiles, Margin, Place, Radius, RegionUnits, RowOf
 from certnet.cli.samples import Categorical, Decimal, Encoding, NoHeader, Sep, table_format
 from certnet.cli.tables import Table, in_memory, squared_error
@@ -30,6 +31,7 @@ from certnet.cli.terminal import (
     print_json,
     read_network,
     say,
+    undisturbed,
     warn,
     working,
 )
@@ -44,6 +46,8 @@ from certnet.rows import Rows
 
 __all__ = ["refine_command"]
 
+_LOST: Final = "interrupted before there was a network to write: nothing was written"
+_FINE: Final = 1e-3  # gap of a bound from which on there is little to gain
 _FAR: Final = 4.0  # of the variance of the target
 
 
@@ -176,6 +180,10 @@ def refine_command(
     )
     asked.require_fits(place)
     proof = certificate if certificate is not None else out.with_suffix(".certificate.json")
+    given = {**place.inputs, "the table of --data": data, "the table of --validation": validation}
+    # OUT may be MODEL, with --force: a network that is never worse in the place of the one that it was
+    require_apart({"the certificate": proof, "--checkpoint": checkpoint}, {"MODEL": model})
+    require_apart({"the network": out, "the certificate": proof, "--checkpoint": checkpoint}, given)
     for path in (out, proof):
         check_writable(path, force=force)
     if out.suffix.lower() not in SUFFIXES:
@@ -198,9 +206,8 @@ def refine_command(
     stop = threading.Event()
     with working(f"refining {network!r} on {len(rows)} rows and the inputs {', '.join(rows.names)}"):
         done = interruptible(
-            lambda: _refined(network, rows, asked, limits, region, stop), stop if asked.heard else None
+            lambda: _refined(network, rows, asked, limits, region, stop), stop if asked.heard else None, _LOST
         )
-    _warn_of_units(network, rows)
     interrupted = stop.is_set() or done.record.status is Status.INTERRUPTED
     if interrupted and not done.record.improved:
         raise Interrupted("interrupted before a better network was found: no network was written" + _kept(asked))
@@ -210,18 +217,24 @@ def refine_command(
             "wider limits"
         )
     done = replace(done, network=done.network.described(network.about))
-    save_model(done.network, out, force=force)
-    done.certificate.save(proof, force=force)
-    told = Told(network, rows, held_out, asked, limits, done, region, names)
-    if as_json:
-        print_json(told.plain() | {"network": str(out), "certificate": str(proof)})
-        return
-    told.print()
-    say(f"network written to {out}, certificate to {proof}")
-    if out.suffix.lower() in (".pt", ".pth"):
-        say(f"such a file names no activation: certnet check {proof} {out} --activation relu")
+    try:
+        with undisturbed():
+            save_model(done.network, out, force=force)
+            done.certificate.save(proof, force=force)
+        _warn_of_units(network, rows)
+        told = Told(network, rows, held_out, asked, limits, done, region, names)
+        if as_json:
+            print_json(told.plain() | {"network": str(out), "certificate": str(proof)})
+        else:
+            told.print()
+            say(f"network written to {out}, certificate to {proof}")
+            if out.suffix.lower() in (".pt", ".pth"):
+                say(f"such a file names no activation: certnet check {proof} {out} --activation relu")
+    except KeyboardInterrupt as error:
+        raise Interrupted(f"interrupted: the network is in {out}, its certificate in {proof}") from error
     if interrupted:
-        raise Interrupted("interrupted: what was written is the best network so far" + _kept(asked))
+        short = "" if done.certificate.gap <= _FINE else "; certnet certify may prove a smaller bound for it"
+        raise Interrupted("interrupted: what was written is the best network so far" + short + _kept(asked))
 
 
 def _kept(asked: Asked) -> str:
@@ -266,10 +279,11 @@ def _refined(
         done = refine(network, rows, None, asked.weight, should_stop=stop.is_set, **options)
         return Done.of(done, done.network, done.certificate, done.certificate_everywhere)
     from certnet.estimators import CertifiedRegressor
+    from certnet.estimators.regressor import fit_until
 
     table = in_memory(rows, "--standardise")
     y = table.y[:, 0] if table.n_outputs == 1 else table.y
-    fitted = CertifiedRegressor(network, weight=asked.weight, random_state=0, **options)
-    fitted.fit(table.X, y, sample_weight=table.weights)
+    model = CertifiedRegressor(network, weight=asked.weight, random_state=0, **options)
+    fitted = fit_until(model, stop.is_set, table.X, y, table.weights)
     everywhere = None if isinstance(region, All) else fitted.certificate_everywhere_
     return Done.of(fitted.refinement_, fitted.network_, fitted.certificate_, everywhere)

@@ -139,6 +139,18 @@ class Place:
     def _files(self) -> tuple[Path, ...]:
         return tuple(file for file in (*(self.box or ()), self.around_data, self.around, self.data) if file is not None)
 
+    @property
+    def inputs(self) -> dict[str, Path | None]:
+        """Every file that is read, by what it is."""
+        lower, upper = self.box or (None, None)
+        return {
+            "the first file of --box": lower,
+            "the second file of --box": upper,
+            "the table of --around-data": self.around_data,
+            "the point of --around": self.around,
+            "the table of --data": self.data,
+        }
+
     def region(self, network: Network, norm: str) -> tuple[Region, Sequence[str], list[str]]:
         """The region in the network's units, names of its inputs (or none), and what a user should know of it.
 

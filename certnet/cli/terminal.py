@@ -38,6 +38,7 @@ __all__ = [
     "print_table",
     "read_network",
     "say",
+    "undisturbed",
     "warn",
     "working",
 ]
@@ -115,10 +116,15 @@ class Interrupted(CertnetError):
     """Ctrl-C while a solver runs in its thread."""
 
 
-def interruptible(work: Callable[[], T], stop: threading.Event | None = None) -> T:
+def interruptible(work: Callable[[], T], stop: threading.Event | None = None, lost: str = _STOPPED) -> T:
     """``work()`` in a thread, so that Ctrl-C is heard while a compiled solver runs.
 
-    With ``stop``, which the work heeds, it is set first, and what the work then gives is returned if it comes soon.
+    With ``stop``, which the work heeds, it is set first, and what the work then gives is returned if it comes soon;
+    ``lost`` is what is said where nothing does, or a second Ctrl-C does not wait for it.
+
+    Raises
+    ------
+    Interrupted
     """
     outcome: list[T] = []
     failure: list[BaseException] = []
@@ -145,12 +151,25 @@ def interruptible(work: Callable[[], T], stop: threading.Event | None = None) ->
             with suppress(KeyboardInterrupt):
                 done.wait(_PATIENCE)
         if not outcome:
-            raise Interrupted(_STOPPED) from error
+            raise Interrupted(lost) from error
     if failure:
         if isinstance(failure[0], KeyboardInterrupt):  # heard by the solver
-            raise Interrupted(_STOPPED) from failure[0]
+            raise Interrupted(lost) from failure[0]
         raise failure[0]
     return outcome[0]
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block: for files that belong together, and take no time to write."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if heard:
+        raise KeyboardInterrupt
 
 
 def print_json(data: dict[str, Any]) -> None:

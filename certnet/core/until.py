@@ -37,6 +37,20 @@ class Until:
         """From now on; without a limit for None."""
         return cls(math.inf if seconds is None else time.perf_counter() + seconds, should_stop)
 
+    @classmethod
+    def after(cls, should_stop: Callable[[], bool] | None, seconds: float) -> Until:
+        """So many seconds after ``should_stop`` is first heard to say so: time to finish what is nearly done."""
+        if should_stop is None:
+            return FOREVER
+        deadlines: list[float] = []
+
+        def late() -> bool:
+            if not deadlines and should_stop():
+                deadlines.append(time.perf_counter() + seconds)
+            return bool(deadlines) and time.perf_counter() > deadlines[0]
+
+        return cls(math.inf, late)
+
     @property
     def reached(self) -> Status | None:
         """How a search that ends now has ended; None where it may go on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import Any, Final
@@ -15,6 +15,7 @@ from certnet.certification.bracket import certify_checked
 from certnet.claims.certificate import Certificate
 from certnet.claims.region import ALL, All, Ball, Box, Region, require_region
 from certnet.core.errors import InvalidInputError, UnsupportedModelError
+from certnet.core.until import FOREVER, Until
 from certnet.core.validation import Float, positive_number, whole_number
 from certnet.estimators.intervals import Perturbed
 from certnet.estimators.limits import as_option, asked_limits, limits_behind, limits_in_numbers, proved_slopes
@@ -47,6 +48,8 @@ __all__ = ["DEFAULT_SIZES", "Beginning", "ByColumns", "Fitted", "Fitting", "fitt
 
 DEFAULT_SIZES: Final = (100,)
 _MARGIN: Final = 0.1  # of the range of the data, on either side of the box around them
+
+_LAST_SECONDS: Final = 10.0  # of a search in the units of the data, once the work is to stop
 
 _OF_WEIGHTS: Final = ("shallow", "neuron", "layer", "composition", "product")  # kinds of proof without a word of biases
 
@@ -119,10 +122,10 @@ class ByColumns:
     certificate: Certificate
 
     @classmethod
-    def of(cls, prepared: Preparation, inner: Network, X: Any, seed: int) -> ByColumns:
+    def of(cls, prepared: Preparation, inner: Network, X: Any, seed: int, until: Until = FOREVER) -> ByColumns:
         """Certify ``inner`` in the numeric columns of X."""
         reference = prepared.at(inner, prepared.first(X))
-        return cls(prepared, inner, reference, certify_checked(reference, tol=1e-7, random_state=seed))
+        return cls(prepared, inner, reference, certify_checked(reference, tol=1e-7, random_state=seed, until=until))
 
     def predict(self, X: Any) -> Float:
         """The network at every row of X, in the shape of scikit-learn."""
@@ -394,9 +397,17 @@ class Fitting:
         units = Standardisation.of(given.X, given.y, given.weight) if self.standardise else None
         return Beginning(start, units, prepared, limits)
 
-    def refine(self, begun: Beginning, rows: Observed, goal: Goal, seed: int) -> RefineResult:
+    def refine(
+        self,
+        begun: Beginning,
+        rows: Observed,
+        goal: Goal,
+        seed: int,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> RefineResult:
         """Refine a start on rows in the units of the objective."""
-        options = _goal_options(goal) | self._options()
+        options: dict[str, Any] = {"should_stop": should_stop}
+        options |= _goal_options(goal) | self._options()
         options |= {"loss": self.loss, "huber_threshold": self.huber_threshold}
         if rows.weight is not None:
             options["sample_weight"] = rows.weight
@@ -420,28 +431,39 @@ class Fitting:
         """Options of the refinement that the caller has set."""
         return self.of_programs | ({} if self.effort is None else {"effort": self.effort})
 
-    def fit(self, rows: Observed, names: Sequence[str] | None, goal: Goal, seed: int) -> Fitted:
-        """Find the start, refine it, and fold the result back into raw units."""
+    def fit(
+        self,
+        rows: Observed,
+        names: Sequence[str] | None,
+        goal: Goal,
+        seed: int,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Fitted:
+        """Find the start, refine it, and fold the result back into raw units.
+
+        ``should_stop`` ends the refinement, and soon afterwards the searches for the bounds in raw units.
+        """
+        until = Until.after(should_stop, _LAST_SECONDS)
         asked = self.asked(rows, names)
         begun = self.begin(rows, names, asked, seed)
         inner = begun.data(rows)
-        done = self.refine(begun, inner, goal, seed)
+        done = self.refine(begun, inner, goal, seed, should_stop)
         # without an improvement the start itself, which has not been through the units and back
         network = done.network
         if begun.units is not None:
             raw = begun.start.network
             network = begun.units.outward(network, raw.units) if done.improved else raw
         if begun.prepared is not None:
-            return self._fit_prepared(begun, begun.prepared, network, done, rows.X, asked, seed)
+            return self._fit_prepared(begun, begun.prepared, network, done, rows.X, asked, seed, until)
         network = _with_names(network, names)
         slopes = None if asked is None else proved_slopes(asked, network)
         if begun.units is None:
             everywhere = done.certificate_everywhere
             return Fitted(begun.start, network, done.certificate, done, slopes, everywhere=everywhere)
-        found = certify_checked(network, rows.X, tol=1e-7, random_state=seed)
+        found = certify_checked(network, rows.X, tol=1e-7, random_state=seed, until=until)
         if isinstance(begun.region, All):
             return Fitted(begun.start, network, found, done, slopes)
-        there = certify_checked(network, rows.X, tol=1e-7, random_state=seed, region=begun.region)
+        there = certify_checked(network, rows.X, tol=1e-7, random_state=seed, region=begun.region, until=until)
         return Fitted(begun.start, network, there, done, slopes, everywhere=found)
 
     def _fit_prepared(
@@ -453,14 +475,15 @@ class Fitting:
         X: Any,
         asked: ShapeLimits | None,
         seed: int,
+        until: Until,
     ) -> Fitted:
         """The bound in the user's columns where the steps are affine, else of what the steps give."""
-        made = ByColumns.of(prepared, inner, X, seed)
+        made = ByColumns.of(prepared, inner, X, seed, until)
         slopes = None if asked is None else proved_slopes(limits_in_numbers(asked, prepared), made.reference)
         if prepared.folds:
             return Fitted(begun.start, made.reference, made.certificate, done, slopes, made)
         told = prepared.described(inner)
-        certificate = certify_checked(told, prepared.inputs(X), tol=1e-7, random_state=seed)
+        certificate = certify_checked(told, prepared.inputs(X), tol=1e-7, random_state=seed, until=until)
         return Fitted(begun.start, told, certificate, done, slopes, made)
 
 

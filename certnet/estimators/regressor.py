@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from numpy.typing import ArrayLike
@@ -22,7 +22,7 @@ from certnet.programs.goal import chosen_goal
 from certnet.proofs.slopes import SlopeIntervals
 from certnet.refinement import RefineResult, TraceRow
 
-__all__ = ["CertifiedRegressor"]
+__all__ = ["CertifiedRegressor", "fit_until"]
 
 
 class CertifiedRegressor(RegressorMixin, BaseEstimator):
@@ -250,12 +250,7 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
         CertificateError
             The refinement ended before it reached ``monotonic_cst`` and ``slope_limits``.
         """
-        goal = chosen_goal(self.weight, self.target_lipschitz, self.max_mse)
-        how = fitting_of(self)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        rows = regression_samples(self, X, y, sample_weight, whole=how.whole)
-        made = how.fit(rows.counted("all rows"), named_columns(self), goal, seed)
-        self.__dict__.update(made.attributes())
+        fit_until(self, None, X, y, sample_weight)
         return self
 
     def predict(self, X: ArrayLike) -> Float:
@@ -312,3 +307,23 @@ class CertifiedRegressor(RegressorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         return self._fitted.at(fixed or {})
+
+
+def fit_until(
+    model: CertifiedRegressor,
+    should_stop: Callable[[], bool] | None,
+    X: ArrayLike,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None = None,
+) -> CertifiedRegressor:
+    """``model.fit(X, y, sample_weight)``, whose refinement ends once ``should_stop`` is true, with what it has.
+
+    For callers that run it in a thread, where Ctrl-C is not heard.
+    """
+    goal = chosen_goal(model.weight, model.target_lipschitz, model.max_mse)
+    how = fitting_of(model)
+    seed = int(check_random_state(model.random_state).randint(2**31 - 1))
+    rows = regression_samples(model, X, y, sample_weight, whole=how.whole)
+    made = how.fit(rows.counted("all rows"), named_columns(model), goal, seed, should_stop)
+    vars(model).update(made.attributes())
+    return model
