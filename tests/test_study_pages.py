@@ -276,28 +276,53 @@ def test_a_page_shows_test_error_and_l_beside_the_objective_and_says_that_they_r
     cells = dict(zip(head, line))
     assert cells["mean"] == "+20.00 %"
     assert (cells["test error"], cells["L at most"]) == ("0.506 → 0.603", "1.36 → 1.87")
-    test, steep = report.warnings
-    assert test.startswith("servo: joint over sgd: the test error rose from 0.506 to 0.603 (mean over 2 trials)")
-    assert "try a larger weight" in test
+    test, steep = map(str, report.warnings)
+    assert test.startswith("servo: joint over sgd: the test error rose from 0.506 to 0.603 (mean over 2 trials); ")
+    assert "too closely: try a larger weight" in test
     assert "the certified L rose from 1.361 to 1.871" in steep
-    text = markdown(study, overfitted(0), 6, report, [])
-    assert "## What rose" in text
-    assert test in text
+
+
+def test_a_page_lists_what_rose_below_each_advice(tmp_path):
+    study = tiny_study(tmp_path, TINY.replace("[starts.mlp]", "[starts.sgd]"))
+    flat = {"mse": 0.9, "upper": 0.5}
+    rows = [*overfitted(0), *(row | {"data": "solar"} for row in overfitted(0))]
+    rows += [row | {"data": "wine"} | (flat if row["method"] else {}) for row in overfitted(1)]
+    text = markdown(study, rows, 6, objectives.report(study, rows), [])
+    section = text.split("## What rose\n\n")[1].split("\n\n## ")[0]
+    heads, lists = section.split("\n\n")[::2], section.split("\n\n")[1::2]
+    assert [head.split(";")[0] for head in heads] == [
+        "The test error rose",
+        "The certified L rose",
+        "The test error rose",
+    ]
+    assert heads[0].endswith('or choose it on validation data (kind = "validated").')
+    assert "too flat: try a smaller weight" in heads[2]
+    assert lists == [
+        "- servo: joint over sgd 0.506 → 0.603 (one trial)\n- solar: joint over sgd 0.506 → 0.603 (one trial)",
+        "- servo: joint over sgd 1.361 → 1.871 (one trial)\n- solar: joint over sgd 1.361 → 1.871 (one trial)",
+        "- wine: joint over sgd 0.506 → 0.603 (one trial)",
+    ]
 
 
 def test_what_rose_in_the_other_kinds():
     rows = overfitted(0)
     flat = [rows[0], rows[1] | {"mse": 0.9, "upper": 0.5}]
-    assert (
-        "the training error rose as well, so the network was made too flat: try a smaller weight"
-        in (what_rose(flat, by_weight=True, several=True)[0])
-    )
-    assert what_rose(flat, by_weight=True, several=True)[0].startswith("servo, weight 0.001: joint over sgd: ")
+
+    def said(rows: list[dict[str, Any]], **which: bool) -> list[str]:
+        return [str(one) for one in what_rose(rows, **which)]
+
+    first = said(flat, by_weight=True, several=True)[0]
+    assert "the training error rose as well, so the network was made too flat: try a smaller weight" in first
+    assert first.startswith("servo, weight 0.001: joint over sgd: ")
+    same = [rows[0], rows[1] | {"mse": 0.8, "upper": 0.5}]
+    assert "does not tell which weight is better: choose it on" in said(same, by_weight=True, several=False)[0]
     other = [rows[0], rows[1] | {"weight": 0.1}]  # chosen by each for itself
     assert what_rose(other, by_weight=True, several=False) == ()
-    assert "its weight was chosen on validation data" in what_rose(other, by_weight=False, several=False)[0]
+    assert "the weight was chosen on validation data" in said(other, by_weight=False, several=False)[0]
     better = [rows[0], rows[1] | {"mse_test": 0.4, "upper": 1.2}]
     assert what_rose(better, by_weight=True, several=False) == ()
+    slight = [rows[0], rows[1] | {"mse_test": 0.5064, "upper": 1.2}]
+    assert what_rose(slight, by_weight=True, several=False) == ()
     assert what_rose([rows[1]], by_weight=True, several=False) == ()  # the start failed
     study = load_study("yin-robustness", quick=True)
     assert len(robustness.report(study, rows).warnings) == 2

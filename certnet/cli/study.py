@@ -252,7 +252,7 @@ def _compute(asked: Asked, how: Workers, *, begun: bool) -> bool:
         for violation in check.violations[:_SHOWN]:
             say(f"  {violation}")
     for warning in report.warnings[:_SHOWN]:
-        warn(warning)
+        warn(str(warning))
     if len(report.warnings) > _SHOWN:
         warn(f"{len(report.warnings) - _SHOWN} more such sentences are on the page")
     failed = _failed(rows)

@@ -8,8 +8,8 @@ from typing import Any
 
 from certnet.core.errors import OutputError
 from certnet.core.files import write_atomic
-from certnet.study.kinds.reports import Report, ReportTable
-from certnet.study.kinds.statistics import failures
+from certnet.study.kinds.reports import Report, ReportTable, Rise
+from certnet.study.kinds.statistics import failures, grouped
 from certnet.study.load import kind_of
 from certnet.study.progress import clock
 from certnet.study.spec import Study, StudySpec
@@ -61,7 +61,7 @@ def markdown(
         parts += ["## Choices", "What the source leaves open, and what was chosen here:", _bullets(spec.choices)]
     parts += [text for table in report.tables for text in (f"## {table.title}", grid(table), table.note) if text]
     if report.warnings:
-        parts += ["## What rose", _bullets(report.warnings)]
+        parts += ["## What rose", *_rises(report.warnings)]
     if report.checks:
         parts += ["## Checks", "\n".join(_checks(report))]
     if report.notes:
@@ -92,6 +92,13 @@ def _what(study: Study[StudySpec], rows: Sequence[Row], n_tasks: int) -> Iterato
         yield f"- computing time: {clock(sum(row['seconds'] for row in rows))} on one core at a time"
         for said in dict.fromkeys(_versions(row) for row in rows):
             yield f"- versions: {said}"
+
+
+def _rises(found: Sequence[Rise]) -> Iterator[str]:
+    """What to try, and below it where: a sentence and a list for each advice."""
+    for head, same in grouped(found, lambda one: one.head).items():
+        yield head
+        yield _bullets([one.item for one in same])
 
 
 def _versions(row: Row) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-__all__ = ["Check", "Column", "Report", "ReportTable", "filled", "tabulated"]
+__all__ = ["Check", "Column", "Report", "ReportTable", "Rise", "filled", "tabulated"]
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -66,10 +66,50 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Rise:
+    """A figure that rose from a start to what a method made of it.
+
+    Attributes
+    ----------
+    label : str
+        Which method, start and data.
+    figure : str
+        What rose: "the test error".
+    before, after : str
+    trials : int
+        That the two are means over.
+    advice : str
+        What may have been the cause, and what to try; the same text where it is the same.
+    """
+
+    label: str
+    figure: str
+    before: str
+    after: str
+    trials: int
+    advice: str
+
+    def __str__(self) -> str:
+        mean = f"mean over {self.trials} trials" if self.trials > 1 else "one trial"
+        return f"{self.label}: {self.figure} rose from {self.before} to {self.after} ({mean}); {self.advice}"
+
+    @property
+    def head(self) -> str:
+        """What is said once of all that rose for the same reason."""
+        return f"{self.figure[0].upper()}{self.figure[1:]} rose; {self.advice}."
+
+    @property
+    def item(self) -> str:
+        """The rest, in a list below the head."""
+        trials = f"{self.trials} trials" if self.trials > 1 else "one trial"
+        return f"{self.label} {self.before} → {self.after} ({trials})"
+
+
+@dataclass(frozen=True)
 class Report:
-    """What the rows say: tables, checks, paragraphs (Markdown), and what a reader must not overlook."""
+    """What the rows say: tables, checks, paragraphs (Markdown), and what rose, which a reader must not overlook."""
 
     tables: tuple[ReportTable, ...]
     checks: tuple[Check, ...] = ()
     notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Rise, ...] = ()

@@ -8,21 +8,20 @@ from statistics import fmean
 from typing import Any, Final
 
 from certnet.core.digits import above
+from certnet.refinement.rises import Change, Knob
+from certnet.study.kinds.reports import Rise
 from certnet.study.kinds.statistics import finished, grouped
 from certnet.study.tasks import Row
 
 __all__ = ["Pair", "pairs_of", "what_rose"]
 
-_RISE: Final = 1e-3  # relative, of means over trials: less is no finding
-_FITTED: Final = (
-    "the network fits its training data too closely: try a larger weight, or one that is chosen on validation data "
-    '(kind = "validated")'
+_KNOB: Final = Knob(choice='choose it on validation data (kind = "validated")')
+_CHOSEN: Final = (
+    "the weight was chosen on validation data by the error under attack, which the test error need not follow: more "
+    "candidates or more trials may help"
 )
-_FLAT: Final = (
-    "the training error rose as well, so the network was made too flat: try a smaller weight, or one that is chosen on "
-    'validation data (kind = "validated")'
-)
-_CHOSEN: Final = "its weight was chosen on validation data that say otherwise: more candidates or more trials may help"
+_FLATTER: Final = "try a larger weight"
+_LARGER_CANDIDATES: Final = "larger candidates of the weight keep it down"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +65,8 @@ def pairs_of(rows: Sequence[Row], *, by_weight: bool) -> list[Pair]:
     ]
 
 
-def what_rose(rows: Sequence[Row], *, by_weight: bool, several: bool) -> tuple[str, ...]:
-    """A sentence for every method whose mean test error or L is above that of its start, with what to try.
+def what_rose(rows: Sequence[Row], *, by_weight: bool, several: bool) -> tuple[Rise, ...]:
+    """Every method whose mean test error or L is above that of its start by a thousandth, with what to try.
 
     Parameters
     ----------
@@ -77,19 +76,19 @@ def what_rose(rows: Sequence[Row], *, by_weight: bool, several: bool) -> tuple[s
     several : bool
         Are there several weights to be told apart?
     """
-    found: list[str] = []
+    found: list[Rise] = []
     for pair in pairs_of(rows, by_weight=by_weight):
         label = pair.label if several else f"{pair.data}: {pair.method} over {pair.start}"
-        found += [f"{label}: {said}" for said in _risen(pair, chosen=not by_weight)]
+        found += _risen(pair, label, chosen=not by_weight)
     return tuple(found)
 
 
-def _risen(pair: Pair, *, chosen: bool) -> Iterator[str]:
-    over = f"(mean over {len(pair.after)} trials)" if len(pair.after) > 1 else "(one trial)"
-    (train, trained), (test, tested), (steep, steeper) = (pair.means(name) for name in ("mse", "mse_test", "upper"))
-    if tested > test * (1.0 + _RISE):
-        cure = _CHOSEN if chosen else _FITTED if trained < train else _FLAT
-        yield f"the test error rose from {test:.4g} to {tested:.4g} {over}; {cure}"
-    if steeper > steep * (1.0 + _RISE):
-        cure = "try a larger weight" if not chosen else "larger candidates of the weight keep it down"
-        yield f"the certified L rose from {above(steep, 4)} to {above(steeper, 4)} {over}; {cure}"
+def _risen(pair: Pair, label: str, *, chosen: bool) -> Iterator[Rise]:
+    train, test, steep = (Change(*pair.means(name)) for name in ("mse", "mse_test", "upper"))
+    n = len(pair.after)
+    if test.rose and not test.slight:
+        cure = _CHOSEN if chosen else _KNOB.cure(train)
+        yield Rise(label, "the test error", f"{test.before:.4g}", f"{test.after:.4g}", n, cure)
+    if steep.rose and not steep.slight:
+        cure = _LARGER_CANDIDATES if chosen else _FLATTER
+        yield Rise(label, "the certified L", above(steep.before, 4), above(steep.after, 4), n, cure)
