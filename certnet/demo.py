@@ -197,8 +197,6 @@ def _page(result: DemoResult, pictures: list[tuple[bytes, str]]) -> str:
         f"refined network's Lipschitz constant is at most {above(result.raw_certificate.upper)}.",
         READING,
     ]
-    if not pictures:
-        paragraphs.append(WITHOUT_PICTURES)
     commands = ["certnet check certificate.json refined.npz", "certnet check certificate_raw.json refined_raw.npz"]
     return html_page(
         "certnet demo: a pretrained regressor, refined and certified",
@@ -213,6 +211,7 @@ def _page(result: DemoResult, pictures: list[tuple[bytes, str]]) -> str:
             "Layers": layer_rows(result.refined.network),
             "Stages of the refinement": trace_rows(result.refined.trace),
         },
+        without_pictures=WITHOUT_PICTURES,
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import importlib.util
 import re
+import sys
 from dataclasses import replace
 from itertools import pairwise
 
@@ -229,6 +231,21 @@ def test_a_page_about_a_deep_refinement():
     assert "http" not in page  # self-contained
     body = trace_rows(result.trace)[1:]
     assert [row[0] for row in body] == [row.stage for row in result.trace]
+
+
+def test_a_page_without_matplotlib_says_that_its_pictures_are_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    rng = np.random.default_rng(7)
+    start = deep(rng)
+    X, Y = rng.standard_normal((40, 3)), rng.standard_normal((40, 2))
+    result = refine(start, X[:30], Y[:30], 0.1, effort="quick")
+    page = refinement_report(start, result, (X[:30], Y[:30]), (X[30:], Y[30:]), weight=0.1, epsilons=[0.0, 0.2])
+    assert "<img" not in page
+    said = page.split("<h2>Pictures</h2>")[1].split("</p>")[0]
+    assert re.search(
+        r'The pictures are missing: .* pip install "matplotlib>=3.*", then write this report again\.',
+        html.unescape(said),
+    )
 
 
 @needs_matplotlib

@@ -19,7 +19,7 @@ from certnet._version import __version__
 from certnet.certification import Certificate, certify
 from certnet.claims.families import identity
 from certnet.core.digits import above, below
-from certnet.core.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError, MissingDependencyError
 from certnet.networks.network import Network
 from certnet.programs.goal import Goal, Weighted
 from certnet.programs.objectives import mean_squared_error
@@ -324,12 +324,10 @@ def refinement_report(
     Returns
     -------
     str
-        A self-contained HTML page.
+        A self-contained HTML page. Without matplotlib it has no pictures, and says in their place how to get them.
 
     Raises
     ------
-    MissingDependencyError
-        matplotlib is not installed.
     InvalidInputError
         Data that do not fit the networks, radii that do not increase; features of another network.
     """
@@ -362,16 +360,23 @@ def refinement_report(
         f"{len(np.asarray(test[1]))} others ({result.network.units} units). {_change(result)}",
         READING,
     ]
+    pictures: list[tuple[bytes, str]] = []
+    missing = ""
+    try:
+        pictures += pictures_of(models, result.trace, units=result.network.units, features=features).values()
+    except MissingDependencyError as error:
+        missing = f"The pictures are missing: {error}, then write this report again."
     return html_page(
         title,
         paragraphs,
         rows,
         models["after"].certificate,
-        list(pictures_of(models, result.trace, units=result.network.units, features=features).values()),
+        pictures,
         commands or ["certificate.check(network)"],
         facts=facts(result.network, train, test),
         warnings=warnings,
         sections=_sections(result, features),
+        without_pictures=missing,
     )
 
 

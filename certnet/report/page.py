@@ -73,6 +73,7 @@ def html_page(
     facts: Mapping[str, str] = MappingProxyType({}),
     warnings: Sequence[str] = (),
     sections: Mapping[str, Sequence[Sequence[str]]] = MappingProxyType({}),
+    without_pictures: str = "",
 ) -> str:
     """One self-contained page: text, tables, PNG pictures with captions, the certificate in words, and commands.
 
@@ -95,12 +96,18 @@ def html_page(
         In a box below the table.
     sections : mapping of str to tables
         Further tables by their headings.
+    without_pictures : str
+        Stands in the pictures' place where there are none: why, and how to get them.
     """
     figures = "".join(
         f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>\n"
         for png, caption in pictures
     )
+    if without_pictures and not pictures:
+        figures = (
+            f"<p>{html.escape(without_pictures, quote=False)}</p>\n"  # with a command, to be copied or searched for
+        )
     box = f'<div class="card warning">{_paragraphs(warnings)}</div>\n' if warnings else ""
     more = "".join(f"<h2>{html.escape(heading)}</h2>\n{_grid(body)}" for heading, body in sections.items())
     known = f"<h2>Which model, which data</h2>\n{_facts(facts)}" if facts else ""
