@@ -17,7 +17,13 @@ from instances import instance
 from certnet import ShallowNetwork, certify, refine
 from certnet.backends import cvxpy_ as backend
 from certnet.backends.cvxpy_ import SolveReport, why_unusable
-from certnet.core.errors import CertificateError, InvalidInputError, NotConvergedWarning, SolverUnavailableError
+from certnet.core.errors import (
+    CertificateError,
+    InvalidInputError,
+    NotConvergedWarning,
+    ScaleWarning,
+    SolverUnavailableError,
+)
 from certnet.core.outcome import Status
 from certnet.programs.objectives import l2_penalty, mean_squared_error, objective
 from certnet.solvers.cvxpy_ import ConicSolver
@@ -540,6 +546,7 @@ def test_odd_networks_and_data_work(kind, case):
     net, X, y, weight = _odd(case)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ScaleWarning)
         warnings.simplefilter("default", NotConvergedWarning)  # a degenerate program may end inaccurately, and says so
         result = refine(net, X, y, weight, **kind)
     assert_sound(result, net, X, y, weight, kind.get("penalty", "lipschitz"))

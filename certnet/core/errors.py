@@ -12,6 +12,7 @@ __all__ = [
     "NotConvergedWarning",
     "OutputError",
     "RoseWarning",
+    "ScaleWarning",
     "SolverError",
     "SolverUnavailableError",
     "UnsupportedModelError",
@@ -72,3 +73,7 @@ class NotConvergedWarning(CertnetWarning):
 
 class RoseWarning(CertnetWarning):
     """A refinement lowered its training objective, and the error on held-out samples or the certified L rose."""
+
+
+class ScaleWarning(CertnetWarning):
+    """Inputs differ so much in their spread that one number L hardly says anything of the narrow ones."""

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
 
 from certnet.claims.region import ALL, All, Region, require_region
-from certnet.core.errors import InvalidInputError, NotConvergedWarning, RoseWarning, UnsupportedModelError
+from certnet.core.errors import InvalidInputError, NotConvergedWarning, RoseWarning, ScaleWarning, UnsupportedModelError
 from certnet.core.outcome import Status
 from certnet.core.validation import Float, as_samples, positive_number, whole_number
 from certnet.networks.feedforward import FeedForward, require_network
@@ -50,6 +50,7 @@ __all__ = ["KEPT", "METHODS", "SOLVERS", "refine", "require_solver"]
 METHODS: Final = ("joint", "alternating")
 PATTERNS: Final = ("all", "sampled")
 KEPT: Final = ("biases", "first layer")
+_UNEVEN: Final = 1e3  # between standard deviations of two inputs: above it there is a warning
 """What a refinement can be told to leave as it is."""
 
 
@@ -205,6 +206,8 @@ def refine(
         A solver stopped short of its tolerance or failed; the result is still never worse than the input.
     RoseWarning
         Held-out samples were given, and their error or the certified L rose.
+    ScaleWarning
+        Standard deviations of inputs differ by a factor of more than 1000.
     """
     given = {
         "method": method,
@@ -236,6 +239,7 @@ def refine(
     require_region(region, network.n_inputs)
     effort_ = chosen_effort("default" if effort is None else effort)
     rows = _rows(network, X, y, sample_weight, n_jobs)
+    _heed_scales(rows)
     limits = ShapeLimits.of(network, monotonic_cst, slope_limits, names=rows.names, constant=_constant(rows))
     task = Task(rows, kind, goal, charged, limits, kept, region)
     method, patterns, cells = method or "joint", patterns or "all", 1 if cells is None else cells
@@ -364,6 +368,28 @@ def _constant(rows: Rows) -> list[int]:
     if isinstance(rows, MemoryRows):
         return [int(i) for i in np.flatnonzero(np.ptp(rows.X, axis=0) == 0.0)]
     return [int(i) for i in np.flatnonzero(rows.describe().scale == 0.0)]
+
+
+def _heed_scales(rows: Rows) -> None:
+    """Warn where L, which is per unit of an input, is decided by the narrow inputs and the error by the wide ones."""
+    if isinstance(rows, MemoryRows):
+        with np.errstate(over="ignore", invalid="ignore"):
+            spread = rows.X.std(axis=0)
+    else:
+        spread = rows.describe().scale
+    varied = np.flatnonzero(np.isfinite(spread) & (spread > 0.0))
+    if not varied.size:
+        return
+    wide, narrow = (int(varied[pick(spread[varied])]) for pick in (np.argmax, np.argmin))
+    if spread[wide] > _UNEVEN * spread[narrow]:
+        told = [f"input {repr(rows.names[i]) if rows.names else i}" for i in (wide, narrow)]
+        warnings.warn(
+            f"{told[0]} has a standard deviation of {spread[wide]:.3g}, {told[1]} of {spread[narrow]:.3g}: L counts a "
+            "step of one unit in either, so a bound that means something for a wide input leaves a narrow one unused, "
+            "and descents take long. Standardise the columns (CertifiedRegressor does; --standardise in the shell)",
+            ScaleWarning,
+            stacklevel=3,
+        )
 
 
 def _held_out(network: Network, X: ArrayLike | None, y: ArrayLike | None) -> tuple[Float, Float] | None:
