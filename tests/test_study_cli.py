@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import sys
 import warnings
@@ -13,7 +14,9 @@ from studies import TINY, write_study
 
 from certnet import cli
 from certnet.study import Store, load_study
+from certnet.study.kinds.lifted import images
 from certnet.study.load import kind_of
+from certnet.study.packages import missing_packages
 
 
 @pytest.fixture
@@ -309,6 +312,101 @@ def test_a_dry_run_tells_what_is_missing(run, here, text, said):
     assert code == 2
     assert said in out
     assert json.loads(run("check", "tiny.toml", "--json")[1])["problems"]
+
+
+@pytest.fixture
+def without_torch(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
+
+
+class TestMissingPackages:
+    TEXT = TINY.replace("[starts.mlp]", "[starts.sgd]\nepochs = 2\n\n[starts.mlp]")
+    SAID = (
+        'PyTorch is not installed (certnet[torch]): pip install "torch>=2.10"; 2 of 12 tasks need it '
+        "(mine/trial 0/sgd, mine/trial 1/sgd), and 4 go on from what these make"
+    )
+
+    def test_are_told_with_the_tasks_that_need_them(self, run, here, without_torch):
+        (here / "tiny.toml").write_text(self.TEXT)
+        code, out, _ = run("check", "tiny.toml")
+        assert code == 2
+        assert f"cannot be run: {self.SAID}" in out
+        assert "computes what is left" not in out
+        assert json.loads(run("check", "tiny.toml", "--json")[1])["problems"] == [self.SAID]
+        code, _, err = run("run", "tiny.toml")
+        assert code == 2
+        assert self.SAID in " ".join(err.split())
+        assert not (here / "out").exists()
+
+    def test_are_told_once_where_a_device_is_named(self, run, here, without_torch):
+        (here / "tiny.toml").write_text(self.TEXT.replace("epochs = 2", 'epochs = 2\ndevice = "cuda:99"'))
+        assert json.loads(run("check", "tiny.toml", "--json")[1])["problems"] == [self.SAID]
+
+    def test_are_of_the_tasks_that_are_left(self, run, here, without_torch):
+        """Rows that are there need no package; failed ones do, and are kept where they cannot be tried again."""
+        (here / "tiny.toml").write_text(self.TEXT)
+        study = load_study("tiny.toml")
+        store, tasks = Store.create("out/tiny", study), kind_of(study).tasks(study)
+        assert missing_packages(tasks, [task for task in tasks if task.settings.start == "mlp"]) == []
+        for task in tasks:
+            status = "failed" if task.settings.start == "sgd" else "done"
+            row = {"task": task.name, "digest": task.digest, "status": status, "reason": "no luck", "seconds": 1.0}
+            store.write_row(task.digest, row)
+        code, out, _ = run("check", "tiny.toml")
+        assert code == 2
+        assert "2 of 6 tasks need it" in out
+        assert "runs the 6 failed tasks again, once nothing is missing" in out
+        assert run("resume", "tiny.toml", "--retry-failed")[0] == 2
+        assert len(store.finished()) == len(tasks)
+
+    def test_none_where_it_is_installed(self, monkeypatch):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+        for name in ("yin-objectives", "couellan-coupling", "lifted"):
+            study = load_study(name, quick=True)
+            tasks = kind_of(study).tasks(study)
+            assert missing_packages(tasks, tasks) == []
+
+    def test_of_the_other_kinds(self, without_torch):
+        def needing(name: str) -> set[str]:
+            study = load_study(name, quick=True)
+            kind = kind_of(study)
+            return {task.name for task in kind.tasks(study) if kind.packages(task)}
+
+        assert needing("couellan-coupling") == {
+            task.name for study in [load_study("couellan-coupling", quick=True)] for task in kind_of(study).tasks(study)
+        }
+        assert {name.split("/")[-1] for name in needing("lifted")} == {
+            "relu-back-propagation",
+            "sigmoid-back-propagation",
+        }
+        assert {name.split("/")[-1] for name in needing("yin-robustness-validated")} == {"sgd", "pgd"}
+
+
+def test_a_dry_run_tells_failed_tasks_and_how_to_run_them_again(run, here):
+    study = load_study("tiny.toml")
+    store = Store.create("out/tiny", study)
+    for task in kind_of(study).tasks(study):
+        row = {"task": task.name, "digest": task.digest, "status": "failed", "reason": "no luck", "seconds": 0.0}
+        store.write_row(task.digest, row)
+    code, out, _ = run("check", "tiny.toml")
+    assert code == 1
+    assert "nothing is left to compute but what failed" in out
+    assert "failed: mine/trial 0/mlp: no luck" in out
+    assert "failed: and 1 more" in out
+    assert "`certnet study resume tiny.toml --retry-failed` runs the 6 failed tasks again" in out
+    assert run("resume", "tiny.toml", "--retry-failed")[0] == 0
+    assert run("check", "tiny.toml")[0] == 0
+
+
+def test_a_dry_run_tells_image_sets_that_are_not_there(run, here, monkeypatch):
+    monkeypatch.setattr(images, "available", lambda name: name == "digits")
+    monkeypatch.setenv("CERTNET_DATA_HOME", str(here / "none"))
+    code, out, _ = run("check", "lifted-images")
+    assert code == 2
+    assert "missing: mnist" in out
+    assert "tasks will fail without" in out
+    assert "mnist" in json.loads(run("check", "lifted-images", "--json")[1])["missing_images"]
 
 
 def test_a_dry_run_tells_of_a_folder_of_something_else(run, here):

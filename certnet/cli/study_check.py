@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from certnet.study.tasks import Row, Settings, Task
 
 __all__ = ["check_command"]
+
+_SHOWN: Final = 5
 
 
 def check_command(
@@ -38,8 +41,10 @@ def check_command(
         print_json(plan.plain(width))
     else:
         plan.say(width)
-    if plan.problems:
+    if plan.problems or plan.missing:
         raise typer.Exit(2)
+    if plan.failed:
+        raise typer.Exit(1)
 
 
 @dataclass(frozen=True)
@@ -50,12 +55,13 @@ class Plan:
 
     @cached_property
     def problems(self) -> list[str]:
-        """What a run would be refused for."""
+        """What a run would be refused for, or one that tries failed tasks again."""
         from certnet.study.kinds.splits import data_problems
         from certnet.study.load import kind_of
+        from certnet.study.packages import missing_packages
 
         study = self.asked.study
-        found = [*data_problems(study), *self._folder_problem]
+        found = [*data_problems(study), *self._folder_problem, *missing_packages(self.tasks, self._not_done)]
         try:
             kind_of(study).check(study)
         except CertnetError as error:
@@ -63,14 +69,14 @@ class Plan:
         return found
 
     @cached_property
-    def missing(self) -> list[str]:
-        """Image sets whose files are not there, and whose rows will say so."""
+    def missing(self) -> dict[str, int]:
+        """Image sets whose files are not there, and how many tasks without a good row are of them."""
         if self.asked.study.spec.kind != "lifted":
-            return []
+            return {}
         from certnet.study.kinds.lifted.images import available
 
-        names = dict.fromkeys(task.group["data"] for task in self.tasks)
-        return [name for name in names if not available(name)]
+        counts = Counter(task.group["data"] for task in self._not_done)
+        return {name: count for name, count in counts.items() if not available(name)}
 
     @cached_property
     def tasks(self) -> Sequence[Task[Settings]]:
@@ -114,6 +120,17 @@ class Plan:
         }
 
     @cached_property
+    def failed(self) -> list[Row]:
+        """Rows of tasks that failed, which a run leaves as they are."""
+        return [row for row in self.rows.values() if row["status"] != "done"]
+
+    @cached_property
+    def _not_done(self) -> list[Task[Settings]]:
+        """Tasks without a row, or with a failed one."""
+        done = {digest for digest, row in self.rows.items() if row["status"] == "done"}
+        return [task for task in self.tasks if task.digest not in done]
+
+    @cached_property
     def samples(self) -> dict[str, int]:
         """Training samples of the data sets that can be read."""
         from certnet.study.kinds.splits import split_of
@@ -154,7 +171,7 @@ class Plan:
             "parts": self.counts(),
             "samples": self.samples,
             "problems": self.problems,
-            "missing_images": self.missing,
+            "missing_images": list(self.missing),
             "seconds_on_one_core": seen.seconds,
             "seconds": None if seen.seconds is None else seen.seconds / width,
             "tasks_timed_by_rows": seen.measured,
@@ -173,12 +190,12 @@ class Plan:
             _print_counts(self.counts())
         if self.samples:
             say("training samples: " + ", ".join(f"{name} {n}" for name, n in self.samples.items()))
-        if self.missing:
-            say(
-                f"the files of {', '.join(self.missing)} are not there: their rows will fail, and say where to get them"
-            )
         for line in self._told(width):
             say(line)
+        for line in self._told_of_failures():
+            say(line)
+        for name, count in self.missing.items():
+            say(f"missing: {_where_to_get(name)}; {count} {'tasks' if count > 1 else 'task'} will fail without")
         for problem in self.problems:
             say(f"cannot be run: {problem}")
         if not self.problems and self.foreseen.left:
@@ -196,7 +213,7 @@ class Plan:
             there += f" (last run with other settings, different: {self._store.changed})"
         yield there
         if not seen.left:
-            yield "nothing is left to compute"
+            yield "nothing is left to compute" + (" but what failed" if self.failed else "")
             return
         if seen.seconds is None:
             yield "how long the rest takes is not known before a first row of every part"
@@ -207,6 +224,29 @@ class Plan:
         how = "as in rows that are there" if seen.memory_measured else "a rule of thumb"
         workers = "one process" if width == 1 else f"each of {width} processes"
         yield f"about {seen.memory:.0f} MB for {workers} ({how})"
+
+    def _told_of_failures(self) -> Iterator[str]:
+        """The first ones with their reasons, and how to run them again."""
+        if not self.failed:
+            return
+        for row in self.failed[:_SHOWN]:
+            yield f"failed: {row['task']}: {row['reason']}"
+        if len(self.failed) > _SHOWN:
+            yield f"failed: and {len(self.failed) - _SHOWN} more"
+        them = f"the {len(self.failed)} failed tasks" if len(self.failed) > 1 else "the failed task"
+        first = ", once nothing is missing" if self.problems or self.missing else ""
+        yield f"`certnet study resume {self.asked.typed} --retry-failed` runs {them} again{first}"
+
+
+def _where_to_get(name: str) -> str:
+    """What is said of an image set whose files are not there."""
+    from certnet.study.kinds.lifted.images import require
+
+    try:
+        require(name)
+    except CertnetError as error:
+        return str(error)
+    return name
 
 
 def _basis(seen: Foreseen) -> str:

@@ -14,6 +14,7 @@ from certnet.core.validation import positive_number
 from certnet.study.kinds.splits import check_data
 from certnet.study.leases import Leases
 from certnet.study.load import kind_of
+from certnet.study.packages import check_packages
 from certnet.study.pools import InlinePool, LokyPool, Pool, Result, worker_count
 from certnet.study.progress import Progress, seconds_left, underway
 from certnet.study.spec import Study, StudySpec
@@ -74,6 +75,8 @@ def run_study(
     InvalidInputError
         Options that do not exist or go together, a scheduler that does not answer or is lost, a solver or device that
         the study names and that cannot be used.
+    MissingDependencyError
+        A package that tasks need and that is not installed, before any work.
     DatasetError, FileFormatError
         Data that cannot be read, before any work.
     OutputError
@@ -86,6 +89,9 @@ def run_study(
     if scheduler is None:  # else it is the workers' machines that count
         kind_of(study).check(study)
     tasks = kind_of(study).tasks(study)
+    mine = tasks if chosen is None else shard(tasks, *chosen)
+    if scheduler is None:
+        check_packages(tasks, _left(folder, study, mine, failed=retry_failed))
     store = Store.create(folder, study)
     if store.changed:
         tell(_of_change(store, tasks))
@@ -93,7 +99,7 @@ def run_study(
     pool = _pool(n_jobs, scheduler, timeout)
     try:
         with Leases(store.leases) as leases:
-            _Run(store, tasks if chosen is None else shard(tasks, *chosen), pool, leases, watch, tell).go()
+            _Run(store, mine, pool, leases, watch, tell).go()
     finally:
         pool.close()
     return store
@@ -164,6 +170,24 @@ def _of_change(store: Store, tasks: Sequence[Task[Settings]]) -> str:
         f"the study is not the one that {store.folder} was last run with (different: {store.changed}): "
         f"{len(there & wanted)} of its {len(wanted)} rows are there and are used{stay}"
     )
+
+
+def _left(
+    folder: str | Path, study: Study[StudySpec], tasks: Sequence[Task[Settings]], *, failed: bool
+) -> list[Task[Settings]]:
+    """The tasks that a run would compute; ``failed``: those of failed rows as well."""
+    try:
+        store = Store.open(folder, study)
+    except (OutputError, FileFormatError):  # no folder yet, or one that is refused in a moment
+        return list(tasks)
+
+    def there(digest: str) -> bool:
+        try:
+            return store.has(digest) and (store.row(digest)["status"] == "done" or not failed)
+        except FileFormatError:  # damaged, and so to be removed
+            return False
+
+    return [task for task in tasks if not there(task.digest)]
 
 
 def _forget(store: Store, tasks: Sequence[Task[Settings]], *, failed: bool, tell: Callable[[str], None]) -> None:

@@ -39,6 +39,11 @@ def nothing_to_check(study: Study[StudySpec]) -> None:
     """Of kinds that need nothing beside their data sets."""
 
 
+def no_packages(task: Task[Settings]) -> Sequence[str]:
+    """Of kinds whose tasks need no optional package."""
+    return ()
+
+
 @dataclass(frozen=True, eq=False)
 class Kind(Generic[SpecT, SettingsT]):
     """A kind of study, of the model of its files and the settings of its tasks.
@@ -61,7 +66,10 @@ class Kind(Generic[SpecT, SettingsT]):
     attacked : bool
         Does the attack of the study file have an effect?
     check : callable
-        ``check(study)`` raises, before any work, if this machine lacks what the study needs beside its data sets.
+        ``check(study)`` raises, before any work, if this machine lacks what the study needs beside its data sets and
+        packages.
+    packages : callable
+        ``packages(task)``: optional packages that ``execute`` imports for it, by the names that they are imported by.
     """
 
     name: str
@@ -72,3 +80,4 @@ class Kind(Generic[SpecT, SettingsT]):
     pictures: Callable[[Study[SpecT], Sequence[Row]], dict[str, Any]]
     attacked: bool = False
     check: Callable[[Study[SpecT]], None] = nothing_to_check
+    packages: Callable[[Task[SettingsT]], Sequence[str]] = no_packages

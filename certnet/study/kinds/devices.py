@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from certnet.core.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError, MissingDependencyError
 from certnet.study.spec import Study, StudySpec
 
 __all__ = ["check_device"]
@@ -14,8 +14,6 @@ def check_device(name: str, study: Study[StudySpec], *path: str) -> None:
     Raises
     ------
     InvalidInputError
-    MissingDependencyError
-        PyTorch is not installed.
     """
     if name == "cpu":  # which is always there; PyTorch is slow to load
         return
@@ -23,5 +21,7 @@ def check_device(name: str, study: Study[StudySpec], *path: str) -> None:
 
     try:
         torch_device(name)
+    except MissingDependencyError:
+        return  # told with the tasks that need it
     except InvalidInputError as error:
         raise InvalidInputError(f"{study.place(*path)}: {error}") from error

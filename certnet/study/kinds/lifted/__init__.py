@@ -13,10 +13,17 @@ from certnet.study.kinds.lifted.pictures import lifted_pictures
 from certnet.study.kinds.lifted.report import lifted_report
 from certnet.study.kinds.lifted.runs import lifted_execute
 from certnet.study.kinds.lifted.spec import LiftedSpec, lifted_check
-from certnet.study.kinds.lifted.tasks import lifted_tasks
+from certnet.study.kinds.lifted.tasks import lifted_packages, lifted_tasks
 
 __all__ = ["KIND"]
 
 KIND: Final = Kind(
-    "lifted", LiftedSpec, lifted_tasks, lifted_execute, lifted_report, lifted_pictures, check=lifted_check
+    "lifted",
+    LiftedSpec,
+    lifted_tasks,
+    lifted_execute,
+    lifted_report,
+    lifted_pictures,
+    check=lifted_check,
+    packages=lifted_packages,
 )

@@ -21,7 +21,17 @@ from certnet.study.kinds.lifted.spec import Components, LiftedSpec, Measure, Rec
 from certnet.study.spec import Study
 from certnet.study.tasks import Settings, Task, seed_for
 
-__all__ = ["ComponentsSettings", "LiftedSettings", "MeasureSettings", "TrainingSettings", "lifted_tasks"]
+__all__ = [
+    "ComponentsSettings",
+    "LiftedSettings",
+    "MeasureSettings",
+    "TrainingSettings",
+    "lifted_packages",
+    "lifted_tasks",
+]
+
+
+_BY_TORCH: Final = ("back-propagation", "rr-layers")
 
 
 class TrainingSettings(Settings):
@@ -66,6 +76,12 @@ LiftedSettings = TrainingSettings | MeasureSettings | ComponentsSettings
 def lifted_tasks(study: Study[LiftedSpec]) -> list[Task[LiftedSettings]]:
     """All tasks, trial by trial, each network before its measures and before what starts from it."""
     return [task for trial in range(study.spec.trials) for task in _of_trial(study.spec, trial)]
+
+
+def lifted_packages(task: Task[LiftedSettings]) -> tuple[str, ...]:
+    """PyTorch, where it trains."""
+    said = task.settings
+    return ("torch",) if isinstance(said, TrainingSettings) and said.network.objective in _BY_TORCH else ()
 
 
 def _of_trial(spec: LiftedSpec, trial: int) -> Iterator[Task[LiftedSettings]]:

@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from certnet.study.kinds.base import Kind
 from certnet.study.kinds.refinement.rises import what_rose
 from certnet.study.kinds.refinement.spec import RefinementSpec, refinement_check
+from certnet.study.kinds.refinement.starts import step_packages
 from certnet.study.kinds.refinement.tasks import refinement_execute, refinement_tasks
 from certnet.study.kinds.reports import Check, Column, Report, tabulated
 from certnet.study.kinds.statistics import finished, grouped, key_column, mean_column, named_groups
@@ -317,4 +318,5 @@ KIND = Kind(
     pictures,
     attacked=True,
     check=refinement_check,
+    packages=lambda task: step_packages(task.settings.options),
 )

@@ -13,6 +13,7 @@ from certnet.study.kinds.base import Kind
 from certnet.study.kinds.refinement.evaluation import curve_mean, median_error
 from certnet.study.kinds.refinement.rises import what_rose
 from certnet.study.kinds.refinement.spec import RefinementSpec, refinement_check
+from certnet.study.kinds.refinement.starts import step_packages
 from certnet.study.kinds.refinement.tasks import refinement_execute, refinement_tasks
 from certnet.study.kinds.reports import Check, Column, Report, tabulated
 from certnet.study.kinds.statistics import Group, finished, grouped, key_column, mean_column
@@ -217,4 +218,5 @@ KIND = Kind(
     pictures,
     attacked=True,
     check=refinement_check,
+    packages=lambda task: step_packages(task.settings.options),
 )

@@ -70,7 +70,6 @@ def refinement_check(study: Study[RefinementSpec]) -> None:
     Raises
     ------
     InvalidInputError
-    MissingDependencyError
     """
     spec = study.spec
     for name, start in (("sgd", spec.starts.sgd), ("pgd", spec.starts.pgd)):

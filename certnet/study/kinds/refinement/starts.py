@@ -13,7 +13,7 @@ from certnet.networks.shallow import require_shallow
 from certnet.study.kinds.refinement.steps import Given, Made, Step
 from certnet.study.spec import Count, Device, NonNegative, Part, Positive
 
-__all__ = ["AdmmStart", "GradientStart", "MlpStart", "PgdStart", "SgdStart", "Starts"]
+__all__ = ["AdmmStart", "GradientStart", "MlpStart", "PgdStart", "SgdStart", "Starts", "step_packages"]
 
 Grid = Annotated[list[Positive], Field(min_length=1)]
 Momentum = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -80,6 +80,11 @@ class PgdStart(GradientStart):
         from certnet.train import train_pgd
 
         return self.trained(train_pgd, given)
+
+
+def step_packages(options: Step) -> tuple[str, ...]:
+    """Optional packages that a step needs: PyTorch for stochastic gradients."""
+    return ("torch",) if isinstance(options, GradientStart) else ()
 
 
 class AdmmStart(Step):

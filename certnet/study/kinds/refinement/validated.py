@@ -24,6 +24,7 @@ from certnet.study.kinds.refinement.robustness import (
     networks_of,
 )
 from certnet.study.kinds.refinement.spec import ValidatedSpec, refinement_check
+from certnet.study.kinds.refinement.starts import step_packages
 from certnet.study.kinds.reports import Column, Report, tabulated
 from certnet.study.kinds.statistics import Group, key_column
 from certnet.study.spec import Study
@@ -99,4 +100,5 @@ KIND = Kind(
     pictures,
     attacked=True,
     check=refinement_check,
+    packages=lambda task: step_packages(task.settings.options),
 )

@@ -26,4 +26,5 @@ KIND: Final = Kind(
     regulariser_report,
     regulariser_pictures,
     check=regulariser_check,
+    packages=lambda task: ("torch",),
 )
