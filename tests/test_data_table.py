@@ -70,7 +70,7 @@ def test_written_numbers_come_back_bit_for_bit(tmp_path_factory, rows):
         ("a,y\n1,2\n3\n", FileFormatError, "line 3: 1 cells, the header has 2"),
         ("a,y\n1,2,3\n", FileFormatError, "line 2: 3 cells, the header has 2"),
         ("a,z\n1,2\n", InvalidInputError, "no column 'y': its columns are a, z"),
-        ("a;y\n1;2\n", InvalidInputError, "no column 'y': its columns are a;y .*commas"),
+        ("a;y\n1;2\n", InvalidInputError, "no column 'y': its columns are a;y; .*--sep ';'"),
         ("y\n1\n", InvalidInputError, "no column left"),
         ("colour,y\n1,2\nred,3\nblue,4\n", InvalidInputError, r"line 3: column 'colour' holds text \('red'\)"),
         ("a,y\n1,2\n\n1_000,3\n", InvalidInputError, r"line 4: column 'a' holds text \('1_000'\)"),
@@ -146,8 +146,8 @@ class TestFormat:
     @pytest.mark.parametrize(
         ("text", "form", "match"),
         [
-            ("a;y\n1;2\n", TableFormat(), "if they are by ';', say so: --sep ';'"),
-            ("a\ty\n1\t2\n", TableFormat(), r"if they are by '\\t'"),
+            ("a;y\n1;2\n", TableFormat(), "separated by ';': say so .--sep ';'"),
+            ("a\ty\n1\t2\n", TableFormat(), "separated by tabulators: say so .--sep tab"),
             ("a;y\n1,5;2\n", TableFormat(";"), "decimal comma, say so"),
             ("a;y\n1.5;2\n", TableFormat(";", ","), "decimal point, say so"),
             ("a;y\n1.000,5;2\n", TableFormat(";", ","), "holds text"),

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import pytest
 from test_cli import model, network, run  # noqa: F401
@@ -26,6 +26,7 @@ from certnet.core.spelling import did_you_mean
 from certnet.lifted.bounds.bracket import METHODS as LIFTED
 from certnet.lifted.learn.optimisers import OPTIMISERS, SCHEDULES
 from certnet.programs.loss import LOSSES
+from certnet.refinement.efforts import EFFORTS
 from certnet.refinement.refinement import KEPT, METHODS
 from certnet.solvers.box import SOLVERS as BOXES
 from certnet.solvers.choice import SOLVERS
@@ -48,6 +49,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "howto.md"
         (choices.Optimizer, tuple(OPTIMISERS)),
         (choices.Schedule, tuple(SCHEDULES)),
         (choices.WorkersOf, BACKENDS),
+        (choices.Effort, tuple(EFFORTS)),
     ],
 )
 def test_choices_are_those_that_the_package_knows(choice, known):
@@ -104,6 +106,30 @@ def test_an_option_is_of_one_kind_wherever_it_is():
     assert {option for option, found in kinds.items() if len(found) > 1} == set(_SEVERAL_KINDS)
 
 
+def test_choices_ignore_case_wherever_they_are():
+    found = {}
+    for words, command in commands():
+        hints = get_type_hints(command.callback, include_extras=True)
+        for name, hint in hints.items():
+            kind, *more = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+            kinds = [get_args(one) or (one,) for one in (kind, *get_args(kind))]
+            if any(isinstance(value, str) and value.isalpha() for one in kinds for value in one) or "KeptPart" in str(
+                kind
+            ):
+                found[f"{words} {name}"] = more[-1].case_sensitive
+    assert len(found) > 15
+    assert not [name for name, sensitive in found.items() if sensitive]
+
+
+def test_flags_show_no_value(run):  # noqa: F811
+    for words in ("", "certify", "refine", "check", "lifted", "lifted train", "study", "study run"):
+        code, out, _ = run(*words.split(), "--help")
+        assert code == 0
+        assert "--help" in out
+        assert "<bool>" not in out, words
+    assert "<path>" in run("certify", "--help")[1]
+
+
 def test_worker_processes_and_threads_have_one_name_each():
     found = options()
     assert {"certify", "study run", "study resume"} <= set(found["--n-jobs"])
@@ -137,6 +163,7 @@ def test_the_nearest_name():
     assert did_you_mean("Wieght", ["weight", "width"]) == "; did you mean 'weight'?"
     assert did_you_mean("WEIGHT", ["weight"]) == "; did you mean 'weight'?"
     assert did_you_mean("zzz", ["weight"]) == ""
+    assert did_you_mean(3, ["weight"]) == ""
 
 
 @pytest.mark.parametrize(
@@ -164,6 +191,43 @@ def test_completion_can_be_installed():
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     assert "_CERTNET_COMPLETE=complete_bash" in done.stdout, done.stderr
     assert "--install-completion" in {option for param in get_command(cli.app).params for option in param.opts}
+
+
+def completed(tmp_path: Path, *words: str, home: Path | None = None) -> tuple[int, str, str]:
+    script = "import sys; from certnet.__main__ import main; sys.argv = ['certnet', *sys.argv[1:]]; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words],
+        env=os.environ | {"HOME": str(home or tmp_path), "USERPROFILE": str(home or tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_completion_is_installed_for_the_shell_that_is_named(tmp_path):
+    code, out, err = completed(tmp_path, "--install-completion", "zsh")
+    assert code == 0, err
+    assert "zsh completion installed" in out
+    assert (tmp_path / ".zfunc" / "_certnet").exists()
+    assert not (tmp_path / ".bashrc").exists()
+    code, out, err = completed(tmp_path, "--install-completion", "zhs")
+    assert code == 2
+    assert "is for bash, zsh, fish" in err
+    assert "did you mean 'zsh'?" in err
+    assert completed(tmp_path, "--show-completion", "fish")[1].startswith("complete --command certnet")
+
+
+def test_completion_that_cannot_be_written_is_one_plain_line(tmp_path):
+    home = tmp_path / "home"
+    home.write_text("a file, in which there is no .bashrc")
+    code, out, err = completed(tmp_path, "--install-completion", "bash", home=home)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: completion was not installed (")
+    assert "--show-completion" in err
+    assert "Traceback" not in err
+    assert len(err.splitlines()) == 1
 
 
 # ---------------------------------------------------------------------------------------------------- exit codes

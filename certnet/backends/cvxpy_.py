@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from certnet.backends import mosek_
 from certnet.core.errors import SolverUnavailableError
 from certnet.core.outcome import Status
+from certnet.core.spelling import did_you_mean
 
 if TYPE_CHECKING:
     import cvxpy
@@ -36,7 +37,8 @@ class SolveReport:
 def why_unusable(name: str) -> str | None:
     """None if the solver can be used, else the reason and what to do."""
     if name not in SOLVERS:
-        return f"certnet does not know the solver {name!r}: choose one of {', '.join(SOLVERS)}"
+        known = ", ".join(SOLVERS)
+        return f"certnet does not know the solver {name!r}: choose one of {known}{did_you_mean(name, SOLVERS)}"
     if name == "MOSEK":
         return mosek_.why_unusable()
     module = name.lower()

@@ -31,7 +31,7 @@ from certnet.claims.families import identity
 from certnet.claims.region import ALL, All, Ball, Box, Region, require_region
 from certnet.core.errors import CertificateError, InvalidInputError, NotConvergedWarning, SolverError
 from certnet.core.until import FOREVER, Until, listening
-from certnet.core.validation import Float, as_inputs, finite_array, positive_number, whole_number
+from certnet.core.validation import Float, as_inputs, finite_array, one_of, positive_number, whole_number
 from certnet.networks.feedforward import require_network
 from certnet.networks.network import Network
 from certnet.proofs.gradients import slope_at, slope_of_chosen_at
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = ["certify", "certify_checked", "certify_outputs"]
 
+_OWN = "CERTNET"
 _EXACT_SECONDS = 60.0
 _ELSEWHERE = 1.0 - 2.0**-42  # of a lower side: another machine sums in another order, and is to prove it as well
 _FEW_INPUTS = 6
@@ -116,8 +117,9 @@ def certify(
         "shallow" for one hidden layer, else "neuron" up to some ten thousand units; beyond, or where that fails, the
         least of multipliers in closed form (one per layer), "composition" and "product". The certificate says which
         it was (``kind``). Convolutions, skips and the maximum norm at depth are for "neuron".
-    solver : {"auto", "CLARABEL", "SCS", "MOSEK"}
-        "auto" is certnet's own search; a name solves LipSDP through CVXPY, the second implementation.
+    solver : {"auto", "CERTNET", "CLARABEL", "SCS", "MOSEK"}
+        "auto" and "CERTNET" are certnet's own search; another name solves LipSDP through CVXPY, the second
+        implementation.
     form : {"arrow", "dense"}
         The LMI that a named solver is given for one hidden layer (:mod:`certnet.searches.reference_`).
     tol : float
@@ -213,10 +215,9 @@ class _Asked:
         network = require_network(network)
         known = (("form", self.form, FORMS), ("method", self.method, (AUTO, *METHODS)), ("norm", self.norm, NORMS))
         for name, value, names in known:
-            if value not in names:
-                raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, names))}, got {value!r}")
+            one_of(value, name, names)
         options = Options(
-            self.solver,
+            _solver(self.solver),
             self.form,
             positive_number(self.tol, "tol"),
             whole_number(self.max_iterations, "max_iterations", least=1),
@@ -241,6 +242,11 @@ class _Exact:
 
     time_limit: float
     n_jobs: int
+
+
+def _solver(name: str) -> str:
+    """A name for certnet's own search, as a refinement calls its solver, is "auto"."""
+    return AUTO if isinstance(name, str) and name.upper() == _OWN else name
 
 
 def _processes(n_jobs: int) -> int:
@@ -331,7 +337,7 @@ def certify_outputs(
     if "output" in options:
         raise InvalidInputError("certify_outputs goes through the outputs itself: use certify(output=…) for one")
 
-    own = options.get("solver", AUTO) == AUTO
+    own = _solver(options.get("solver", AUTO)) == AUTO
     asked = Until.within(None, options.pop("should_stop", None))
     # Ctrl-C ends the search at hand, and those of the outputs that are left at their first proved bound
     with listening(asked) if own else nullcontext(asked) as heard:

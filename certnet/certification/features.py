@@ -21,7 +21,7 @@ from certnet.core.errors import (
     UnsupportedModelError,
 )
 from certnet.core.until import Until, listening
-from certnet.core.validation import Float, positive_number, whole_number
+from certnet.core.validation import Float, one_of, positive_number, whole_number
 from certnet.networks.feedforward import require_network
 from certnet.networks.network import Network
 from certnet.proofs.regions import UnitSlopes
@@ -133,8 +133,7 @@ def certify_features(
     """
     network = require_network(network)
     for name, value, names in (("method", method, METHODS), ("norm", norm, NORMS)):
-        if value not in names:
-            raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, names))}, got {value!r}")
+        one_of(value, name, names)
     tol = positive_number(tol, "tol")
     seed = whole_number(random_state, "random_state")
     limit = None if time_limit is None else positive_number(time_limit, "time_limit")

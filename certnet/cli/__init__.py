@@ -11,13 +11,20 @@ from importlib import import_module
 from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
 import certnet
-from certnet.cli.commands import Command
+from certnet.cli.commands import Command, Group
 from certnet.cli.terminal import Interrupted, error_console, warn
-from certnet.core.errors import CertificateError, CertnetError, CertnetWarning, SolverError
+from certnet.core.errors import (
+    CertificateError,
+    CertnetError,
+    CertnetWarning,
+    InvalidInputError,
+    OutputError,
+    SolverError,
+)
+from certnet.core.spelling import did_you_mean
 
 __all__ = ["app", "main"]
 
@@ -54,8 +61,42 @@ _COMMANDS: Final = {
 }
 
 
-class _Commands(TyperGroup):
+_COMPLETION: Final = ("--install-completion", "--show-completion")
+_SHELLS: Final = ("bash", "zsh", "fish", "powershell", "pwsh")
+
+
+class _Commands(Group):
     """Commands that --help lists by their line alone."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        asked = next((arg for arg in args if arg in _COMPLETION), None)
+        if asked is None:
+            return super().parse_args(ctx, args)
+        shell = next((arg for arg in args[args.index(asked) + 1 :][:1] if not arg.startswith("-")), None)
+        if shell is not None and shell not in _SHELLS:
+            raise InvalidInputError(
+                f"{asked} is for {', '.join(_SHELLS)}, without a word for the shell that it is typed in, got {shell!r}"
+                f"{did_you_mean(shell, _SHELLS)}"
+            )
+        try:
+            if shell is None:
+                return super().parse_args(ctx, args)
+            for param in self.params:  # typer's own callback knows the shells, its option takes none of them
+                if asked in param.opts and param.callback is not None:
+                    with ctx:
+                        param.callback(ctx, param, shell)
+        except OSError as error:
+            what = f"{error.filename or 'the file of the shell'}: {error.strerror}"
+            raise OutputError(
+                f"completion was not installed ({what}): certnet --show-completion prints the script, for a file that "
+                "your shell reads"
+            ) from error
+        except typer.Exit as error:
+            if not error.exit_code:
+                raise
+            # its 1 would say that a certificate does not hold
+            raise InvalidInputError(f"which shell this is cannot be told: name it, {asked} bash") from error
+        return []
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
         name, listed, rest = super().resolve_command(ctx, args)

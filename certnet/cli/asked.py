@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 
-from certnet.cli.choices import KeptPart
+from certnet.cli.choices import Effort, KeptPart
 from certnet.cli.regions import Place
 from certnet.core.errors import InvalidInputError
 
@@ -132,13 +132,14 @@ class Asked:
 
 
 def effort_of(text: str | None) -> str | float | None:
-    """A name, or a number of seconds."""
+    """A name, in any case, or a number of seconds."""
     if text is None:
         return None
     try:
         return float(text)
     except ValueError:
-        return text
+        lowered = text.strip().lower()
+        return lowered if lowered in get_args(Effort) else text
 
 
 def kept_of(given: Sequence[KeptPart]) -> tuple[str, ...]:

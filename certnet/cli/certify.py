@@ -55,9 +55,9 @@ def certify_command(
     model: Model,
     out: Annotated[Path | None, typer.Option(help="Write the certificate here (JSON).")] = None,
     tol: Annotated[
-        float | None, typer.Option(help="Relative gap at which the search stops: 1e-6; for --features 1e-3.")
+        float | None, typer.Option(help="Relative gap at which the search stops. By default 1e-6, for --features 1e-3.")
     ] = None,
-    norm: Annotated[Norm, typer.Option(help="Norm of the inputs.")] = "l2",
+    norm: Annotated[Norm, typer.Option(help="Norm of the inputs.", case_sensitive=False)] = "l2",
     exact: Annotated[
         bool,
         typer.Option(
@@ -76,16 +76,21 @@ def certify_command(
         list[int] | None,
         typer.Option(help="Index of one output from 0; given twice, the difference of the two.", min=0),
     ] = None,
-    each: Annotated[Each | None, typer.Option(help="Bounds of all outputs, or of all differences of two.")] = None,
+    each: Annotated[
+        Each | None, typer.Option(help="Bounds of all outputs, or of all differences of two.", case_sensitive=False)
+    ] = None,
     features: Annotated[
         bool, typer.Option("--features", help="An interval of the slope along every input in the place of one bound.")
     ] = False,
     plot: Annotated[Path | None, typer.Option(help="Of --features: a picture (.png, .svg).")] = None,
     method: Annotated[
-        CertifyMethod, typer.Option(help="How it is proved; intervals and multipliers are of --features.")
+        CertifyMethod,
+        typer.Option(help="How it is proved; intervals and multipliers are of --features.", case_sensitive=False),
     ] = "auto",
     solver: Solver = "auto",
-    form: Annotated[Form, typer.Option(help="Of the matrix inequality that a named solver is given.")] = "arrow",
+    form: Annotated[
+        Form, typer.Option(help="Of the matrix inequality that a named solver is given.", case_sensitive=False)
+    ] = "arrow",
     device: Annotated[
         str | None, typer.Option(help="Of PyTorch, for the search of method neuron: cuda, or cpu; else NumPy.")
     ] = None,
@@ -142,6 +147,7 @@ def certify_command(
         target=() if target is None else (target,),
         drop=tuple(drop or ()),
         form=table_format(sep, decimal, encoding, no_header, categorical),
+        names_inputs=features,
     )
     require_apart({"--out": out, "--plot": plot}, {"MODEL": model, **place.inputs})
     network = read_network(model, activation, layer, key, batch_norm_eps, quiet=as_json)

@@ -13,6 +13,7 @@ __all__ = [
     "CertifyMethod",
     "DecimalPoint",
     "Each",
+    "Effort",
     "Form",
     "KeptPart",
     "LiftedMethod",
@@ -36,6 +37,7 @@ Form = Literal["arrow", "dense"]
 Each = Literal["outputs", "differences"]
 Units = Literal["model", "standardised", "table"]
 RefineMethod = Literal["joint", "alternating"]
+Effort = Literal["quick", "default", "thorough"]
 Penalty = Literal["lipschitz", "l2"]
 Loss = Literal["squared", "huber"]
 DecimalPoint = Literal[".", ","]

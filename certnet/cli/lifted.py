@@ -11,7 +11,7 @@ import numpy as np
 import typer
 
 from certnet.cli.choices import LiftedMethod
-from certnet.cli.commands import Command
+from certnet.cli.commands import Command, Group
 from certnet.cli.lifted_infer import infer_command
 from certnet.cli.lifted_model import Model, Net, read_model
 from certnet.cli.lifted_train import train_command
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["lifted_app"]
 
 lifted_app: typer.Typer = typer.Typer(
+    cls=Group,
     help="Lifted networks: activations that minimise a convex energy, with certified Lipschitz bounds.\n\n"
     "Exit codes: 0 success, 1 a certificate does not hold, 2 bad input, 3 samples or a training did not converge, "
     "130 interrupted.",
@@ -59,7 +60,9 @@ _RADII: Final = (0.1, 0.25, 0.5, 1.0)
 def certify_command(
     net: Net,
     out: Annotated[Path | None, typer.Option(help="Write the certificate here (JSON).")] = None,
-    method: Annotated[LiftedMethod, typer.Option(help="The tightest bound is sdp, the cheapest theorem.")] = "sdp",
+    method: Annotated[
+        LiftedMethod, typer.Option(help="The tightest bound is sdp, the cheapest theorem.", case_sensitive=False)
+    ] = "sdp",
     tol: Annotated[float, typer.Option(help="Relative gap at which the search stops.")] = 1e-6,
     output: Annotated[
         list[int] | None,

@@ -54,7 +54,7 @@ def train_command(
     gamma: Annotated[
         float | None, typer.Option(help="Feedback; by default 1/8 up to two hidden layers, 1/2 for more.")
     ] = None,
-    objective: Annotated[Objective, typer.Option(help="What is learned.")] = "contrastive",
+    objective: Annotated[Objective, typer.Option(help="What is learned.", case_sensitive=False)] = "contrastive",
     regress: Annotated[
         bool, typer.Option("--regress", help="CSV: the target is a number, not a class; standardised.")
     ] = False,
@@ -64,11 +64,12 @@ def train_command(
     epochs: Annotated[int, typer.Option(help="Passes over the samples.", min=1)] = 100,
     batch_size: Annotated[int, typer.Option("--batch-size", "--batch", help="Samples per step.", min=1)] = 10,
     learning_rate: Annotated[
-        float | None, typer.Option(help="0.05, in the scale of back-propagation; 0.005 for the unsupervised objective.")
+        float | None,
+        typer.Option(help="In the scale of back-propagation. By default 0.05, 0.005 for the unsupervised objective."),
     ] = None,
     weight_decay: Annotated[float, typer.Option(help="Of the last layer, not of the unsupervised objective.")] = 1e-5,
-    optimizer: Annotated[Optimizer, typer.Option(help="Of the steps.")] = "sgd",
-    schedule: Annotated[Schedule, typer.Option(help="Of the learning rate.")] = "constant",
+    optimizer: Annotated[Optimizer, typer.Option(help="Of the steps.", case_sensitive=False)] = "sgd",
+    schedule: Annotated[Schedule, typer.Option(help="Of the learning rate.", case_sensitive=False)] = "constant",
     pretrain: Annotated[int, typer.Option(help="Epochs of the unsupervised objective before.", min=0)] = 0,
     tol: Annotated[float | None, typer.Option(help="Residual of every inference; by default from gamma.")] = None,
     passes: Annotated[

@@ -85,11 +85,16 @@ def refine_command(
         list[str] | None,
         typer.Option(help="Limits on the slope along an input; either may be left out.", metavar="NAME=LOW:HIGH"),
     ] = None,
-    loss: Annotated[Loss, typer.Option(help="huber: squared up to a threshold, linear beyond.")] = "squared",
+    loss: Annotated[
+        Loss, typer.Option(help="huber: squared up to a threshold, linear beyond.", case_sensitive=False)
+    ] = "squared",
     huber_threshold: Annotated[
-        float | None, typer.Option(help="Of --loss huber, in units of the target (1); standard deviations if scaled.")
+        float | None,
+        typer.Option(help="Of --loss huber, in units of the target, standard deviations if scaled. By default 1."),
     ] = None,
-    keep: Annotated[list[KeptPart] | None, typer.Option(help="What stays as it is; may be repeated.")] = None,
+    keep: Annotated[
+        list[KeptPart] | None, typer.Option(help="What stays as it is; may be repeated.", case_sensitive=False)
+    ] = None,
     prune: Annotated[bool, typer.Option("--prune", help="Drop units of the result that move nothing.")] = False,
     checkpoint: Annotated[
         Path | None, typer.Option(help="File that is written on the way: the same command goes on from it.")
@@ -125,8 +130,12 @@ def refine_command(
     cells: Annotated[
         int | None, typer.Option(help="The papers' programs: cells that may be visited; 1 is the model's own.")
     ] = None,
-    method: Annotated[RefineMethod | None, typer.Option(help="The papers' programs: all at once, or by turns.")] = None,
-    penalty: Annotated[Penalty | None, typer.Option(help="The papers' programs: what the weight charges.")] = None,
+    method: Annotated[
+        RefineMethod | None, typer.Option(help="The papers' programs: all at once, or by turns.", case_sensitive=False)
+    ] = None,
+    penalty: Annotated[
+        Penalty | None, typer.Option(help="The papers' programs: what the weight charges.", case_sensitive=False)
+    ] = None,
     solver: Annotated[
         SolverName | None,
         typer.Option(

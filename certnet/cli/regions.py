@@ -17,7 +17,7 @@ from certnet.core.digits import above, below
 from certnet.core.errors import InvalidInputError
 from certnet.core.spelling import did_you_mean
 from certnet.core.validation import Float, positive_number
-from certnet.data.table import COMMAS, TableFormat, load_columns, table_columns
+from certnet.data.table import COMMAS, TableFormat, load_columns, separator_hint, table_columns
 from certnet.networks.network import Network
 
 if TYPE_CHECKING:
@@ -52,7 +52,10 @@ AroundData = Annotated[
     Path | None, typer.Option(help="Of inputs within the range of a table's rows only (CSV or Parquet); see --margin.")
 ]
 Margin = Annotated[
-    float | None, typer.Option(help="Part of its range by which every side of --around-data moves out: 0.1.")
+    float | None,
+    typer.Option(
+        help="Part of its range by which every side of --around-data moves out, as 0.1 for a tenth. None by default."
+    ),
 ]
 Around = Annotated[Path | None, typer.Option(help="Of inputs within --radius of a point only: a CSV file of one row.")]
 RowOf = Annotated[
@@ -60,14 +63,19 @@ RowOf = Annotated[
 ]
 Radius = Annotated[float | None, typer.Option(help="Of the ball around --around, in the norm of the inputs (--norm).")]
 DataOf = Annotated[
-    Path | None, typer.Option(help="Table that the model was made from: tells where a region leaves it; see --units.")
+    Path | None,
+    typer.Option(
+        help="Table that the model was made from: tells where a region leaves it, and how inputs are named where "
+        "slopes are asked for by input; see --units."
+    ),
 ]
 RegionUnits = Annotated[
     Units,
     typer.Option(
         help="Of --box, --around, --radius. model: those that MODEL takes. standardised: limits count standard "
         "deviations from the mean of --data, a radius those from the point, input by input (a box). table: those of "
-        "--data, by whose mean and deviation the inputs of MODEL were standardised."
+        "--data, by whose mean and deviation the inputs of MODEL were standardised.",
+        case_sensitive=False,
     ),
 ]
 
@@ -90,6 +98,8 @@ class Place:
         Columns that are no inputs.
     form : TableFormat
         Of all CSV files.
+    names_inputs : bool
+        Is ``data`` of use without a region, for the names of the inputs?
     """
 
     box: tuple[Path, Path] | None = None
@@ -103,6 +113,7 @@ class Place:
     target: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     form: TableFormat = COMMAS
+    names_inputs: bool = False
 
     def __post_init__(self) -> None:
         ways = [
@@ -117,7 +128,12 @@ class Place:
             ("--around", self.around, "--radius", self.radius),
             ("--row", self.row, "--around x.csv", self.around),
             ("--margin", self.margin, "--around-data d.csv", self.around_data),
-            ("--data", self.data, "--box or --around", self.box or self.around),
+            (
+                "--data",
+                self.data,
+                "--box or --around, or --features",
+                self.box or self.around or self.names_inputs or None,
+            ),
         ):
             if given is not None and there is None:
                 raise InvalidInputError(f"{option} needs {needs}")
@@ -168,6 +184,8 @@ class Place:
                 raise InvalidInputError("--target and --drop are of the tables of a region: give --around-data d.csv")
             return ALL, network.about.inputs, []
         columns = _Columns.of(self, network)
+        if self._files == (self.data,):
+            return ALL, columns.names, []
         table = None if self._table is None else _Ranges.of(columns.rows(self._table))
         region, notes = self._placed(columns, table, norm)
         if table is not None and self.around_data is None:
@@ -223,7 +241,8 @@ class _Columns:
         all_of = {file: _columns(file, place.form) for file in place._files}
         for name in others:
             if not any(name in found for found in all_of.values()):
-                near = did_you_mean(name, [one for found in all_of.values() for one in found])
+                near = "".join(dict.fromkeys(map(separator_hint, all_of.values())))
+                near = near or did_you_mean(name, [one for found in all_of.values() for one in found])
                 raise InvalidInputError(f"no file of the region has the column {name!r}, which is to be left out{near}")
         first: tuple[Path, tuple[str, ...]] | None = None
         for file, found in all_of.items():
@@ -235,6 +254,7 @@ class _Columns:
                 raise InvalidInputError(
                     f"{file} has {len(inputs)} columns for the inputs ({', '.join(inputs[:20])}), the model takes "
                     f"{network.n_inputs}: name the column to predict by --target, leave others out by --drop"
+                    f"{separator_hint(found)}"
                 )
             if first is not None and inputs != first[1]:
                 raise InvalidInputError(

@@ -17,6 +17,7 @@ from certnet.data import IMAGE_SETS, TableFormat, load_columns, load_table, read
 from certnet.data import grey as to_grey
 from certnet.data.idx import read_idx_pair
 from certnet.data.npz import read_npz_samples
+from certnet.data.table import separator_hint
 
 __all__ = [
     "Categorical",
@@ -59,7 +60,7 @@ Categorical = Annotated[
         metavar="COLUMN|COLUMN=A,B,…",
     ),
 ]
-Part = Annotated[PartOf, typer.Option(help="Of data that have both.")]
+Part = Annotated[PartOf, typer.Option(help="Of data that have both.", case_sensitive=False)]
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,9 @@ def _table(source: Source, wanted: tuple[str, ...]) -> dict[str, Samples]:
         return {"all": Samples(X, y)}
     names = [name for name in table_columns(source.data, source.form) if name not in source.drop]
     if len(names) < 2:
-        raise InvalidInputError(f"{source.data} has no two columns to use as inputs: name the target by --target")
+        raise InvalidInputError(
+            f"{source.data} has no two columns to use as inputs: name the target by --target{separator_hint(names)}"
+        )
     return {"all": Samples(load_columns(source.data, names, form=source.form))}
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from certnet.cli.choices import WorkersOf
-from certnet.cli.commands import Command
+from certnet.cli.commands import Command, Group
 from certnet.cli.study_asked import Asked, Jobs, Name, Names, Out, Quick, Set
 from certnet.cli.study_check import check_command
 from certnet.cli.terminal import Interrupted, Json, error_console, print_json, print_table, say, warn
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["study_app"]
 
 study_app: typer.Typer = typer.Typer(
+    cls=Group,
     help="Tables of experiments from a study file: the papers' own, or yours.\n\n"
     "Exit codes: 0 all rows done and all required checks hold, 1 a row failed or a check does not hold, 2 bad input, "
     "130 after Ctrl-C.",
@@ -32,7 +33,7 @@ study_app: typer.Typer = typer.Typer(
 )
 study_app.command("check", cls=Command)(check_command)
 
-Backend = Annotated[WorkersOf, typer.Option(help="loky: processes of this machine.")]
+Backend = Annotated[WorkersOf, typer.Option(help="loky: processes of this machine.", case_sensitive=False)]
 Scheduler = Annotated[str | None, typer.Option(help="Address of the Dask scheduler: tcp://host:8786.")]
 Shard = Annotated[str | None, typer.Option(help="i/n: the i-th of n parts of the tasks, for batch queues.")]
 Retry = Annotated[bool, typer.Option("--retry-failed", help="Run failed tasks again.")]

@@ -11,7 +11,7 @@ import numpy as np
 
 from certnet.core.errors import InvalidInputError
 from certnet.core.spelling import did_you_mean
-from certnet.data.table import COMMAS, TableFormat, load_columns, table_columns
+from certnet.data.table import COMMAS, TableFormat, load_columns, separator_hint, table_columns
 from certnet.networks.network import Network
 from certnet.programs.loss import SQUARED
 from certnet.programs.objectives import outputs_of
@@ -75,6 +75,7 @@ class Table:
             raise InvalidInputError(
                 f"{path} has {len(inputs)} columns for the inputs ({_some(inputs)}), the model takes "
                 f"{network.n_inputs}: leave columns out by --drop, or name other ones as targets"
+                f"{separator_hint(columns)}"
             )
         n, m = network.n_inputs, network.n_outputs
         if streamed:
@@ -100,7 +101,7 @@ class Table:
         for option, names in parts:
             for name in names:
                 if name not in columns:
-                    near = did_you_mean(name, columns)
+                    near = separator_hint(columns) or did_you_mean(name, columns)
                     raise InvalidInputError(f"{path} has no column {name!r} ({option}): it has {_some(columns)}{near}")
                 if name in taken and not option == taken[name] == "--drop":
                     raise InvalidInputError(f"column {name!r} is named by {taken[name]} and by {option}: choose one")

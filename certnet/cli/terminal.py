@@ -38,6 +38,7 @@ __all__ = [
     "print_table",
     "read_network",
     "say",
+    "say_compiling",
     "undisturbed",
     "warn",
     "working",
@@ -45,6 +46,7 @@ __all__ = [
 
 _PATIENCE = 20.0  # seconds that interrupted work has to hand over what it has
 _BLINK = 0.01  # seconds in which a Ctrl-C may be lost to a solver that begins; the next one is heard
+_NOTICED = 1.0  # seconds
 _STOPPED = "interrupted: files are complete or absent"
 
 T = TypeVar("T")
@@ -140,8 +142,8 @@ def interruptible(work: Callable[[], T], stop: threading.Event | None = None, lo
     # an event, because an interrupted Thread.join takes a running thread for a finished one
     done = threading.Event()
     handler = signal.getsignal(signal.SIGINT)
-    threading.Thread(target=run, daemon=True).start()
     try:
+        threading.Thread(target=run, daemon=True).start()
         while not done.wait(_BLINK):
             # SCS takes Ctrl-C for itself when it begins, and heeds it only between iterations, which may take minutes
             signal.signal(signal.SIGINT, handler)
@@ -178,6 +180,12 @@ def print_json(data: dict[str, Any]) -> None:
 
 def say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
+
+
+def say_compiling(seconds: float) -> None:
+    """Print what compiled kernels took beside the work, where it is noticed; JSON tells it always."""
+    if seconds >= _NOTICED:
+        say(f"compiled kernels were made or loaded in {seconds:.1f} s more")
 
 
 def print_table(rows: list[tuple[str, ...]], *, numbers: bool = True) -> None:

@@ -12,7 +12,7 @@ from certnet.claims.region import ALL, Region
 from certnet.cli.asked import Asked
 from certnet.cli.regions import plain_region, say_region
 from certnet.cli.tables import squared_error
-from certnet.cli.terminal import finite_or_none, print_table, say, warn
+from certnet.cli.terminal import finite_or_none, print_table, say, say_compiling, warn
 from certnet.core.digits import above, below
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.network import Network
@@ -171,7 +171,7 @@ class Told:
             kept = "yes" if row.accepted else "no"
             rows.append((row.stage, f"{row.objective:.6g}", f"{row.mse:.6g}", upper, kept, f"{row.seconds:.1f}"))
         print_table(rows)
-        say(f"compiled kernels were made or loaded in {self._compiling():.1f} s more")
+        say_compiling(self._compiling())
         if self.asked.standardise:
             say("the table is in units standardised by the data; network and certificate are in the model's own")
         say(f"{record.status.name}: {record.status.advice}{self._gap()}")

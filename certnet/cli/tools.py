@@ -12,7 +12,7 @@ import typer
 
 from certnet.backends import cvxpy_
 from certnet.cli.health import box_solvers, cone_solvers, own_search, system
-from certnet.cli.terminal import Force, Json, interruptible, print_json, print_table, say, warn, working
+from certnet.cli.terminal import Force, Json, interruptible, print_json, print_table, say, say_compiling, warn, working
 
 __all__ = ["demo_command", "doctor_command"]
 
@@ -51,7 +51,7 @@ def demo_command(
     say(f"diabetes data, weight {weight:g}, standardised units; both certificates were checked")
     for line in findings(result.evaluations["before"], result.evaluations["after"]):
         warn(line)
-    say(f"compiled kernels were made or loaded in {result.compiling:.1f} s more")
+    say_compiling(result.compiling)
     say("wrote " + ", ".join(str(path) for path in files))
     if len(files) < len(demo.OUTPUTS):
         say(demo.WITHOUT_PICTURES)

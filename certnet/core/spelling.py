@@ -18,7 +18,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return lowered[found[0]] if found else None
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'weight'?"``, or nothing: the end of a message."""
-    found = nearest(name, known)
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """``"; did you mean 'weight'?"``, or nothing, as where the name is no text: the end of a message."""
+    found = nearest(name, known) if isinstance(name, str) else None
     return "" if found is None or found == name else f"; did you mean {found!r}?"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from certnet.core.errors import InvalidInputError
 from certnet.core.frames import column_names, in_order, is_frame, plain_array
+from certnet.core.spelling import did_you_mean
 
 __all__ = [
     "Float",
@@ -79,16 +80,17 @@ def whole_number(value: int, name: str, *, least: int = 0, most: int | None = No
     return number
 
 
-def one_of(value: str, name: str, known: Sequence[str]) -> str:
+def one_of(value: str, name: str, known: Collection[str]) -> str:
     """``value``, where it is one of the known words.
 
     Raises
     ------
     InvalidInputError
-        The message lists them.
+        The message lists them, and names the one that may have been meant.
     """
     if value not in known:
-        raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
+        words = ", ".join(map(repr, known))
+        raise InvalidInputError(f"{name} must be one of {words}, got {value!r}{did_you_mean(value, known)}")
     return value
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from certnet.core.errors import InvalidInputError
-from certnet.core.validation import Float, finite_array
+from certnet.core.validation import Float, finite_array, one_of
 from certnet.data.scaling import Scaling
 
 __all__ = ["Dataset"]
@@ -65,8 +65,7 @@ class Dataset:
             _check_part(part, getattr(self, f"X_{part}"), getattr(self, f"y_{part}"), d)
         if self.scaling.n_inputs != d:
             raise InvalidInputError(f"the scaling has {self.scaling.n_inputs} inputs, there are {d} feature names")
-        if self.units not in _UNITS:
-            raise InvalidInputError(f"units must be one of {', '.join(map(repr, _UNITS))}, got {self.units!r}")
+        one_of(self.units, "units", _UNITS)
         if self.units == "raw" and not self.scaling.is_identity:
             raise InvalidInputError("units are raw, so the scaling must be the identity (Scaling.identity)")
 

@@ -12,8 +12,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from certnet.core.errors import CertnetWarning, DatasetError, InvalidInputError
+from certnet.core.errors import CertnetWarning, DatasetError
 from certnet.core.files import path_of
+from certnet.core.validation import one_of
 from certnet.data.fetch import search_folders
 from certnet.data.image_arrays import LabelledImages
 from certnet.data.image_content import Note, divided, image_shape, recognise
@@ -72,8 +73,7 @@ def load_images(
     CertnetWarning
         The content is not that of the original files; only a test part was found.
     """
-    if part not in _PARTS:
-        raise InvalidInputError(f"part must be one of {', '.join(map(repr, _PARTS))}, got {part!r}")
+    one_of(part, "part", _PARTS)
     return load_image_set(image_info(name), data_home, part=part, flatten=flatten, scale=scale, grey=grey)
 
 

@@ -23,7 +23,7 @@ from certnet.core.spelling import did_you_mean
 from certnet.core.validation import Float
 from certnet.data.categories import categories_in
 
-__all__ = ["TableFormat", "load_columns", "load_table", "table_columns"]
+__all__ = ["TableFormat", "load_columns", "load_table", "separator_hint", "table_columns"]
 
 _MISSING = frozenset({"", "?", "na", "n/a", "nan", "none", "null"})
 
@@ -273,7 +273,7 @@ def _used_columns(
     """Positions of the inputs, then of the target."""
     for name in (target, *drop, *(chosen or ())):
         if name not in names:
-            hint = _hint(names[0]) if len(names) == 1 else did_you_mean(name, names)
+            hint = separator_hint(names) or did_you_mean(name, names)
             raise InvalidInputError(f"{source} has no column {name!r}: its columns are {', '.join(names)}{hint}")
     if target in drop:
         raise InvalidInputError(f"the target {target!r} is among the columns to drop: keep it")
@@ -345,15 +345,18 @@ def _owners(columns: Sequence[str], names: list[str], source: Path, form: TableF
         elif of:
             found |= dict.fromkeys(of)
         else:
-            near = did_you_mean(name, names)
+            near = separator_hint(names) or did_you_mean(name, names)
             raise InvalidInputError(f"{source} has no column {name!r}: its columns are {', '.join(names)}{near}")
     return list(found)
 
 
-def _hint(header: str) -> str:
-    """What a table with one column may mean."""
-    seps = [sep for sep in _SEPARATORS if sep in header]
-    return f" (columns are separated by commas; if they are by {seps[0]!r}, say so: --sep {seps[0]!r})" if seps else ""
+def separator_hint(names: Sequence[str]) -> str:
+    """What it may mean that a table has one column only, whose name these are: the end of a message, or nothing."""
+    seps = [sep for sep in _SEPARATORS if len(names) == 1 and sep in names[0]]
+    if not seps:
+        return ""
+    told, word = ("tabulators", "tab") if seps[0] == "\t" else (repr(seps[0]), repr(seps[0]))
+    return f"; its header looks as if it were separated by {told}: say so (--sep {word})"
 
 
 def _numbers(

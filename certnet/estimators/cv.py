@@ -15,7 +15,7 @@ from certnet.claims.certificate import Certificate
 from certnet.claims.region import Ball, Box
 from certnet.core.errors import InvalidInputError
 from certnet.core.outcome import Status
-from certnet.core.validation import Float, finite_array, positive_number
+from certnet.core.validation import Float, finite_array, one_of, positive_number
 from certnet.estimators.choice import StartChoice
 from certnet.estimators.fitting import DEFAULT_SIZES, Fitted, Fitting, fitting_of
 from certnet.estimators.intervals import Perturbed
@@ -176,8 +176,7 @@ class CertifiedRegressorCV(RegressorMixin, BaseEstimator):
         """
         grid, goals = self._grid()
         epsilon = positive_number(self.epsilon, "epsilon", zero=True)
-        if self.rule not in RULES:
-            raise InvalidInputError(f"rule must be one of {', '.join(map(repr, RULES))}, got {self.rule!r}")
+        one_of(self.rule, "rule", RULES)
         how = fitting_of(self)
         quick = (
             how if how.of_programs and self.cv_effort is None else fitting_of(self, effort=self.cv_effort or "quick")

@@ -16,7 +16,7 @@ from certnet.claims.certificate import Certificate
 from certnet.claims.region import ALL, All, Ball, Box, Region, require_region
 from certnet.core.errors import InvalidInputError, UnsupportedModelError
 from certnet.core.until import FOREVER, Until
-from certnet.core.validation import Float, positive_number, whole_number
+from certnet.core.validation import Float, one_of, positive_number, whole_number
 from certnet.estimators.intervals import Perturbed
 from certnet.estimators.limits import as_option, asked_limits, limits_behind, limits_in_numbers, proved_slopes
 from certnet.estimators.preparation import Preparation, parted, takes_frames
@@ -287,11 +287,9 @@ class Fitting:
         if self.time_limit is not None:
             positive_number(self.time_limit, "time_limit")
         loss_named(self.loss, self.huber_threshold)
-        methods = (None, *METHODS)
-        for name, value, known in (("penalty", self.penalty, PENALTIES), ("method", self.method, methods)):
-            if value not in known:
-                names = ", ".join(repr(one) for one in known if one)
-                raise InvalidInputError(f"{name} must be one of {names}, got {value!r}")
+        one_of(self.penalty, "penalty", PENALTIES)
+        if self.method is not None:
+            one_of(self.method, "method", METHODS)
         require_solver("auto" if self.solver is None else self.solver)
         if self.effort is not None:
             chosen_effort(self.effort)

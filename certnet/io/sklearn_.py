@@ -18,6 +18,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
 
 from certnet.core.errors import InvalidInputError, UnsupportedModelError
+from certnet.core.validation import one_of
 from certnet.io.networks import build, require_dense
 from certnet.io.sklearn_check import require_agreement, sample_rows, table_of
 from certnet.io.sklearn_maps import Chain, Scaling
@@ -76,8 +77,8 @@ def from_sklearn(
         Unknown ``units``, ``"as given"`` for a model with steps, ``fixed`` with a name or value that the model does not
         take, or weights that are NaN or infinite.
     """
-    if units is not None and units not in UNITS:
-        raise InvalidInputError(f"units must be one of {', '.join(map(repr, UNITS))} or None, got {units!r}")
+    if units is not None:
+        one_of(units, "units (or None)", UNITS)
     nest = _opened(model)
     perceptron = _checked(nest.perceptron)
     if units == "standardised" and fixed:

@@ -11,7 +11,7 @@ import numpy as np
 
 from certnet.backends.torch_ import import_torch
 from certnet.core.errors import InvalidInputError, NotConvergedWarning
-from certnet.core.validation import Float, positive_number
+from certnet.core.validation import Float, one_of, positive_number
 from certnet.lifted.inference import Inference, infer
 from certnet.lifted.network import LiftedNetwork
 from certnet.lifted.sensitivity import pull_back
@@ -75,8 +75,7 @@ def lifted_layer(
     MissingDependencyError
         PyTorch is not installed.
     """
-    if output not in _OUTPUTS:
-        raise InvalidInputError(f"output must be one of {', '.join(map(repr, _OUTPUTS))}, got {output!r}")
+    one_of(output, "output", _OUTPUTS)
     require_lifted(net)
     solver_named(solver)
     return _layer_class()(net, output=output, solver=solver, tol=positive_number(tol, "tol"))

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from certnet.core.errors import InvalidInputError, OutputError
 from certnet.core.files import path_of, write_atomic
-from certnet.core.validation import Float, as_inputs, finite_array
+from certnet.core.validation import Float, as_inputs, finite_array, one_of
 from certnet.networks.about import NOTHING, About
 from certnet.networks.activations import Activation
 from certnet.networks.layers import Dense, Layer, read_only
@@ -255,8 +255,7 @@ class Network(ABC):
 
 def known_units(units: str) -> str:
     """``units``, if they are among :data:`UNITS`."""
-    if units not in UNITS:
-        raise InvalidInputError(f"units must be one of {', '.join(map(repr, UNITS))}, got {units!r}")
+    one_of(units, "units", UNITS)
     return units
 
 

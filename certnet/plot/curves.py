@@ -9,7 +9,7 @@ from typing import Any, final
 import numpy as np
 
 from certnet.core.errors import InvalidInputError
-from certnet.core.validation import Float, finite_array
+from certnet.core.validation import Float, finite_array, one_of
 from certnet.networks.shallow import UNITS
 from certnet.plot.figures import (
     COLOURS,
@@ -59,8 +59,7 @@ class AdversarialCurveDisplay(Display):
         norms = {curve.norm for curve in self.curves.values()}
         if len(norms) > 1:
             raise InvalidInputError(f"the curves use the norms {', '.join(sorted(norms))}: draw one norm per picture")
-        if self.units not in UNITS:
-            raise InvalidInputError(f"units must be one of {', '.join(map(repr, UNITS))}, got {self.units!r}")
+        one_of(self.units, "units", UNITS)
 
     @classmethod
     def from_curves(
@@ -139,8 +138,7 @@ class TradeoffDisplay(Display):
             if np.shape(values) != self.upper.shape:
                 raise InvalidInputError(f"{name} has shape {np.shape(values)}, upper has {self.upper.shape}")
         self.errors = {name: finite_array(values, name, ndim=(1,)) for name, values in self.errors.items()}
-        if self.units not in UNITS:
-            raise InvalidInputError(f"units must be one of {', '.join(map(repr, UNITS))}, got {self.units!r}")
+        one_of(self.units, "units", UNITS)
 
     @classmethod
     def from_path(

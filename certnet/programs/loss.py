@@ -14,8 +14,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from certnet.core.errors import InvalidInputError
-from certnet.core.validation import Float, positive_number
+from certnet.core.validation import Float, one_of, positive_number
 
 __all__ = ["LOSSES", "SQUARED", "Huber", "Loss", "Squared", "loss_named"]
 
@@ -91,7 +90,6 @@ def loss_named(name: str, threshold: float = 1.0) -> Loss:
     InvalidInputError
         There is none, or the threshold is no positive number.
     """
-    if name not in LOSSES:
-        raise InvalidInputError(f"loss must be one of {', '.join(map(repr, LOSSES))}, got {name!r}")
+    one_of(name, "loss", LOSSES)
     threshold = positive_number(threshold, "huber_threshold")
     return SQUARED if name == Squared.name else Huber(threshold)

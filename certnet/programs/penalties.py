@@ -15,8 +15,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from certnet.core.errors import InvalidInputError
-from certnet.core.validation import Float
+from certnet.core.validation import Float, one_of
 from certnet.networks.network import Network
 from certnet.networks.shallow import ShallowNetwork, require_shallow
 
@@ -100,9 +99,7 @@ def penalty_named(name: str) -> Penalty:
     InvalidInputError
         There is none.
     """
-    if name not in _KINDS:
-        raise InvalidInputError(f"penalty must be one of {', '.join(map(repr, PENALTIES))}, got {name!r}")
-    return _KINDS[name]()
+    return _KINDS[one_of(name, "penalty", PENALTIES)]()
 
 
 def l2_penalty(network: ShallowNetwork) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 from certnet.claims.region import All
 from certnet.core.errors import InvalidInputError
 from certnet.core.outcome import Status
+from certnet.core.spelling import did_you_mean
 from certnet.core.validation import positive_number
 from certnet.networks.feedforward import FeedForward
 from certnet.networks.network import Network
@@ -90,6 +91,7 @@ def chosen_effort(effort: str | float) -> Effort:
         if effort not in EFFORTS:
             raise InvalidInputError(
                 f"effort must be one of {', '.join(map(repr, EFFORTS))}, or a number of seconds, got {effort!r}"
+                f"{did_you_mean(effort, EFFORTS)}"
             )
         return EFFORTS[effort]
     seconds = positive_number(effort, "effort")

@@ -10,8 +10,7 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from certnet.core.errors import InvalidInputError
-from certnet.core.validation import Float
+from certnet.core.validation import Float, one_of
 
 __all__ = ["BALLS", "Ball", "L2Ball", "LinfBall", "admissible", "ball_of"]
 
@@ -104,9 +103,7 @@ def ball_of(norm: str) -> Ball:
     InvalidInputError
         The norm is neither ``"l2"`` nor ``"linf"``.
     """
-    if not isinstance(norm, str) or norm not in BALLS:
-        raise InvalidInputError(f"norm must be one of {', '.join(map(repr, BALLS))}, got {norm!r}")
-    return BALLS[norm]
+    return BALLS[one_of(norm, "norm", tuple(BALLS))]
 
 
 def admissible(ball: Ball, X: Float, u: Float, radius: float) -> tuple[Float, Float]:

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from certnet.certification import certify, certify_outputs
 from certnet.claims.certificate import Certificate
 from certnet.core.errors import CertificateError, InvalidInputError, UnsupportedModelError
-from certnet.core.validation import Float, as_inputs, finite_array, positive_number
+from certnet.core.validation import Float, as_inputs, finite_array, one_of, positive_number
 from certnet.networks.feedforward import require_network
 from certnet.networks.network import Network
 from certnet.robust.balls import ball_of
@@ -219,8 +219,7 @@ class _Asked:
     ) -> _Asked:
         net = require_network(net)
         ball_of(norm)
-        if method not in METHODS:
-            raise InvalidInputError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
+        one_of(method, "method", METHODS)
         if delta is not None:
             delta = positive_number(delta, "delta")
         elif net.n_outputs < 2:

@@ -21,10 +21,10 @@ from typing import Any, Final
 import numpy as np
 
 from certnet.backends import cvxpy_
-from certnet.core.errors import InvalidInputError, SolverError
+from certnet.core.errors import SolverError
 from certnet.core.outcome import Status
 from certnet.core.until import FOREVER, Until
-from certnet.core.validation import Float
+from certnet.core.validation import Float, one_of
 from certnet.networks.network import Network
 from certnet.searches.path_following import Centring, centre
 from certnet.searches.result import SearchResult, dual_value
@@ -217,8 +217,7 @@ def solve_deep(
     """
     import cvxpy as cp
 
-    if form not in DEEP_FORMS:
-        raise InvalidInputError(f"form must be one of {', '.join(map(repr, DEEP_FORMS))}, got {form!r}")
+    one_of(form, "form", DEEP_FORMS)
     cvxpy_.require(solver)
     # layers scaled to spectral norm one: x_{k+1} is measured in units of sizes[k], T_k in their inverse square
     norms = [max(float(np.linalg.norm(W, 2)), 1e-150) for W in network.weights]

@@ -18,7 +18,7 @@ import numpy as np
 
 from certnet.backends import cvxpy_
 from certnet.core.errors import InvalidInputError, SolverError
-from certnet.core.validation import Float, finite_array
+from certnet.core.validation import Float, finite_array, one_of
 from certnet.networks.hidden import HiddenLayer
 from certnet.searches.result import SearchResult
 from certnet.searches.shallow import FORMS, balance, closed_form
@@ -75,8 +75,7 @@ def solve_lipsdp(
     """
     import cvxpy as cp
 
-    if form not in FORMS:
-        raise InvalidInputError(f"form must be one of {', '.join(map(repr, FORMS))}, got {form!r}")
+    one_of(form, "form", FORMS)
     cvxpy_.require(solver)
     multipliers = np.zeros(network.n_hidden)
     balanced = balance(network.W, network.V)  # the solvers' tolerances are absolute

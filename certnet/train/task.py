@@ -10,7 +10,7 @@ from typing import Any, Final
 from numpy.typing import ArrayLike
 
 from certnet.core.errors import InvalidInputError
-from certnet.core.validation import Float, as_inputs, as_samples, finite_array, positive_number, whole_number
+from certnet.core.validation import Float, as_inputs, as_samples, finite_array, one_of, positive_number, whole_number
 from certnet.train.regularizers import Regularizer
 
 __all__ = [
@@ -55,8 +55,7 @@ class Attack:
         whole_number(self.n_steps, "n_steps", least=1)
         positive_number(self.step_size, "step_size")
         whole_number(self.n_restarts, "n_restarts", least=1)
-        if self.norm not in NORMS:
-            raise InvalidInputError(f"norm must be one of {', '.join(map(repr, NORMS))}, got {self.norm!r}")
+        one_of(self.norm, "norm", NORMS)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from certnet.claims.claim import Output, output_refusal
 from certnet.claims.families import LIFTED, identity
 from certnet.core.errors import CertificateError, InvalidInputError, NotConvergedWarning
 from certnet.core.outcome import Status
-from certnet.core.validation import Float, as_inputs, positive_number, whole_number
+from certnet.core.validation import Float, as_inputs, one_of, positive_number, whole_number
 from certnet.lifted.bounds.steep import Steep, steep_slope
 from certnet.networks.energy import LiftedEnergy
 from certnet.proofs.lifted_energy import selector
@@ -105,8 +105,7 @@ def lipschitz_bound(
     tol = positive_number(tol, "tol")
     max_iterations = whole_number(max_iterations, "max_iterations", least=1)
     random_state = whole_number(random_state, "random_state")
-    if method not in METHODS:
-        raise InvalidInputError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
+    one_of(method, "method", METHODS)
     chosen = _chosen(net, output)
     points = None if X is None else as_inputs(X, net.n_inputs)
     proofs = _proofs(net, chosen, method, tol, max_iterations)
