@@ -200,6 +200,7 @@ def test_boston_is_run_only_where_asked_for(tmp_path):
 
 @pytest.mark.skipif("CERTNET_DATA_HOME" not in os.environ, reason="needs the housing data (set CERTNET_DATA_HOME)")
 def test_boston_carries_its_warning_into_the_row_and_its_concern_onto_the_page(tmp_path):
+    pytest.importorskip("torch", reason="training needs the torch extra")
     text = load_study("couellan-coupling").text.replace("acknowledge_ethics = false", "acknowledge_ethics = true")
     text = text.replace('["diabetes", "servo"]', "[]").replace("epochs = 200", "epochs = 1")
     path = tmp_path / "mine.toml"
