@@ -12,12 +12,16 @@ from test_cli import model, network, run, table  # noqa: F401 - fixtures
 from certnet import Certificate, FeedForward, ShallowNetwork, certify
 from certnet.cli import refine as module
 from certnet.cli.words import in_shell_words
+from certnet.core.outcome import Status
 from certnet.data import TableFormat, load_table
+from certnet.errors import CertificateError
 from certnet.io import load_model, save_model
 from certnet.networks.about import About
 from certnet.proofs.slopes import SlopeIntervals
 from certnet.refinement import mean_squared_error
 from certnet.refinement import refine as library
+from certnet.solvers.cvxpy_ import ConicSolver
+from certnet.solvers.solved import Solved
 
 
 @pytest.fixture
@@ -62,10 +66,35 @@ def test_max_mse(refined, samples):
 
 def test_max_mse_out_of_reach(refined):
     code, _, err, out = refined("--max-mse", "0", "--effort", "quick")
-    assert code == 2
+    assert code == 3
     assert "--max-mse 0 was not reached: allow a larger error" in err
     assert "Traceback" not in err
     assert not out.exists()
+
+
+def test_limits_on_slopes_out_of_reach(refined, monkeypatch):
+    """The result does not keep them: that is no verdict on a certificate, which would be 1."""
+    from certnet.estimators import fitting
+
+    def never(*_):
+        raise CertificateError("the refined network does not keep monotonic_cst and slope_limits")
+
+    monkeypatch.setattr(fitting, "proved_slopes", never)
+    code, _, err, out = refined("--standardise", "--effort", "quick", "--monotone", "a=increasing")
+    assert code == 3
+    assert "no network within the limits was found" in err
+    assert not out.exists()
+
+
+def test_a_solver_that_fails_where_a_network_is_written_is_told_by_the_status(refined, monkeypatch):
+    def fail(solver, *_, **__):
+        return Solved(None, Status.SOLVER_FAILED, "out of luck")
+
+    monkeypatch.setattr(ConicSolver, "solve", fail)
+    code, told, err, out = refined("--solver", "clarabel")
+    assert (code, told["status"], told["improved"]) == (0, "SOLVER_FAILED", False)
+    assert "out of luck" in err
+    assert out.exists()
 
 
 def test_cells_and_the_floor(refined):
@@ -95,6 +124,8 @@ def test_cells_in_standardised_units(refined):
         (("--standardise", "--prune"), "leave out --standardise"),
         (("--standardise", "--optimality-gap"), "leave out --standardise"),
         (("--target-lipschitz", 1, "--max-mse", 1), "two goals"),
+        (("--target-lipschitz", 1, "--weight", 3), "--weight and --target-lipschitz are two goals"),
+        (("--max-mse", 1, "--weight", 0.01), "--weight and --max-mse are two goals"),
         (("--target-lipschitz", -1), "--target-lipschitz must"),
         (("--target-lipschitz", "nan"), "--target-lipschitz must"),
         (("--max-mse", "inf"), "--max-mse must"),

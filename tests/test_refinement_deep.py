@@ -13,7 +13,7 @@ from steps import Clock
 
 from certnet import FeedForward, certify, refine, refine_path
 from certnet.core.outcome import Status
-from certnet.errors import InvalidInputError, NotConvergedWarning, RoseWarning, UnsupportedModelError
+from certnet.errors import InvalidInputError, NotConvergedWarning, NotReachedError, RoseWarning, UnsupportedModelError
 from certnet.networks.activations import Activation, activation
 from certnet.networks.layers import Dense, Layer, read_only
 from certnet.networks.operators import Blocks, Identity
@@ -368,7 +368,7 @@ def test_a_limit_on_the_error_that_the_mean_keeps_costs_no_slope():
 
 def test_a_limit_on_the_error_that_is_not_reached_is_refused():
     X, y = samples()
-    with pytest.raises(InvalidInputError, match=r"max_mse=1e-06 was not reached: allow a larger error"):
+    with pytest.raises(NotReachedError, match=r"max_mse=1e-06 was not reached: allow a larger error"):
         refine(network(3, 2, 2, 1), X, y, max_mse=1e-6, **QUICK)
 
 

@@ -117,8 +117,8 @@ app: typer.Typer = typer.Typer(
     name="certnet",
     cls=_Commands,
     help="Refine pretrained regressors of any depth and certify their Lipschitz constants.\n\n"
-    "Exit codes: 0 success, 1 a certificate does not hold, 2 bad input or usage, 3 a solver failed or is missing, "
-    "70 an error of certnet's own, 130 interrupted.",
+    "Exit codes: 0 success, 1 a certificate does not hold, 2 bad input or usage, 3 a solver left nothing or is "
+    "missing, or no network is within the limits, 70 an error of certnet's own, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

@@ -14,7 +14,9 @@ from certnet.cli.choices import Effort, KeptPart
 from certnet.cli.regions import Place
 from certnet.core.errors import InvalidInputError
 
-__all__ = ["Asked", "effort_of", "kept_of", "limits_of", "signs_of"]
+__all__ = ["DEFAULT_WEIGHT", "Asked", "effort_of", "kept_of", "limits_of", "signs_of"]
+
+DEFAULT_WEIGHT: Final = 0.01
 
 _SIGNS: Final = {"increasing": 1, "decreasing": -1}
 _KEPT: Final = {KeptPart.BIASES: "biases", KeptPart.FIRST_LAYER: "first layer"}
@@ -32,14 +34,14 @@ class Asked:
         Through :class:`certnet.CertifiedRegressor`, in units standardised by the data.
     effort, target_lipschitz, max_mse, cells, method, penalty, solver, huber_threshold, time_limit
         As typed.
-    weight : float
+    weight : float or None
     loss : str
     keep : tuple of str
     prune, optimality_gap : bool
     checkpoint : Path or None
     """
 
-    weight: float
+    weight: float | None
     standardise: bool
     effort: str | float | None
     target_lipschitz: float | None
@@ -69,6 +71,9 @@ class Asked:
                         f"{', '.join(programs)} {'ask' if len(programs) > 1 else 'asks'} for the papers' programs, and "
                         f"{name} is for the work that is chosen without: leave one out"
                     )
+        for name in ("target_lipschitz", "max_mse"):
+            if self.weight is not None and getattr(self, name) is not None:
+                raise InvalidInputError(f"--weight and --{name.replace('_', '-')} are two goals: give one of them")
         if self.huber_threshold is not None and self.loss != "huber":
             raise InvalidInputError("--huber-threshold is for --loss huber: give both, or neither")
         if self.standardise:
@@ -98,6 +103,11 @@ class Asked:
                 "--around with --radius is a ball in the model's own units, which is none in those of --standardise: "
                 "give --box, or leave --standardise out"
             )
+
+    @property
+    def charge(self) -> float:
+        """The weight, that of Python where none is given."""
+        return DEFAULT_WEIGHT if self.weight is None else self.weight
 
     @property
     def heard(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from certnet.claims.region import All, Region
-from certnet.cli.asked import Asked, effort_of, kept_of, limits_of, signs_of
+from certnet.cli.asked import DEFAULT_WEIGHT, Asked, effort_of, kept_of, limits_of, signs_of
 from certnet.cli.choices import KeptPart, Loss, Penalty, RefineMethod, SolverName
 from certnet.cli.outputs import require_apart
 from certnet.cli.regions import Around, AroundData, BoxFiles, Margin, Place, Radius, RegionUnits, RowOf
@@ -36,7 +36,7 @@ from certnet.cli.terminal import (
     working,
 )
 from certnet.cli.told import Done, Limits, Told
-from certnet.core.errors import InvalidInputError, OutputError, SolverError
+from certnet.core.errors import CertificateError, InvalidInputError, NotReachedError, OutputError
 from certnet.core.files import check_writable
 from certnet.core.outcome import Status
 from certnet.io import SUFFIXES, WITHOUT_UNITS, save_model
@@ -61,7 +61,9 @@ def refine_command(
         typer.Option(help="Column to predict, repeated for several outputs; all others are inputs, by name if named."),
     ],
     out: Annotated[Path, typer.Option(help="Where the refined network goes: .npz, .onnx, .pt or .pth.")],
-    weight: Annotated[float, typer.Option(help="Weight of the squared Lipschitz constant.")] = 0.01,
+    weight: Annotated[
+        float | None, typer.Option(help="Weight of the squared Lipschitz constant.", show_default=str(DEFAULT_WEIGHT))
+    ] = None,
     target_lipschitz: Annotated[
         float | None, typer.Option(help="Instead of a weight: best fit with a certified constant of at most this.")
     ] = None,
@@ -221,7 +223,7 @@ def refine_command(
     if interrupted and not done.record.improved:
         raise Interrupted("interrupted before a better network was found: no network was written" + _kept(asked))
     if finite_or_none(done.record.objective_after) is None:
-        raise SolverError(
+        raise NotReachedError(
             "no network within the limits was found: nothing was written; give more --effort or --time-limit, or "
             "wider limits"
         )
@@ -285,14 +287,20 @@ def _refined(
     if not isinstance(region, All):
         options["region"] = region
     if not asked.standardise:
-        done = refine(network, rows, None, asked.weight, should_stop=stop.is_set, **options)
+        done = refine(network, rows, None, asked.charge, should_stop=stop.is_set, **options)
         return Done.of(done, done.network, done.certificate, done.certificate_everywhere)
     from certnet.estimators import CertifiedRegressor
     from certnet.estimators.regressor import fit_until
 
     table = in_memory(rows, "--standardise")
     y = table.y[:, 0] if table.n_outputs == 1 else table.y
-    model = CertifiedRegressor(network, weight=asked.weight, random_state=0, **options)
-    fitted = fit_until(model, stop.is_set, table.X, y, table.weights)
+    model = CertifiedRegressor(network, weight=asked.charge, random_state=0, **options)
+    try:
+        fitted = fit_until(model, stop.is_set, table.X, y, table.weights)
+    except CertificateError as error:
+        if not list(limits):
+            raise
+        # of the result, which does not keep them: no certificate that somebody holds is wrong
+        raise NotReachedError(f"no network within the limits was found, and nothing written: {error}") from error
     everywhere = None if isinstance(region, All) else fitted.certificate_everywhere_
     return Done.of(fitted.refinement_, fitted.network_, fitted.certificate_, everywhere)

@@ -140,7 +140,7 @@ class Told:
             "status": record.status.name,
             "advice": record.status.advice,
             "effort": self.asked.told_effort,
-            "weight": self.asked.weight,
+            "weight": self.asked.charge,
             "objective_units": "standardised" if self.asked.standardise else self.before.units,
             "objective_before": finite_or_none(record.objective_before),
             "objective_after": finite_or_none(record.objective_after),

@@ -10,6 +10,7 @@ __all__ = [
     "InvalidInputError",
     "MissingDependencyError",
     "NotConvergedWarning",
+    "NotReachedError",
     "OutputError",
     "RoseWarning",
     "ScaleWarning",
@@ -45,6 +46,10 @@ class MissingDependencyError(CertnetError, ImportError):
 
 class SolverError(CertnetError, RuntimeError):
     """A solver failed and left no usable point."""
+
+
+class NotReachedError(InvalidInputError, SolverError):
+    """No network within the limits that were asked for was found: they are too tight, or the work was too short."""
 
 
 class SolverUnavailableError(SolverError):

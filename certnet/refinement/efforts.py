@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from certnet.claims.region import All
-from certnet.core.errors import InvalidInputError
+from certnet.core.errors import InvalidInputError, NotReachedError
 from certnet.core.outcome import Status
 from certnet.core.spelling import did_you_mean
 from certnet.core.validation import positive_number
@@ -118,7 +118,7 @@ def work(run: Run, effort: Effort, solving: Solving, journal: Journal) -> None:
     if not isinstance(task.region, All) and run.stopped is None:
         descend_in_region(run, ground, journal)
     if isinstance(task.goal, FitAtMost) and run.best.value == np.inf and run.stopped is None:
-        raise InvalidInputError(
+        raise NotReachedError(
             f"max_mse={task.goal.limit:g} was not reached: allow a larger error, give more effort, or start from a "
             "network that fits better"
         )

@@ -193,7 +193,9 @@ def refine(
     ------
     InvalidInputError
         Shapes, NaN, weight < 0, unknown options, options that do not go together, constraints that contradict each
-        other, an error that is not reached, work that does not fit into memory.
+        other, work that does not fit into memory.
+    NotReachedError
+        ``max_mse`` is below every error that was found.
     UnsupportedModelError
         A ``FeedForward`` with skips or convolutions, or an activation without values; a program of the papers for
         another network than one hidden layer of ReLU.

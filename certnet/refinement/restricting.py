@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from certnet.core.errors import InvalidInputError, SolverUnavailableError
+from certnet.core.errors import NotReachedError, SolverUnavailableError
 from certnet.core.outcome import Status
 from certnet.networks.shallow import ShallowNetwork
 from certnet.programs.goal import FitAtMost, SlopeAtMost
@@ -112,10 +112,10 @@ class Restricting:
         return solved
 
     def _refuse_unreached(self, solved: Solved) -> None:
-        """Raises InvalidInputError where no network is known to keep a limit on the error."""
+        """Raises NotReachedError where no network is known to keep a limit on the error."""
         goal = self.run.task.goal
         if isinstance(goal, FitAtMost) and self.run.best.value == np.inf and solved.status is Status.SOLVER_FAILED:
-            raise InvalidInputError(
+            raise NotReachedError(
                 f"max_mse={goal.limit:g} was not reached ({solved.solver_status}): allow a larger error, or start from "
                 "a network that fits better"
             )
