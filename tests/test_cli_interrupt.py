@@ -120,6 +120,13 @@ def test_an_interrupt_that_leaves_nothing_says_so(refined, monkeypatch):
     assert not out.exists()
 
 
+def test_an_interrupt_before_the_work_is_told(refined, monkeypatch):
+    monkeypatch.setattr(module, "read_network", lambda *_, **__: press())
+    code, _, err, out = refined()
+    assert (code, err) == (130, "interrupted: files are complete or absent\n")
+    assert not out.exists()
+
+
 def test_files_that_belong_together_are_all_written():
     done = []
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
+from certnet.cli.terminal import STOPPED, Interrupted
 from certnet.cli.words import shell_words
 from certnet.core.spelling import did_you_mean
 
@@ -39,10 +40,16 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """As typer's, which shows flags as if they took a value."""
+    """As typer's, which shows flags as if they took a value, and says nothing of Ctrl-C."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _shown(super().get_params(ctx))
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise Interrupted(STOPPED) from error
 
 
 def _shown(params: Sequence[Any]) -> list[Any]:

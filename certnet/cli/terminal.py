@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from certnet.networks.shallow import ShallowNetwork
 
 __all__ = [
+    "STOPPED",
     "Activation",
     "Force",
     "Interrupted",
@@ -47,7 +48,7 @@ __all__ = [
 _PATIENCE = 20.0  # seconds that interrupted work has to hand over what it has
 _BLINK = 0.01  # seconds in which a Ctrl-C may be lost to a solver that begins; the next one is heard
 _NOTICED = 1.0  # seconds
-_STOPPED = "interrupted: files are complete or absent"
+STOPPED = "interrupted: files are complete or absent"
 
 T = TypeVar("T")
 Model = Annotated[
@@ -118,7 +119,7 @@ class Interrupted(CertnetError):
     """Ctrl-C while a solver runs in its thread."""
 
 
-def interruptible(work: Callable[[], T], stop: threading.Event | None = None, lost: str = _STOPPED) -> T:
+def interruptible(work: Callable[[], T], stop: threading.Event | None = None, lost: str = STOPPED) -> T:
     """``work()`` in a thread, so that Ctrl-C is heard while a compiled solver runs.
 
     With ``stop``, which the work heeds, it is set first, and what the work then gives is returned if it comes soon;
