@@ -78,7 +78,7 @@ def from_sklearn(
         take, or weights that are NaN or infinite.
     """
     if units is not None:
-        one_of(units, "units (or None)", UNITS)
+        one_of(units, "units", UNITS)
     nest = _opened(model)
     perceptron = _checked(nest.perceptron)
     if units == "standardised" and fixed:
