@@ -309,6 +309,7 @@ class TestInterval:
             assert max(ends) <= Fraction(high)
             assert float(max(ends)) == pytest.approx(high, rel=1e-6)
 
+    @pytest.mark.filterwarnings("ignore::certnet.errors.ScaleWarning")
     def test_the_rounding_of_predictions_is_charged(self):
         X, y = data()
         model = certified(small_network(), standardise=False).fit(X + 1e6, y)

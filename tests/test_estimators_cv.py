@@ -200,6 +200,7 @@ def test_the_flattest_within_one_standard_error(grid):
     assert chosen == (near.max() if grid == "weights" else near.min())
 
 
+@pytest.mark.filterwarnings("ignore::certnet.errors.ScaleWarning")
 def test_weights_of_samples_weigh_the_errors():
     X, y = data()
     weight = np.where(np.arange(40) % 4 == 0, 0.0, 1.0 + np.arange(40) % 3)
@@ -257,7 +258,7 @@ def test_bad_parameters(change, error, match):
 
 def test_an_interrupt_chooses_nothing(monkeypatch):
     def interrupted(*args, **options):
-        return refine(*args, **options, should_stop=lambda: True)
+        return refine(*args, **{**options, "should_stop": lambda: True})
 
     monkeypatch.setattr("certnet.estimators.fitting.refine", interrupted)
     unfitted = model()

@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from studies import TINY, write_study
+from studies import TINY, table, write_study
 
 from certnet import cli
 from certnet.study import Store, load_study
@@ -334,10 +334,21 @@ class TestMissingPackages:
         assert f"cannot be run: {self.SAID}" in out
         assert "computes what is left" not in out
         assert json.loads(run("check", "tiny.toml", "--json")[1])["problems"] == [self.SAID]
+
+    def test_stop_a_run_that_can_do_nothing_without_them(self, run, here, without_torch):
+        (here / "tiny.toml").write_text(TINY.replace("[starts.mlp]", "[starts.sgd]"))
         code, _, err = run("run", "tiny.toml")
         assert code == 2
-        assert self.SAID in " ".join(err.split())
+        assert "2 of 6 tasks need it (mine/trial 0/sgd, mine/trial 1/sgd), and 4 go on from" in " ".join(err.split())
         assert not (here / "out").exists()
+
+    def test_do_not_stop_the_other_tasks(self, run, here, without_torch):
+        (here / "tiny.toml").write_text(self.TEXT)
+        _, _, err = run("run", "tiny.toml")
+        assert f"{self.SAID}: these will fail, the others are computed" in " ".join(err.split())
+        rows = table(load_study("tiny.toml"), Path("out/tiny"))
+        assert len(rows) == 12
+        assert {row["status"] for row in rows if row["start"] == "mlp"} == {"done"}
 
     def test_are_told_once_where_a_device_is_named(self, run, here, without_torch):
         (here / "tiny.toml").write_text(self.TEXT.replace("epochs = 2", 'epochs = 2\ndevice = "cuda:99"'))

@@ -403,8 +403,8 @@ class _Descent:
 
     def _kicked(self, size: float) -> Float:
         """The best point moved at random, as far as ρ stays finite or within its limit."""
-        parameters, x = self._ground.parameters, self._best
-        noise = parameters.gradient(parameters.unpack(self._rng.standard_normal(len(x))))
+        x = self._best
+        noise = self._ground.parameters.free(self._rng.standard_normal(len(x)))
         while True:
             moved = x + size * float(np.sqrt(np.mean(x * x))) * noise
             if size < 1e-6 or self._bound(moved) < self._ground.limit:

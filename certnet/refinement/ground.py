@@ -39,31 +39,40 @@ _HEAVIEST: Final = 1e50  # weights of the penalty above it overflow somewhere, a
 _FEW_INPUTS: Final = 11
 _LEAST: Final = 1e-12  # multipliers of units that have none
 _FLATTER: Final = 1e-6  # weight of ρ, in the descent's units, where the goal has none: the flattest of equal fits
+_STEEP: Final = 100.0  # limits on ρ above it are charged no more for being reached than this one
+_ALIKE: Final = 16.0  # between spreads of columns that are taken as they are
+_REACH: Final = 4.0  # over a limit on L: the least size of a column
+_NARROW: Final = 1e-5  # of the largest spread: the same, where there is neither weight nor limit
 
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """Inputs ``(x − x_shift) / x_scale`` and targets ``(y − y_shift) / y_scale``, one scale each."""
+    """Inputs ``(x − x_shift) / x_scale`` and targets ``(y − y_shift) / y_scale``, one scale each.
+
+    ``spreads`` are the standard deviations of the inputs, column by column, after that.
+    """
 
     x_shift: Float
     x_scale: float
     y_shift: Float
     y_scale: float
+    spreads: Float
 
     @classmethod
     def of(cls, rows: Rows, *, centred: bool = True) -> Units:
         """From the means and the root mean squares of a table; inputs stay where they are unless ``centred``."""
         about = rows.describe()
-        x_shift, y_shift = about.mean, about.target_mean
+        x_shift, y_shift, spreads = about.mean, about.target_mean, about.scale
         x_scale, y_scale = _size(about.scale), _size(about.target_scale)
         if not np.isfinite(x_scale * y_scale) and isinstance(rows, MemoryRows):  # squares overflow
             x_shift, y_shift = rows.X.mean(axis=0), rows.y.mean(axis=0)
             x_scale, y_scale = _size(rows.X - x_shift), _size(rows.y - y_shift)
+            spreads = np.array([_size(column) for column in (rows.X - x_shift).T])
         if not np.isfinite(x_scale * y_scale):
             raise InvalidInputError("squares of X or y overflow: measure them in larger units")
         if not centred:
             x_shift = np.zeros_like(x_shift)
-        return cls(x_shift, x_scale, y_shift, y_scale * float(np.sqrt(rows.n_outputs)))
+        return cls(x_shift, x_scale, y_shift, y_scale * float(np.sqrt(rows.n_outputs)), spreads / x_scale)
 
     def inner(self, network: FeedForward) -> FeedForward:
         return network.rescaled(
@@ -184,6 +193,7 @@ class Ground:
             scaled=not homogeneous or keep_biases or keep_first,
             keep_biases=keep_biases,
             keep_first=keep_first,
+            columns=self._columns(),
         )
         self.limits: ShapeLimits | None = None if limits is None else limits.scaled(1.0 / self.units.steepness)
         self.signs: SignedWeights | None = None
@@ -205,12 +215,29 @@ class Ground:
             spread = merged.spread
         return Fit(table, bends, self.loss, spread)
 
+    def _columns(self) -> Float | None:
+        r"""Sizes that make columns of W_0 alike to a descent, powers of two; None where they are alike.
+
+        The error bends with the weights of input i by its variance σ_i², and what is charged for ρ with all of them by
+        the weight λ. With ``max(σ_i, √λ)`` for a size neither is much steeper in one column than in another. A limit on
+        L has a λ of about one over its square; what a limit on the error has is not known before.
+        """
+        spreads = self.units.spreads
+        varied = spreads[spreads > 0.0]
+        if not varied.size or varied.max() < _ALIKE * varied.min():
+            return None
+        if isinstance(self.goal, Weighted):
+            least = min(float(np.sqrt(self.weight)), 1.0)
+        else:
+            least = _REACH / np.sqrt(self.limit) if 0.0 < self.limit < np.inf else _NARROW * float(varied.max())
+        return np.asarray(np.exp2(np.round(np.log2(np.maximum(spreads, max(least, 1e-100))))))
+
     @property
     def weight(self) -> float:
         """λ of the goal in these units; a small one where it has none."""
         if isinstance(self.goal, Weighted):
             return min(self.goal.weight / self.units.x_scale / self.units.x_scale, _HEAVIEST)
-        return _FLATTER
+        return _FLATTER if self.limit == np.inf else _FLATTER * min(1.0, _STEEP / max(self.limit, 1e-300))
 
     @property
     def limit(self) -> float:

@@ -374,11 +374,7 @@ def _constant(rows: Rows) -> list[int]:
 
 def _heed_scales(rows: Rows) -> None:
     """Warn where L, which is per unit of an input, is decided by the narrow inputs and the error by the wide ones."""
-    if isinstance(rows, MemoryRows):
-        with np.errstate(over="ignore", invalid="ignore"):
-            spread = rows.X.std(axis=0)
-    else:
-        spread = rows.describe().scale
+    spread = rows.describe().scale
     varied = np.flatnonzero(np.isfinite(spread) & (spread > 0.0))
     if not varied.size:
         return

@@ -7,6 +7,8 @@ slopes outside of limits. Where all units may be rescaled, the weights are held 
 activations; biases or a first layer that are kept) the logarithms t of the multipliers are variables beside them:
 
     G_k = diag(e^{t_k / 2}) W_k diag(e^{−t_{k−1} / 2}),      t_{−1} = t_ℓ = 0.
+
+Where inputs differ much in their spread, the vector holds the columns of W_0 in sizes of their own.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ class Point:
         return [after[:, None] * W / before for W, (before, after) in zip(self.weights, pairwise(roots))]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Parameters:
     """How points are laid out in a vector, and which entries stay as they are.
 
@@ -53,20 +55,33 @@ class Parameters:
         Whether logarithms of multipliers are variables.
     keep_biases, keep_first : bool
         Whether biases, or weights and bias of the first layer, stay.
+    columns : ndarray, shape (d,), or None
+        The vector holds ``W_0 diag(columns)``: powers of two, so that no digit is lost.
     """
 
     shapes: tuple[tuple[int, int], ...]
     scaled: bool = False
     keep_biases: bool = False
     keep_first: bool = False
+    columns: Float | None = None
 
     def pack(self, point: Point) -> Float:
         """One vector: layer by layer the rows (W, b), then the logarithms."""
+        first = point.weights[0] if self.columns is None else point.weights[0] * self.columns
+        return self._packed(Point([first, *point.weights[1:]], point.biases, point.logs))
+
+    def _packed(self, point: Point) -> Float:
         layers = [np.column_stack([W, b]).ravel() for W, b in zip(point.weights, point.biases)]
         return np.concatenate([*layers, *(point.logs if self.scaled else ())])
 
     def unpack(self, x: Float) -> Point:
-        """Views of a vector."""
+        """The point of a vector; its arrays may be views."""
+        held = self._views(x)
+        if self.columns is None:
+            return held
+        return Point([held.weights[0] / self.columns, *held.weights[1:]], held.biases, held.logs)
+
+    def _views(self, x: Float) -> Point:
         weights, biases, logs, at = [], [], [], 0
         for n, m in self.shapes:
             both = x[at : at + n * (m + 1)].reshape(n, m + 1)
@@ -79,10 +94,14 @@ class Parameters:
         return Point(weights, biases, logs)
 
     def gradient(self, point: Point) -> Float:
-        """A gradient as a vector, zero where entries stay."""
-        x = self.pack(point)
+        """A gradient in the point as one in the vector, zero where entries stay."""
+        first = point.weights[0] if self.columns is None else point.weights[0] / self.columns
+        return self.free(self._packed(Point([first, *point.weights[1:]], point.biases, point.logs)))
+
+    def free(self, x: Float) -> Float:
+        """A change of the vector, zero where entries stay; may be the array itself, overwritten."""
         if self.keep_biases or self.keep_first:
-            held = self.unpack(x)
+            held = self._views(x)
             for k, (W, b) in enumerate(zip(held.weights, held.biases)):
                 if k == 0 and self.keep_first:
                     W[:] = 0.0

@@ -7,7 +7,7 @@ A kind is a value, :class:`~certnet.study.kinds.base.Kind`: a pydantic model of 
     report(study, rows)        tables, checks and paragraphs for the page
     pictures(study, rows)      matplotlib figures by name
     check(study)               where more than data sets is needed: is it there? A refusal names file and line
-    packages(task)             optional packages that the task imports; where one is missing, nothing is begun
+    packages(task)             optional packages that the task imports: nothing is begun where none can do without
 
 To add one, write a module or a package here that ends in ``KIND = Kind("name", Model, tasks, execute, report,
 pictures)``, and list it below. It declares two models, and is generic in them, so that nothing is asked for its type:
