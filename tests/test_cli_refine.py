@@ -64,6 +64,17 @@ def test_max_mse(refined, samples):
     assert told["objective_after"] == pytest.approx(told["lipschitz_upper_after"] ** 2, rel=1e-12)
 
 
+@pytest.mark.parametrize(("units", "said"), [((), ""), (("--standardise",), "in which the target has variance 1")])
+def test_a_network_that_became_constant_is_told(refined, samples, units, said):
+    limit = 2.0 if units else 2.0 * float(np.var(samples[1]))
+    code, told, err, _ = refined("--max-mse", limit, "--effort", "quick", *units)
+    assert code == 0, err
+    assert told["lipschitz_upper_after"] == 0.0
+    assert "the refined network is constant: a smaller --max-mse lets it follow the data" in told["notes"][0]
+    assert said in told["notes"][0]
+    assert refined("--target-lipschitz", 0, "--effort", "quick", "--force")[1]["notes"] == []
+
+
 def test_max_mse_out_of_reach(refined):
     code, _, err, out = refined("--max-mse", "0", "--effort", "quick")
     assert code == 3

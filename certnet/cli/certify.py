@@ -198,7 +198,8 @@ def certify_command(
     say_region(region, norm, names)
     for name, value in certificate.cheaper.items():
         say(f"  for comparison, {name}: {above(value)}")
-    gap = "" if certificate.gap == float("inf") else f", gap {certificate.gap:.1e}"
+    # of the search for multipliers: the bracket, whose lower side is a slope that was found, is wider
+    gap = "" if certificate.gap == float("inf") else f", search closed to {certificate.gap:.1e}"
     say(f"by {certificate.method} ({certificate.kind}){gap}, {certificate.seconds:.3f} s")
     say(f"proved again in {spent:.4f} s")
     if out is not None:

@@ -177,7 +177,7 @@ def _say_certificate(model: Model, certificate: Certificate, robust: dict[str, A
     say(meaning(certificate))
     for name, value in certificate.cheaper.items():
         say(f"  for comparison, {name}: {above(value)}")
-    gap = "" if certificate.gap == float("inf") else f", gap {certificate.gap:.1e}"
+    gap = "" if certificate.gap == float("inf") else f", search closed to {certificate.gap:.1e}"
     say(f"by {certificate.method} ({certificate.kind}){gap}, {certificate.seconds:.3f} s")
     _say_data_units(_in_data_units(model, certificate))
     if robust is None:

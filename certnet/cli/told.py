@@ -96,9 +96,12 @@ class Told:
 
     @property
     def notes(self) -> list[str]:
-        """Sentences on what rose although the objective did not."""
+        """Sentences on what rose although the objective did not, and on a network that nothing is left of."""
         found, record = [], self.done.record
         before, after = record.certificate_before.upper, record.certificate.upper
+        if after == 0.0 < before and self.asked.target_lipschitz != 0.0:
+            units = "; it is in standardised units, in which the target has variance 1" if self._in_units else ""
+            found.append(f"the refined network is constant: {self._knob.closer} lets it follow the data{units}")
         if record.improved and after > before * (1.0 + _RISEN):
             units = " in standardised units" if self.asked.standardise else ""
             found.append(f"the certified L rose from {above(before, 4)} to {above(after, 4)}{units}: {self._why}")
@@ -109,6 +112,10 @@ class Told:
                 f"{self._knob.advice(Change(*self.errors), held_out)}"
             )
         return found
+
+    @property
+    def _in_units(self) -> bool:
+        return self.asked.standardise and self.asked.max_mse is not None
 
     @property
     def _knob(self) -> Knob:
