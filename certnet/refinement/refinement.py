@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from certnet.claims.region import ALL, All, Region, require_region
 from certnet.core.errors import InvalidInputError, NotConvergedWarning, RoseWarning, ScaleWarning, UnsupportedModelError
 from certnet.core.outcome import Status
-from certnet.core.validation import Float, as_samples, positive_number, whole_number
+from certnet.core.validation import Float, as_samples, one_of, positive_number, whole_number
 from certnet.networks.feedforward import FeedForward, require_network
 from certnet.networks.network import Network
 from certnet.networks.pruning import pruned
@@ -250,8 +250,7 @@ def refine(
     if constrained and penalty != "lipschitz":
         raise InvalidInputError('target_lipschitz and max_mse need penalty="lipschitz"')
     for name, value, known in (("method", method, METHODS), ("patterns", patterns, PATTERNS)):
-        if value not in known:
-            raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
+        one_of(value, name, known)
     max_rounds = whole_number(max_rounds, "max_rounds", least=1)
     cells = whole_number(cells, "cells", least=1)
     plain = penalty == "lipschitz" and method == "joint" and patterns == "all"

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from certnet.core.errors import FileFormatError, InvalidInputError, OutputError
-from certnet.core.validation import positive_number
+from certnet.core.validation import one_of, positive_number
 from certnet.study.kinds.splits import check_data
 from certnet.study.leases import Leases
 from certnet.study.load import kind_of
@@ -138,8 +138,7 @@ def _counted(
 def _check_workers(n_jobs: int, backend: str, scheduler: str | None, timeout: float) -> None:
     worker_count(n_jobs)
     positive_number(timeout, "timeout (--timeout, in seconds)")
-    if backend not in BACKENDS:
-        raise InvalidInputError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, got {backend!r}")
+    one_of(backend, "backend", BACKENDS)
     if backend == "dask" and scheduler is None:
         raise InvalidInputError(
             "backend 'dask' needs a scheduler, and --scheduler is missing: give its address "

@@ -76,9 +76,7 @@ class Descent:
         positive_number(self.learning_rate, "learning_rate")
         if positive_number(self.momentum, "momentum", zero=True) >= 1.0:
             raise InvalidInputError(f"momentum must be below 1, got {self.momentum!r}")
-        if self.optimizer not in OPTIMIZERS:
-            known = ", ".join(map(repr, OPTIMIZERS))
-            raise InvalidInputError(f"optimizer must be one of {known}, got {self.optimizer!r}")
+        one_of(self.optimizer, "optimizer", OPTIMIZERS)
         whole_number(self.random_state, "random_state", most=2**63 - 1)
 
     def settings(self) -> dict[str, Any]:
