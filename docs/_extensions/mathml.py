@@ -14,12 +14,16 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
+# docutils reads "12" of these as one number, TeX as two arguments or as one that is raised
+DIGITS = re.compile(r"frac\s*\d|[_^]\d\d")
 BAR = re.compile(r'<mo( class="mathopen")?>([|‖⟨⟩])</mo>')
 
 
 def translated(node: nodes.Node, *, block: bool) -> str:
     """The formula of a node, as MathML; its LaTeX where that fails."""
     text = node.astext().strip()
+    if DIGITS.search(text):
+        logger.warning("put the digits of fractions, exponents and indices in braces: %s", text, location=node)
     try:
         return BAR.sub(bar, tex2mathml(text, as_block=block))
     except MathError as error:
