@@ -86,7 +86,7 @@ def test_an_interrupt_while_the_result_is_certified_loses_nothing(refined, monke
 
     def pressed(*given, until, **options):
         threading.Timer(0.0, press).start()
-        time.sleep(0.3)
+        time.sleep(1.0)
         untils.append(until)
         return certified(*given, until=until, **options)
 
@@ -110,7 +110,7 @@ def test_an_interrupt_while_the_result_is_told_says_where_it_is(refined, monkeyp
 def test_an_interrupt_that_leaves_nothing_says_so(refined, monkeypatch):
     def lost(*_):
         press()
-        time.sleep(0.3)
+        time.sleep(1.0)
         raise CertificateError("limits that are not kept")
 
     monkeypatch.setattr(module, "_refined", lost)
@@ -150,7 +150,7 @@ def test_a_second_ctrl_c_does_not_wait(monkeypatch):
     def work() -> None:
         press()
         stop.wait()
-        time.sleep(0.3)
+        time.sleep(1.0)
         press()
         never.wait(60.0)
 
