@@ -241,8 +241,9 @@ def refine(
     require_region(region, network.n_inputs)
     effort_ = chosen_effort("default" if effort is None else effort)
     rows = _rows(network, X, y, sample_weight, n_jobs)
-    _heed_scales(rows)
-    limits = ShapeLimits.of(network, monotonic_cst, slope_limits, names=rows.names, constant=_constant(rows))
+    spread = rows.describe().scale
+    _heed_scales(rows, spread)
+    limits = ShapeLimits.of(network, monotonic_cst, slope_limits, names=rows.names, constant=_constant(rows, spread))
     task = Task(rows, kind, goal, charged, limits, kept, region)
     method, patterns, cells = method or "joint", patterns or "all", 1 if cells is None else cells
     solver = "auto" if solver is None else solver
@@ -364,16 +365,15 @@ def _journal(path: str | os.PathLike[str] | None, network: Network, rows: Rows, 
     return Journal(Checkpoint.at(path, identity))
 
 
-def _constant(rows: Rows) -> list[int]:
+def _constant(rows: Rows, spread: Float) -> list[int]:
     """Columns of the inputs with one value only."""
     if isinstance(rows, MemoryRows):
         return [int(i) for i in np.flatnonzero(np.ptp(rows.X, axis=0) == 0.0)]
-    return [int(i) for i in np.flatnonzero(rows.describe().scale == 0.0)]
+    return [int(i) for i in np.flatnonzero(spread == 0.0)]
 
 
-def _heed_scales(rows: Rows) -> None:
+def _heed_scales(rows: Rows, spread: Float) -> None:
     """Warn where L, which is per unit of an input, is decided by the narrow inputs and the error by the wide ones."""
-    spread = rows.describe().scale
     varied = np.flatnonzero(np.isfinite(spread) & (spread > 0.0))
     if not varied.size:
         return
