@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from certnet.certification import Certificate, certify, meaning
 from certnet.claims.region import ALL, Region
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from certnet.refinement import RefineResult
 
 __all__ = ["Done", "Limits", "Told"]
-
-_RISEN: Final = 1e-6  # relative: a constant that is certified anew
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ class Told:
         if after == 0.0 < before and self.asked.target_lipschitz != 0.0:
             units = "; it is in standardised units, in which the target has variance 1" if self._in_units else ""
             found.append(f"the refined network is constant: {self._knob.closer} lets it follow the data{units}")
-        if record.improved and after > before * (1.0 + _RISEN):
+        if record.improved and Change(before, after).rose:
             units = " in standardised units" if self.asked.standardise else ""
             found.append(f"the certified L rose from {above(before, 4)} to {above(after, 4)}{units}: {self._why}")
         held_out = None if self.validation is None else Change(*self.validation)
